@@ -1,0 +1,106 @@
+# Copyright 2026 The spectral_tokenizer authors. Licensed under the Apache License, Version 2.0.
+"""Every architectural choice of the spectral tokenizer, checked once. Run settings live in `training/recipes`."""
+
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+
+# All of them are written into every saved config: Transformers itself only enters the class that was saved, and a
+# pre-training checkpoint has to open with AutoModel as well.
+AUTO_MAP = {
+    "AutoConfig": "configuration_spectral_tokenizer.SpectralConfig",
+    "AutoModel": "modeling_spectral_tokenizer.SpectralModel",
+    "AutoModelForPreTraining": "modeling_spectral_tokenizer.SpectralForPreTraining",
+}
+
+
+@strict
+class SpectralConfig(PreTrainedConfig):
+    r"""
+    Configuration of [`SpectralModel`] and [`SpectralForPreTraining`].
+
+    Args:
+        patch_size: Pixels per patch. A token is one patch.
+        hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: Encoder, as in any ViT.
+        num_decoder_layers: Cross-attention layers of the decoder, of the same width.
+        num_latents: Learned tokens that join the patches: a code of fixed size for any survey. 0 for none.
+        min_period, max_period: Range of the sinusoidal wavelength code in Angstrom, evenly spaced in log.
+        patch_inputs: What the encoder is told of a patch. `"noise_scaled"`: asinh((flux - patch mean) /
+            sqrt(sigma^2 + error_floor^2)), log sigma and usability of every pixel, and the patch mean.
+            `"flux_and_error"` (the paper): asinh(flux) and sigma.
+        error_floor: Error added in quadrature in the inputs, in units of the spectrum's scale.
+        patch_outputs: `"level_and_residual"`: one level and a residual of zero mean per patch. `"flux"`: 32 fluxes.
+        decoder_reads: `"tokens"`: latents and patches. `"latents"`: the latents alone, which makes them a bottleneck.
+        pooling: What `pooler_output` is. `"latents"`: the latents, flattened. `"segments"`: patch tokens averaged in
+            `num_segments` stretches of wavelength, flattened. `"mean"` (the paper): one average.
+        objective: `"masked"`: predict hidden patches. `"autoencoding"` (the paper): every patch seen and asked for.
+        hiding_weights: How often hidden patches are drawn at random, as one contiguous block, as whole arms.
+        hidden_fraction: Smallest and largest part of a spectrum's patches that is hidden.
+        visible_target_fraction: Part of the visible patches that is asked for as well.
+        spectrum_loss: `"log"`: log(0.25 + chi2) averaged over spectra, so that bright spectra and rich surveys do not
+            own the gradient. `"gaussian"` (the paper): chi2 averaged over valid pixels.
+        residual_cap: Residual in sigma beyond which the loss grows linearly (pseudo-Huber). None: plain chi2.
+    """
+
+    model_type = "spectral_tokenizer"
+
+    patch_size: int = 32
+    hidden_size: int = 512
+    num_hidden_layers: int = 6
+    num_decoder_layers: int = 6
+    num_attention_heads: int = 8
+    intermediate_size: int = 2048
+    hidden_act: str = "gelu"
+    hidden_dropout: float | int = 0.0
+    attention_dropout: float | int = 0.0
+    layer_norm_eps: float = 1e-6
+    initializer_range: float = 0.02
+    num_latents: int = 16
+    min_period: float | int = 0.1
+    max_period: float | int = 1e6
+    patch_inputs: Literal["noise_scaled", "flux_and_error"] = "noise_scaled"
+    error_floor: float | int = 0.02
+    patch_outputs: Literal["level_and_residual", "flux"] = "level_and_residual"
+    decoder_reads: Literal["tokens", "latents"] = "tokens"
+    pooling: Literal["latents", "segments", "mean"] = "latents"
+    num_segments: int = 16
+    objective: Literal["masked", "autoencoding"] = "masked"
+    hiding_weights: list[float | int] | tuple[float | int, ...] = (0.5, 0.3, 0.2)
+    hidden_fraction: list[float | int] | tuple[float | int, ...] = (0.25, 0.75)
+    visible_target_fraction: float | int = 0.25
+    spectrum_loss: Literal["log", "gaussian"] = "log"
+    residual_cap: float | int | None = 10.0
+
+    def __post_init__(self, **kwargs):
+        kwargs.setdefault("auto_map", dict(AUTO_MAP))
+        super().__post_init__(**kwargs)
+
+    def validate_sizes(self):
+        """The wavelength code has one sine and one cosine per period; heads share the width evenly."""
+        if self.hidden_size % (2 * self.num_attention_heads):
+            raise ValueError(
+                f"hidden_size must be a multiple of 2 * num_attention_heads, found: {self.hidden_size} and "
+                f"{self.num_attention_heads} heads"
+            )
+        if not 0 < self.min_period < self.max_period:
+            raise ValueError(f"expected 0 < min_period < max_period, found: {self.min_period}, {self.max_period}")
+
+    def validate_latents(self):
+        """Latents can only be read or pooled where there are some."""
+        if self.num_latents == 0 and "latents" in (self.pooling, self.decoder_reads):
+            raise ValueError("pooling and decoder_reads cannot be 'latents' when num_latents is 0")
+
+    def validate_hiding(self):
+        """Fractions are fractions, and something stays visible."""
+        low, high = self.hidden_fraction
+        if not 0 <= low <= high < 1:
+            raise ValueError(f"hidden_fraction: expected 0 <= smallest <= largest < 1, found: {self.hidden_fraction}")
+        if len(self.hiding_weights) != 3 or min(self.hiding_weights) < 0 or sum(self.hiding_weights) <= 0:
+            raise ValueError(
+                f"hiding_weights: expected three weights (random, block, arm), found: {self.hiding_weights}"
+            )
+
+
+__all__ = ["SpectralConfig"]

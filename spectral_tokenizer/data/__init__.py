@@ -1,0 +1,72 @@
+"""From the surveys' own FITS files to one kind of row: `load_survey`.
+
+A survey is one module with one class; a further one is one more file and one more line in `SURVEYS`.
+"""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from datasets import Dataset
+
+from .apogee import APOGEE
+from .builder import SpectraBuilder
+from .desi import DESI
+from .fits_access import SpectrumFileError
+from .galah import GALAH
+from .input_files import find_files
+from .report import SurveyReport, survey_report
+from .sdss import SDSS
+
+
+__all__ = ["SURVEYS", "SpectrumFileError", "SurveyReport", "load_survey", "survey_report"]
+
+SURVEYS: dict[str, type[SpectraBuilder]] = {"sdss": SDSS, "desi": DESI, "galah": GALAH, "apogee": APOGEE}
+
+logger = logging.getLogger(__name__)
+
+
+def load_survey(
+    name: str,
+    data_files: str | Path | Iterable[str | Path],
+    *,
+    cache_dir: str | Path | None = None,
+    num_proc: int | None = None,
+    strict: bool = False,
+    **options,
+) -> Dataset:
+    """Read a survey's FITS files into a dataset with one row per spectrum.
+
+    The rows have the columns of `spectral_tokenizer.data.schema.FEATURES`: native pixels, ``wavelength`` in vacuum
+    Angstrom in the frame that the row names, ``flux`` in the survey's unit, ``ivar`` in its inverse square with 0 for
+    unusable pixels. The result is cached on disk; changed input files, companion files or options build it anew.
+    What was dropped and why is logged as a warning, and stays with the dataset: `survey_report`.
+
+    Wavelengths are stored as float64. The formats "numpy" and "torch" of a dataset hand out float32 unless told
+    otherwise, which is wrong by up to 1e-3 Angstrom: read that column in format "arrow", or with ``dtype``.
+
+    Args:
+        name: one of `SURVEYS`.
+        data_files: a file, a glob, a folder (searched to any depth for the survey's file names), or several of these.
+        cache_dir: where the result is kept; by default the cache of Hugging Face Datasets.
+        num_proc: number of processes that read.
+        strict: raise on the first damaged or foreign file. By default such files are skipped and counted.
+        **options: the survey's own: ``sky=True`` (SDSS, DESI) keeps fibres on blank sky; ``bad_fibers=True``,
+            ``simulated=True`` and ``redshifts="catalogue.fits"`` (DESI); ``catalogue="catalogue.fits"`` (GALAH).
+
+    Raises:
+        ValueError: an unknown survey.
+        TypeError: an option that the survey does not have.
+        FileNotFoundError: no files.
+        SpectrumFileError: a damaged or foreign file, if `strict`.
+    """
+    if name not in SURVEYS:
+        raise ValueError(f"unknown survey: found {name!r}; expected one of {sorted(SURVEYS)}")
+    survey = SURVEYS[name]
+    files = find_files(data_files, survey.FILE_NAMES)
+    options = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
+    builder = survey(cache_dir=cache_dir and str(cache_dir), files=tuple(files), strict=strict, **options)
+    dataset = builder.build(num_proc)
+    report = survey_report(dataset)
+    logger.log(logging.WARNING if report.dropped or report.damaged else logging.INFO, "%s", report)
+    return dataset

@@ -1,0 +1,214 @@
+"""From files to rows, written once for all surveys.
+
+A survey is a subclass of `SpectraBuilder` with a `read` method that turns one unit of files (usually one file) into
+rows. Here the rows are checked, counted and written as Arrow in pieces of bounded memory. `datasets` keeps the result in
+its cache, in a folder named after the survey's module, the input files' fingerprint, the options and `VERSION`.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from datasets import ArrowBasedBuilder, BuilderConfig, Dataset, DatasetInfo, Split, SplitGenerator
+from datasets.builder import Key
+from datasets.exceptions import DatasetGenerationError
+
+from .fits_access import SpectrumFileError
+from .input_files import fingerprint
+from .report import SurveyReport
+from .schema import FEATURES, FRAMES, LABELS
+
+
+PIXELS_PER_BATCH = 2**20  # 20 bytes each: a record batch stays near 20 MB
+MAX_FLOAT32 = np.finfo(np.float32).max
+
+
+@dataclass
+class SurveyConfig(BuilderConfig):
+    """What a build depends on. A survey's own options are further fields of a subclass.
+
+    Args:
+        files: the input files.
+        strict: raise on the first damaged or foreign file, instead of skipping and counting it.
+    """
+
+    files: tuple[str, ...] = ()
+    strict: bool = False
+
+    def companions(self) -> list[str]:
+        """Existing files beside the input files that the reader looks into."""
+        return []
+
+    def create_config_id(self, config_kwargs: dict, custom_features=None) -> str:
+        inputs = fingerprint([*self.files, *self.companions()])
+        return super().create_config_id({**config_kwargs, "inputs": inputs}, custom_features)
+
+
+@dataclass
+class Dropped:
+    """What a reader gives in place of a row that is left out on purpose; `reason` appears in the report."""
+
+    reason: str
+
+
+class SpectraBuilder(ArrowBasedBuilder):
+    """Base class of the surveys' builders.
+
+    A subclass sets the class attributes below and writes `read`. Raise `VERSION` with every change of a reader that can
+    change a row: the cache knows changed files and options by itself, but not changed code.
+    """
+
+    BUILDER_CONFIG_CLASS = SurveyConfig
+    VERSION = "1.0.0"
+    FILE_NAMES: tuple[str, ...]
+    HOMEPAGE = ""
+    CITATION = ""
+
+    def read(self, files: tuple[str, ...]) -> Iterable[dict | Dropped]:
+        """Read one unit of files.
+
+        Yields:
+            Rows with the columns of `schema.FEATURES` (without ``survey`` and ``snr``; what is unknown may be left
+            out), arrays in native byte order, or `Dropped`.
+
+        Raises:
+            SpectrumFileError: a file is damaged or is another product; then no row of the unit is taken.
+        """
+        raise NotImplementedError
+
+    def group_files(self, files: Iterable[str]) -> list[tuple[str, ...]]:
+        """The units that `read` takes; one file each unless a subclass says otherwise."""
+        return [(file,) for file in files]
+
+    def build(self, num_proc: int | None = None) -> Dataset:
+        """The dataset of all rows: from the cache, or built now."""
+        self.download_and_prepare(num_proc=num_proc)
+        if self.info.splits["train"].num_examples == 0:  # `as_dataset` refuses that
+            return Dataset(FEATURES.arrow_schema.empty_table(), info=self.info, split=Split.TRAIN)
+        return self.as_dataset(split="train")
+
+    def _info(self) -> DatasetInfo:
+        return DatasetInfo(features=FEATURES, homepage=self.HOMEPAGE, citation=self.CITATION)
+
+    def _split_generators(self, dl_manager) -> list[SplitGenerator]:
+        # A list, so that `num_proc` processes can share it out.
+        return [SplitGenerator(Split.TRAIN, gen_kwargs={"units": self.group_files(self.config.files)})]
+
+    def _generate_tables(self, units: list[tuple[str, ...]]) -> Iterator[tuple[Key, pa.Table]]:
+        self._report = SurveyReport(survey=self.name)
+        rows, num_pixels, num_batches = [], 0, 0
+        for index, files in enumerate(units):
+            for row in self._rows(files):
+                rows.append(row)
+                num_pixels += len(row["flux"])
+                if num_pixels >= PIXELS_PER_BATCH:
+                    yield Key(index, num_batches), to_table(rows)
+                    rows, num_pixels, num_batches = [], 0, num_batches + 1
+        if rows:
+            yield Key(len(units) - 1, num_batches), to_table(rows)
+
+    def _rows(self, files: tuple[str, ...]) -> list[dict]:
+        """The good rows of one unit. Everything is read before anything is used: no file stays open."""
+        self._report.files += len(files)
+        rows = []
+        try:
+            found = [row if isinstance(row, Dropped) else self._finish(row) for row in self.read(files)]
+        except SpectrumFileError as error:
+            if self.config.strict:
+                raise
+            self._report.add_damage(error)
+            return rows
+        for row in found:
+            if isinstance(row, Dropped):
+                self._report.dropped[row.reason] += 1
+            else:
+                rows.append(row)
+        self._report.rows += len(rows)
+        return rows
+
+    def _finish(self, row: dict) -> dict | Dropped:
+        """Fill in what is missing, state bad pixels once (ivar = 0) and check all that later code relies on."""
+        missing = {name: None if value.dtype == "string" else np.nan for name, value in LABELS.items()}
+        row = {"lsf_sigma": None, **missing, **row, "survey": self.name}
+        flux, ivar = np.asarray(row["flux"]), np.asarray(row["ivar"])
+        if row["lsf_sigma"] is not None:
+            sigma = np.asarray(row["lsf_sigma"], dtype=np.float32)
+            row["lsf_sigma"] = np.where(np.isfinite(sigma) & (sigma > 0), sigma, np.float32(0))
+        check_row(row)
+        # Not `isfinite`: what overflows float32 is as useless as infinity.
+        is_usable = (np.abs(flux) <= MAX_FLOAT32) & (ivar > 0) & (ivar <= MAX_FLOAT32)
+        row["flux"] = np.where(np.abs(flux) <= MAX_FLOAT32, flux, 0).astype(np.float32)
+        row["ivar"] = np.where(is_usable, ivar, 0).astype(np.float32)
+        is_usable = row["ivar"] > 0
+        if not is_usable.any():
+            return Dropped("no usable pixel")
+        row["snr"] = float(np.median(row["flux"][is_usable] * np.sqrt(row["ivar"][is_usable])))
+        return row
+
+    def _prepare_split_single(self, gen_kwargs, fpath, file_format, max_shard_size, job_id):
+        # Runs in the worker. Its part of the report lies beside its Arrow files until `_prepare_split` adds them up.
+        try:
+            yield from super()._prepare_split_single(gen_kwargs, fpath, file_format, max_shard_size, job_id)
+        except DatasetGenerationError as error:
+            if isinstance(error.__cause__, SpectrumFileError):
+                raise error.__cause__ from None
+            raise
+        Path(os.path.dirname(fpath), f"report-{job_id:05d}.json").write_text(self._report.to_json())
+
+    def _prepare_split(self, split_generator, **kwargs) -> None:
+        super()._prepare_split(split_generator, **kwargs)
+        report = SurveyReport(survey=self.name)
+        for part in sorted(Path(self._output_dir).glob("report-*.json")):
+            report.add(SurveyReport.from_json(part.read_text()))
+            part.unlink()
+        # The info is written into the same temporary folder as the rows, which then takes its final name at once.
+        self.info.description = report.to_json()
+
+
+def check_row(row: dict) -> None:
+    """Check that a row is what `schema` promises.
+
+    Raises:
+        SpectrumFileError: naming the source, the column, what was found and what was expected.
+        KeyError, ValueError: the reader left out a column or made one up.
+    """
+    if unknown := set(row) - set(FEATURES):
+        raise ValueError(f"columns {sorted(unknown)} are not in the schema")
+    source, wavelength, segments = row["source"], row["wavelength"], np.asarray(row["segment_lengths"])
+    if row["frame"] not in FRAMES:
+        raise SpectrumFileError(source, "frame", row["frame"], f"one of {FRAMES}")
+    for name in ("flux", "ivar", "lsf_sigma"):
+        if row[name] is not None and np.shape(row[name]) != (len(wavelength),):
+            raise SpectrumFileError(source, name, f"shape {np.shape(row[name])}", f"shape ({len(wavelength)},)")
+    if (segments <= 0).any() or segments.sum() != len(wavelength):
+        found = f"{segments.tolist()}, together {segments.sum()}"
+        raise SpectrumFileError(source, "segment_lengths", found, f"lengths > 0 that add up to {len(wavelength)}")
+    if not (np.isfinite(wavelength).all() and (wavelength > 0).all()):
+        raise SpectrumFileError(source, "wavelength", "values that are not finite or not positive", "Angstrom")
+    step = np.diff(wavelength)
+    is_boundary = np.zeros(len(step), dtype=bool)
+    is_boundary[np.cumsum(segments)[:-1] - 1] = True
+    if not (is_boundary | (step > 0)).all():
+        first = int(np.flatnonzero(~is_boundary & (step <= 0))[0])
+        found = f"{wavelength[first]} before {wavelength[first + 1]} at pixel {first}"
+        raise SpectrumFileError(source, "wavelength", found, "strictly ascending values in each segment")
+
+
+def to_table(rows: list[dict]) -> pa.Table:
+    """Rows as an Arrow table of the schema: the pixels of all rows in one flat array per column, plus offsets."""
+    columns = []
+    for name, arrow_field in zip(FEATURES, FEATURES.arrow_schema, strict=True):
+        values = [row[name] for row in rows]
+        if not pa.types.is_list(arrow_field.type):
+            columns.append(pa.array(values, type=arrow_field.type))
+            continue
+        is_null = np.array([value is None for value in values])
+        offsets = np.cumsum([0] + [0 if value is None else len(value) for value in values], dtype=np.int32)
+        flat = np.concatenate([np.zeros(0) if value is None else value for value in values])
+        pixels = pa.array(flat, type=arrow_field.type.value_type)
+        mask = pa.array(is_null) if is_null.any() else None
+        columns.append(pa.ListArray.from_arrays(pa.array(offsets), pixels, mask=mask))
+    return pa.Table.from_arrays(columns, schema=FEATURES.arrow_schema)

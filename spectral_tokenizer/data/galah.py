@@ -1,0 +1,196 @@
+"""GALAH spectra: one file per CCD, ``<sobject_id><ccd>.fits[.gz]`` of data release 3 or of reduction 6.0 (for DR4).
+
+The files of a star in one folder make one row with a segment per CCD (GALAH DR3: Buder et al. 2021, MNRAS 506, 150;
+reduction: Kos et al. 2017, MNRAS 464, 1259). Frame: barycentric. CCD4 (or another) may be missing. Quirks:
+
+- Wavelengths are in AIR and linear; they are converted here. CRPIX1 = 0 is written for 1.
+- DR3 has 5 HDUs: flux, relative error (unnamed in some files), the same two before sky subtraction, and the normalised
+  flux on a grid of its own, shifted to rest: c (CRVAL1[HDU0] / CRVAL1[HDU4] - 1) is the radial velocity.
+  Reduction 6.0 has 8 HDUs in another order, and its labels in the header and in a catalogue, which goes first:
+  ``NIGHT/db/NIGHT.fits`` for the spectra in ``NIGHT/spectra/com``. Which of the two a file is, its HDUs' names tell.
+- The error is sigma / flux. Values <= 0 or > 1 (mostly in the O2 band, 7593-7640 A), and with them flux <= 0, are
+  unusable. So are pixels with sigma below a tenth of the CCD's median: noise falls at most as the root of the flux, so
+  this is flux below 1 % of the continuum, where a relative error clipped to 1 makes ivar meaningless.
+- **Each CCD has a scale of its own** (throughput, exposure), which is no physics. Each is divided by the median of its
+  usable flux, so that all are near 1: flux here is dimensionless, and the colour of a star over the four CCDs is not in
+  it. A CCD whose median is not positive has no usable pixel.
+- `lsf_sigma` comes from reduction 6.0's resolution_profile, the FWHM in A of exp(-ln 2 |2x / FWHM|^B): the square
+  root of its second moment. DR3 files carry none.
+"""
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+
+from .builder import SpectraBuilder, SurveyConfig
+from .fits_access import SPEED_OF_LIGHT, SpectrumFileError, describe, get_column, native, number, open_fits
+from .wavelengths import air_to_vacuum
+
+
+FILE_NAME = re.compile(r"(?P<sobject_id>\d{15})(?P<ccd>[1-4])\.fits(\.gz)?")
+MIN_RELATIVE_SIGMA = 0.1
+CATALOGUE_COLUMNS = {"radial_velocity": "rv_com", "teff": "teff_r", "logg": "logg_r", "fe_h": "fe_h_r"}
+HEADER_KEYS = {"teff": "TEFF_R", "logg": "LOGG_R", "fe_h": "FE_H_R"}
+
+
+@dataclass
+class GALAHConfig(SurveyConfig):
+    """What a GALAH build depends on.
+
+    Args:
+        catalogue: a catalogue of reduction 6.0, for all files, instead of each night's own.
+    """
+
+    catalogue: str | None = None
+
+    def companions(self) -> list[str]:
+        if self.catalogue is not None:
+            return [str(self.catalogue)]
+        nights = {Path(file).parents[2] for file in self.files if Path(file).match("spectra/com/*")}
+        catalogues = (night / "db" / f"{night.name}.fits" for night in sorted(nights))
+        return [str(path) for path in catalogues if path.is_file()]
+
+
+class GALAH(SpectraBuilder):
+    """Rows of GALAH DR3 and reduction 6.0 files, one per star. Option: ``catalogue``."""
+
+    BUILDER_CONFIG_CLASS = GALAHConfig
+    VERSION = "1.0.0"
+    FILE_NAMES = ("[0-9]" * 16 + ".fits", "[0-9]" * 16 + ".fits.gz")
+    HOMEPAGE = "https://www.galah-survey.org"
+    CITATION = "GALAH DR3: Buder et al. 2021, MNRAS 506, 150"
+
+    def group_files(self, files: Iterable[str]) -> list[tuple[str, ...]]:
+        groups = defaultdict(list)
+        for file in files:
+            path = Path(file)
+            match = FILE_NAME.fullmatch(path.name)
+            groups[(path.parent, match["sobject_id"] if match else path.name)].append(file)
+        return [tuple(sorted(group)) for group in groups.values()]
+
+    def read(self, files: tuple[str, ...]) -> Iterator[dict]:
+        ccds: dict[str, dict] = {}
+        for file in files:
+            match = FILE_NAME.fullmatch(Path(file).name)
+            if match is None:
+                raise SpectrumFileError(file, "file name", Path(file).name, "15 digits of sobject_id and 1 of the CCD")
+            if match["ccd"] in ccds:
+                raise SpectrumFileError(file, "file name", "a second file of this CCD", "one file per star and CCD")
+            ccds[match["ccd"]] = read_ccd(file)
+        parts = [ccds[name] for name in sorted(ccds)]
+        labels = merge_labels([part["labels"] for part in parts])
+        labels |= self._catalogue.get(int(match["sobject_id"]), {})
+        has_resolution = all(part["lsf_sigma"] is not None for part in parts)
+        yield {
+            "object_id": match["sobject_id"],
+            "source": f"{match['sobject_id']} CCD {','.join(sorted(ccds))}",
+            "frame": "barycentric",
+            "class": "STAR",
+            "wavelength": np.concatenate([part["wavelength"] for part in parts]),
+            "flux": np.concatenate([part["flux"] for part in parts]),
+            "ivar": np.concatenate([part["ivar"] for part in parts]),
+            "segment_lengths": [len(part["flux"]) for part in parts],
+            "lsf_sigma": np.concatenate([part["lsf_sigma"] for part in parts]) if has_resolution else None,
+            **labels,
+        }
+
+    @cached_property
+    def _catalogue(self) -> dict[int, dict]:
+        """Labels of reduction 6.0 by sobject_id."""
+        return {key: row for path in self.config.companions() for key, row in read_catalogue(path).items()}
+
+
+def read_ccd(path: str) -> dict:
+    """One CCD's file: its arrays (num_pixels,), on the common scale and in vacuum, and its labels."""
+    with open_fits(path) as hdus:
+        names = {hdu.name.lower(): index for index, hdu in enumerate(hdus)}
+        if len(hdus) == 5 and "normalised spectra" in names:
+            error_index, labels = 1, {"radial_velocity": rest_frame_velocity(hdus)}
+        elif {"relative_error", "resolution_profile"} <= set(names):
+            error_index, labels = names["relative_error"], header_labels(hdus[0].header)
+        else:
+            raise SpectrumFileError(path, "file", describe(hdus), "a CCD of GALAH DR3 or reduction 6.0")
+        air = linear_wavelength(hdus[0].header)
+        flux = native(hdus[0].data, np.float64)
+        relative_error = native(hdus[error_index].data, np.float64)
+        lsf_sigma = None
+        if "resolution_profile" in names:
+            profile = hdus[names["resolution_profile"]]
+            lsf_sigma = profile_sigma(native(profile.data, np.float64), hdus[0].header.get("B", 2.0))
+    if not air.shape == flux.shape == relative_error.shape:
+        raise SpectrumFileError(path, "HDUs", f"shapes {flux.shape}, {relative_error.shape}", "equal lengths")
+    flux, ivar = scale_ccd(flux, relative_error)
+    return {"wavelength": air_to_vacuum(air), "flux": flux, "ivar": ivar, "lsf_sigma": lsf_sigma, "labels": labels}
+
+
+def linear_wavelength(header: fits.Header) -> np.ndarray:
+    """(num_pixels,) in Angstrom, in the medium of the file, which is air."""
+    reference_pixel = header.get("CRPIX1", 1) or 1
+    return header["CRVAL1"] + (np.arange(header["NAXIS1"]) + 1 - reference_pixel) * header["CDELT1"]
+
+
+def scale_ccd(flux: np.ndarray, relative_error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Divide a CCD's flux by the median of its usable part; see the module's text for what is usable.
+
+    Returns:
+        Flux about 1 and its inverse variance, 0 where unusable; both (num_pixels,).
+    """
+    is_usable = np.isfinite(flux) & (flux > 0) & (relative_error > 0) & (relative_error <= 1)
+    sigma = np.where(is_usable, relative_error * flux, 0.0)
+    if is_usable.any():
+        is_usable &= sigma >= MIN_RELATIVE_SIGMA * np.median(sigma[is_usable])
+    if not is_usable.any():
+        return np.zeros_like(flux), np.zeros_like(flux)
+    scale = np.median(flux[is_usable])
+    ivar = np.where(is_usable, (scale / np.where(is_usable, sigma, 1.0)) ** 2, 0.0)
+    return flux / scale, ivar
+
+
+def profile_sigma(fwhm: np.ndarray, boxiness: float) -> np.ndarray:
+    """Square root of the second moment of exp(-ln 2 |2x / fwhm|^boxiness); fwhm / 2.3548 for a Gaussian."""
+    ratio = math.gamma(3.0 / boxiness) / math.gamma(1.0 / boxiness)
+    return 0.5 * fwhm * math.log(2.0) ** (-1.0 / boxiness) * math.sqrt(ratio)
+
+
+def rest_frame_velocity(hdus: fits.HDUList) -> float:
+    """DR3's radial velocity in km/s: the shift of the normalised flux's grid against the flux's."""
+    return SPEED_OF_LIGHT * (linear_wavelength(hdus[0].header)[0] / linear_wavelength(hdus[4].header)[0] - 1)
+
+
+def header_labels(header: fits.Header) -> dict:
+    """Reduction 6.0's labels as far as its own flags trust them."""
+    labels = {"ra": number(header.get("RA_ICRS")), "dec": number(header.get("DEC_ICRS"))}
+    if header.get("RVCOM_OK") == 1:
+        labels["radial_velocity"] = number(header.get("RVCOM"))
+    if header.get("PAR_OK") == 1:
+        labels |= {name: number(header.get(key)) for name, key in HEADER_KEYS.items()}
+    return labels
+
+
+def merge_labels(per_ccd: list[dict]) -> dict:
+    """One value per label: the median over the CCDs that have it (they agree, but for rounding)."""
+    values = defaultdict(list)
+    for labels in per_ccd:
+        for name, value in labels.items():
+            if not math.isnan(value):
+                values[name].append(value)
+    return {name: float(np.median(found)) for name, found in values.items()}
+
+
+def read_catalogue(path: str) -> dict[int, dict]:
+    """Reduction 6.0's labels by sobject_id; NaN ones are left out."""
+    with open_fits(path) as hdus:
+        table = next((hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU)), None)
+        if table is None:
+            raise SpectrumFileError(path, "file", describe(hdus), "a table of reduction 6.0 with column sobject_id")
+        keys = get_column(path, table, "sobject_id").tolist()
+        columns = {name: get_column(path, table, column).tolist() for name, column in CATALOGUE_COLUMNS.items()}
+    rows = ({name: number(values[index]) for name, values in columns.items()} for index in range(len(keys)))
+    return {key: {name: v for name, v in row.items() if not math.isnan(v)} for key, row in zip(keys, rows)}

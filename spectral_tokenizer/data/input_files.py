@@ -1,0 +1,49 @@
+"""Which files a survey is built from, and how a changed one is noticed."""
+
+import hashlib
+from collections.abc import Iterable
+from glob import glob, has_magic
+from pathlib import Path
+
+
+def find_files(data_files: str | Path | Iterable[str | Path], file_names: Iterable[str]) -> list[str]:
+    """Turn paths, globs and folders into a sorted list of files without repetitions.
+
+    Args:
+        data_files: a path, a glob (``**`` allowed), a folder, or several of these. What is named or globbed is taken
+            whatever its name; a folder is searched to any depth for `file_names`.
+        file_names: the survey's file names, as glob patterns.
+
+    Raises:
+        FileNotFoundError: a path does not exist, or nothing at all is found.
+    """
+    entries = [data_files] if isinstance(data_files, (str, Path)) else list(data_files)
+    found: dict[Path, None] = {}
+    for entry in entries:
+        for path in _expand(entry):
+            if path.is_dir():
+                matches = sorted({match for pattern in file_names for match in path.rglob(pattern)})
+            else:
+                matches = [path]
+            found.update(dict.fromkeys(match.resolve() for match in matches if match.is_file()))
+    if not found:
+        raise FileNotFoundError(f"no files for {[str(e) for e in entries]}; in folders looked for {list(file_names)}")
+    return sorted(str(path) for path in found)
+
+
+def _expand(entry: str | Path) -> list[Path]:
+    path = Path(entry).expanduser()
+    if path.exists():
+        return [path]
+    if has_magic(str(path)):
+        return [Path(match) for match in sorted(glob(str(path), recursive=True))]
+    raise FileNotFoundError(f"no such file or folder: {path}")
+
+
+def fingerprint(files: Iterable[str]) -> str:
+    """A short hash that changes when a file is added, removed, renamed or written to: of names, sizes and times."""
+    digest = hashlib.sha256()
+    for file in files:
+        status = Path(file).stat()
+        digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]

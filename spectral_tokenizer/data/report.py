@@ -1,0 +1,78 @@
+"""What became of the input files: how many spectra they gave, what was dropped, and why."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+
+from datasets import Dataset
+
+
+MAX_MESSAGES = 100
+
+
+@dataclass
+class SurveyReport:
+    """The account of one build.
+
+    Attributes:
+        survey: the survey's name.
+        files: number of files given.
+        rows: number of spectra in the dataset.
+        dropped: spectra that were read and left out, by reason: selections such as sky fibres, and
+            ``"no usable pixel"``.
+        damaged: number of damaged or foreign files or groups of files (a GALAH star is one group of CCD files), from
+            which no row was taken.
+        messages: the first 100 error messages of these.
+    """
+
+    survey: str
+    files: int = 0
+    rows: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    damaged: int = 0
+    messages: list[str] = field(default_factory=list)
+
+    def add(self, other: "SurveyReport") -> None:
+        """Add another part's numbers to this report."""
+        self.files += other.files
+        self.rows += other.rows
+        self.dropped.update(other.dropped)
+        self.damaged += other.damaged
+        self.messages = (self.messages + other.messages)[:MAX_MESSAGES]
+
+    def add_damage(self, error: Exception) -> None:
+        """Count one damaged file or group."""
+        self.damaged += 1
+        self.messages = (self.messages + [str(error)])[:MAX_MESSAGES]
+
+    def to_json(self) -> str:
+        return json.dumps(vars(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "SurveyReport":
+        report = cls(**json.loads(text))
+        report.dropped = Counter(report.dropped)
+        return report
+
+    def __str__(self) -> str:
+        text = f"{self.survey}: {self.rows} spectra from {self.files} files"
+        if self.dropped:
+            text += "; dropped " + ", ".join(f"{n} ({reason})" for reason, n in sorted(self.dropped.items()))
+        if self.damaged:
+            text += f"; {self.damaged} damaged or foreign, the first: {self.messages[0]}"
+        return text
+
+
+def survey_report(dataset: Dataset) -> SurveyReport:
+    """The report of the build that `dataset` comes from.
+
+    It stands in the dataset's own info, which is written together with the Arrow files; so it is there, and the same,
+    when the dataset comes from the cache, was selected from, saved or shuffled. It always describes the whole build.
+
+    Raises:
+        ValueError: the dataset does not come from `load_survey`.
+    """
+    try:
+        return SurveyReport.from_json(dataset.info.description)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"not a dataset of load_survey: its description is {dataset.info.description!r}") from error

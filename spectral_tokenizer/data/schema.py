@@ -1,0 +1,58 @@
+"""The canonical row: what every survey's reader yields and all that the rest of the package knows of a spectrum.
+
+A row is one spectrum of one object on its native pixels, nothing resampled, nothing merged. Arrow stores rows;
+`SpectralProcessor` takes them: its argument names are the column names of this file.
+"""
+
+from datasets import Features, List, Value
+
+
+FRAMES = ("observed", "heliocentric", "barycentric", "rest")
+
+#: Columns that the processor reads.
+#:
+#: - ``wavelength``: vacuum Angstrom, strictly ascending inside each segment, in the frame named by ``frame``.
+#: - ``flux``: in the survey's own unit (SDSS, DESI, APOGEE: 1e-17 erg/s/cm2/A; GALAH: counts on one scale).
+#: - ``ivar``: inverse variance of ``flux``. **0 means unusable**: this is the only statement about bad pixels;
+#:   flux is finite everywhere and carries no meaning where ivar is 0.
+#: - ``segment_lengths``: pixels per arm, chip or CCD in the order they stand in the arrays; they add up to the
+#:   number of pixels. Arms that overlap in wavelength stay separate segments.
+SPECTRUM = {
+    "wavelength": List(Value("float64")),
+    "flux": List(Value("float32")),
+    "ivar": List(Value("float32")),
+    "segment_lengths": List(Value("int32")),
+}
+
+#: The line spread function's Gaussian sigma per pixel in Angstrom, or null where the file carries none.
+RESOLUTION = {"lsf_sigma": List(Value("float32"))}
+
+#: What the file, or the survey's file beside it, says of the object. NaN (or null for strings) where unknown.
+#:
+#: - ``class``: ``"GALAXY"``, ``"QSO"`` or ``"STAR"``.
+#: - ``redshift``: of the object, dimensionless (for stars: v/c where the pipeline gives it).
+#: - ``radial_velocity``: km/s, barycentric or heliocentric, of a star.
+#: - ``teff`` in K, ``logg`` in dex of cm/s2, ``fe_h`` in dex: calibrated values only.
+#: - ``snr``: median flux * sqrt(ivar) over usable pixels, computed by the builder for every survey alike.
+LABELS = {
+    "class": Value("string"),
+    "redshift": Value("float64"),
+    "radial_velocity": Value("float64"),
+    "teff": Value("float32"),
+    "logg": Value("float32"),
+    "fe_h": Value("float32"),
+    "ra": Value("float64"),
+    "dec": Value("float64"),
+    "snr": Value("float32"),
+}
+
+#: Where the row comes from. ``object_id`` is the survey's own identifier as text (64-bit integers stay exact);
+#: ``source`` is the file's name with the row or group inside it where a file holds several.
+PROVENANCE = {
+    "object_id": Value("string"),
+    "survey": Value("string"),
+    "frame": Value("string"),
+    "source": Value("string"),
+}
+
+FEATURES = Features({**PROVENANCE, **SPECTRUM, **RESOLUTION, **LABELS})

@@ -1,0 +1,27 @@
+"""One wavelength scale for all surveys: vacuum Angstrom."""
+
+import numpy as np
+
+
+def air_to_vacuum(wavelength: np.ndarray) -> np.ndarray:
+    """Convert wavelengths in standard air to vacuum.
+
+    The refractive index is that of Ciddor (1996, Applied Optics 35, 1566) for dry air at 15 C, 1 atm and 450 ppm
+    CO2, as a function of the wavelength in air, in N. Piskunov's fit for VALD3 (Ryabchikova et al. 2015, Physica
+    Scripta 90, 054005). Good to 1e-5 Angstrom from 2000 to 100,000 Angstrom.
+
+    Args:
+        wavelength: (any shape) in Angstrom, in air.
+
+    Returns:
+        The same shape, float64, in Angstrom, in vacuum.
+    """
+    wavelength = np.asarray(wavelength, dtype=np.float64)
+    wavenumber_squared = (1e4 / wavelength) ** 2  # 1/micron^2
+    index = (
+        1.0
+        + 8.336624212083e-5
+        + 2.408926869968e-2 / (130.1065924522 - wavenumber_squared)
+        + 1.599740894897e-4 / (38.92568793293 - wavenumber_squared)
+    )
+    return wavelength * index

@@ -1,0 +1,576 @@
+# Copyright 2026 The spectral_tokenizer authors. Licensed under the Apache License, Version 2.0.
+"""The spectral tokenizer: patches of a spectrum -> tokens -> flux at any wavelengths.
+
+After "Universal Spectral Tokenization via Self-Supervised Panchromatic Representation Learning" (arXiv 2510.17959).
+Nothing here knows a survey: positions are vacuum wavelengths, noise enters as inverse variance.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils import ModelOutput
+
+from .configuration_spectral_tokenizer import SpectralConfig
+from .objectives_spectral_tokenizer import OBJECTIVES, residual_chi2
+from .packing_spectral_tokenizer import (
+    PackedPatches,
+    equal_runs,
+    interleave,
+    leading,
+    pad,
+    trailing,
+)
+
+
+@dataclass
+class SpectralModelOutput(ModelOutput):
+    r"""
+    Output of [`SpectralModel`]. With packed input the first two dimensions are (1, all tokens of all spectra).
+
+    Args:
+        last_hidden_state (`Tensor` of shape `(batch, num_latents + patches, hidden_size)`):
+            The tokens: the latents, then one token per patch, zero where `token_mask` is false.
+        pooler_output (`Tensor` of shape `(batch, pooled_size)`):
+            One vector of fixed size per spectrum, whatever the survey: see `pooling` in the configuration.
+        token_mask (`Tensor` of shape `(batch, num_latents + patches)`):
+            True where a token exists. Hand it to `decode`.
+        hidden_states (`tuple[Tensor]`): The tokens before the first layer and after each, if asked for.
+    """
+
+    last_hidden_state: Tensor | None = None
+    pooler_output: Tensor | None = None
+    token_mask: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class SpectralForPreTrainingOutput(ModelOutput):
+    r"""
+    Output of [`SpectralForPreTraining`]. Fluxes are in units of each spectrum's scale.
+
+    Args:
+        loss (`Tensor`, scalar): Mean cost, see `objectives_spectral_tokenizer.py`.
+        loss_terms (`Tensor`, scalar): How many terms (spectra or pixels) the mean was taken over.
+        reconstruction (`Tensor` of shape `(batch, patches, patch_size)`): Predicted flux, zero where not asked for.
+        masked_patches (`Tensor` of shape `(batch, patches)`): True where the encoder did not see the patch.
+        target_patches (`Tensor` of shape `(batch, patches)`): True where the decoder was asked.
+        chi2_hidden, chi2_visible (`Tensor`, scalar):
+            Mean squared residual in sigma (capped) over usable pixels of asked patches, hidden and visible apart. 0
+            where there is none.
+    """
+
+    loss: Tensor | None = None
+    loss_terms: Tensor | None = None
+    reconstruction: Tensor | None = None
+    masked_patches: Tensor | None = None
+    target_patches: Tensor | None = None
+    chi2_hidden: Tensor | None = None
+    chi2_visible: Tensor | None = None
+
+
+@torch.no_grad()
+def wavelength_code(wavelength: Tensor, num_periods: int, min_period: float, max_period: float) -> Tensor:
+    """Sines and cosines of 2 pi wavelength / period, averaged over the pixels of each patch.
+
+    At 17,000 A and a period of 0.1 A the phase is a million radians, where float32 errs by 0.1 rad. So the phase of
+    each patch's middle is taken in float64 and wrapped before it is cast; the pixels' offsets from the middle, at
+    most half a patch, are added in float32 (error about 1e-4 rad for a patch of 44 A at a period of 0.1 A).
+
+    Args:
+        wavelength: (patches, patch_size), float64, vacuum Angstrom.
+        num_periods: Periods, evenly spaced in log from `max_period` to `min_period` (Angstrom).
+
+    Returns:
+        (patches, 2 * num_periods) float32: the sines, then the cosines. No parameter, no buffer: nothing that a
+        checkpoint, a cast or autocast could change.
+    """
+    exponent = torch.linspace(math.log(max_period), math.log(min_period), num_periods, dtype=torch.float64)
+    frequency = (-exponent).exp().to(wavelength.device)  # cycles per Angstrom
+    middle = wavelength[:, wavelength.shape[1] // 2, None]
+    cycles = middle * frequency
+    cycles = (cycles - cycles.round()).float()
+    offset, frequency = (wavelength - middle).float(), frequency.float()
+    sines, cosines = torch.zeros_like(cycles), torch.zeros_like(cycles)
+    # One pixel of every patch at a time: all of them at once would be patches x 32 x hidden numbers.
+    for pixel in range(wavelength.shape[1]):
+        phase = (cycles + offset[:, pixel, None] * frequency) * (2 * math.pi)
+        sines += phase.sin()
+        cosines += phase.cos()
+    return torch.cat([sines, cosines], dim=-1) / wavelength.shape[1]
+
+
+class SpectralPatchEmbeddings(nn.Module):
+    """Flux and error of a patch's pixels -> (total, hidden_size)."""
+
+    def __init__(self, config: SpectralConfig):
+        super().__init__()
+        self.config = config
+        features = {"noise_scaled": 3 * config.patch_size + 1, "flux_and_error": 2 * config.patch_size}
+        self.projection = nn.Linear(features[config.patch_inputs], config.hidden_size)
+
+    def forward(self, flux: Tensor, ivar: Tensor) -> Tensor:
+        is_usable = ivar > 0
+        flux = torch.where(is_usable, flux.float(), 0.0)
+        sigma = torch.where(is_usable, ivar.float(), 1.0).rsqrt()
+        if self.config.patch_inputs == "flux_and_error":
+            features = torch.cat([flux.asinh(), torch.where(is_usable, sigma, 0.0)], dim=-1)
+        else:
+            features = self.noise_scaled(flux, sigma, is_usable)
+        return self.projection(features.to(self.projection.weight.dtype))
+
+    def noise_scaled(self, flux: Tensor, sigma: Tensor, is_usable: Tensor) -> Tensor:
+        # Fed as plain flux, lines that are 5 % of the continuum vanish behind it. In units of the noise they stand out.
+        error = (sigma.square() + self.config.error_floor**2).sqrt()
+        weight = is_usable / error.square()
+        level = (weight * flux).sum(-1, keepdim=True) / weight.sum(-1, keepdim=True).clamp(min=1e-30)
+        residual = torch.where(is_usable, (flux - level) / error, 0.0)
+        log_sigma = torch.where(is_usable, sigma.log().clamp(-10, 10), 0.0)
+        return torch.cat([residual.asinh(), log_sigma, is_usable.float(), level.asinh()], dim=-1)
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[Tensor, Tensor]:
+    weights = (query @ key.transpose(-1, -2) * scaling).softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+class SpectralAttention(nn.Module):
+    """Multi-head attention from each sequence of packed queries to the same sequence of packed context."""
+
+    def __init__(self, config: SpectralConfig):
+        super().__init__()
+        self.config = config
+        self.head_dim = config.hidden_size // config.num_attention_heads
+        self.scaling = self.head_dim**-0.5
+        self.is_causal = False
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, hidden_states: Tensor, lengths: list[int], context: Tensor, context_lengths: list[int]) -> Tensor:
+        # (total, hidden_size) -> (total, heads, head_dim)
+        query = self.q_proj(hidden_states).unflatten(-1, (-1, self.head_dim))
+        key = self.k_proj(context).unflatten(-1, (-1, self.head_dim))
+        value = self.v_proj(context).unflatten(-1, (-1, self.head_dim))
+        if "flash" in (self.config._attn_implementation or ""):
+            output = self.variable_length_attention(query, key, value, lengths, context_lengths)
+        else:
+            output = self.attention_by_sequence(query, key, value, lengths, context_lengths)
+        return self.o_proj(output.flatten(-2))
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, **kwargs) -> Tensor:
+        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        dropout = self.config.attention_dropout if self.training else 0.0
+        kwargs = {"attention_mask": None, "scaling": self.scaling, "dropout": dropout, "is_causal": False, **kwargs}
+        return attention(self, query, key, value, **kwargs)[0]
+
+    def attention_by_sequence(
+        self, query: Tensor, key: Tensor, value: Tensor, lengths: list[int], context_lengths: list[int]
+    ) -> Tensor:
+        # An explicit split: kernels that are handed cumulative lengths they do not know attend across spectra.
+        # `split`, not slices: the gradient of each slice would be a tensor as large as the whole batch.
+        shapes = list(equal_runs(lengths, context_lengths))
+        queries = query.split([count * length for count, length, _ in shapes])
+        keys, values = (part.split([count * length for count, _, length in shapes]) for part in (key, value))
+        outputs = []
+        for (count, length, context_length), *parts in zip(shapes, queries, keys, values):
+            if length == 0 or context_length == 0:
+                outputs.append(torch.zeros_like(parts[0]))
+                continue
+            # (count * length, heads, head_dim) -> (count, heads, length, head_dim)
+            parts = [part.unflatten(0, (count, -1)).transpose(1, 2) for part in parts]
+            outputs.append(self.attend(*parts).flatten(0, 1))
+        return torch.cat(outputs)
+
+    def variable_length_attention(
+        self, query: Tensor, key: Tensor, value: Tensor, lengths: list[int], context_lengths: list[int]
+    ) -> Tensor:
+        cumulative = [
+            torch.tensor(np.cumsum([0, *parts]), dtype=torch.int32, device=query.device)
+            for parts in (lengths, context_lengths)
+        ]
+        # Flash attention takes all four as its sign that the batch is packed; with fewer it would run them together.
+        output = self.attend(
+            *(part.transpose(0, 1)[None] for part in (query, key, value)),
+            cu_seq_lens_q=cumulative[0],
+            cu_seq_lens_k=cumulative[1],
+            max_length_q=max(lengths),
+            max_length_k=max(context_lengths),
+        )
+        return output[0]
+
+
+class SpectralMLP(nn.Module):
+    def __init__(self, config: SpectralConfig):
+        super().__init__()
+        self.activation = ACT2FN[config.hidden_act]
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return self.down_proj(self.activation(self.up_proj(hidden_states)))
+
+
+class SpectralEncoderLayer(GradientCheckpointingLayer):
+    """Pre-norm: tokens of one spectrum look at each other."""
+
+    def __init__(self, config: SpectralConfig):
+        super().__init__()
+        self.layernorm_before = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.attention = SpectralAttention(config)
+        self.layernorm_after = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = SpectralMLP(config)
+        self.dropout = nn.Dropout(config.hidden_dropout)
+
+    def forward(self, hidden_states: Tensor, lengths: list[int]) -> Tensor:
+        normed = self.layernorm_before(hidden_states)
+        hidden_states = hidden_states + self.dropout(self.attention(normed, lengths, normed, lengths))
+        return hidden_states + self.dropout(self.mlp(self.layernorm_after(hidden_states)))
+
+
+class SpectralDecoderLayer(GradientCheckpointingLayer):
+    """Pre-norm: queries look at the tokens and never at each other, so no answer depends on what else was asked."""
+
+    def __init__(self, config: SpectralConfig):
+        super().__init__()
+        self.layernorm_before = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.attention = SpectralAttention(config)
+        self.layernorm_after = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = SpectralMLP(config)
+        self.dropout = nn.Dropout(config.hidden_dropout)
+
+    def forward(self, hidden_states: Tensor, lengths: list[int], tokens: Tensor, token_lengths: list[int]) -> Tensor:
+        normed = self.layernorm_before(hidden_states)
+        hidden_states = hidden_states + self.dropout(self.attention(normed, lengths, tokens, token_lengths))
+        return hidden_states + self.dropout(self.mlp(self.layernorm_after(hidden_states)))
+
+
+class SpectralPreTrainedModel(PreTrainedModel):
+    config: SpectralConfig
+    base_model_prefix = "spectral"
+    main_input_name = "flux"
+    input_modalities = ("time",)
+    supports_gradient_checkpointing = True
+    # The losses here are means of their own; Trainer must not divide by anything else.
+    accepts_loss_kwargs = False
+    _no_split_modules = ["SpectralEncoderLayer", "SpectralDecoderLayer"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, SpectralModel) and self.config.num_latents:
+            # Latents must differ from each other at once, on the scale of the codes they stand beside.
+            init.normal_(module.latents, std=1.0)
+        if isinstance(module, SpectralDecoder):
+            init.zeros_(module.query)
+
+
+class SpectralModel(SpectralPreTrainedModel):
+    """The encoder: a spectrum on its native grid -> tokens, and one vector of fixed size."""
+
+    # A pre-training checkpoint also holds the decoder, which this class has no use for.
+    _keys_to_ignore_on_load_unexpected = [r"^decoder\."]
+
+    def __init__(self, config: SpectralConfig):
+        super().__init__(config)
+        self.embeddings = SpectralPatchEmbeddings(config)
+        self.latents = nn.Parameter(torch.empty(config.num_latents, config.hidden_size)) if config.num_latents else None
+        self.layers = nn.ModuleList([SpectralEncoderLayer(config) for _ in range(config.num_hidden_layers)])
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.post_init()
+
+    def forward(
+        self,
+        flux: Tensor,
+        ivar: Tensor,
+        wavelength: Tensor,
+        attention_mask: Tensor | None = None,
+        lengths: list[int] | None = None,
+        scale: Tensor | None = None,
+        num_pixels: Tensor | None = None,
+        output_hidden_states: bool = False,
+    ) -> SpectralModelOutput:
+        r"""
+        Args:
+            flux, ivar (`Tensor` of shape `(batch, patches, patch_size)`):
+                Normalised flux and its inverse variance; ivar = 0 is unusable and its flux is never looked at.
+            wavelength (`Tensor` of shape `(batch, patches, patch_size)`): float64, vacuum Angstrom.
+            attention_mask (`Tensor` of shape `(batch, patches)`): 1 for a valid patch, 0 for one that does not exist.
+            lengths (`list[int]`): For packed input of shape (1, total, patch_size): valid patches of each spectrum.
+            scale, num_pixels: Not read: accepted so that a processor's whole output can be handed over.
+            output_hidden_states: Also return the tokens before the first layer and after each.
+        """
+        patches, is_valid = self.pack(flux, ivar, wavelength, attention_mask, lengths)
+        tokens, token_lengths, hidden_states = self.encode_packed(patches, output_hidden_states)
+        pooled = self.pool(tokens, token_lengths, patches)
+        num_latents = self.config.num_latents
+        if lengths is not None:
+            return SpectralModelOutput(tokens[None], pooled, None, tuple(each[None] for each in hidden_states) or None)
+        token_mask = torch.cat([is_valid.new_ones(len(is_valid), num_latents), is_valid], dim=1)
+        return SpectralModelOutput(
+            last_hidden_state=pad(tokens, token_mask),
+            pooler_output=pooled,
+            token_mask=token_mask,
+            hidden_states=tuple(pad(each, token_mask) for each in hidden_states) or None,
+        )
+
+    # The name that says what it does, beside `decode`.
+    encode = forward
+
+    def pack(
+        self,
+        flux: Tensor,
+        ivar: Tensor,
+        wavelength: Tensor,
+        attention_mask: Tensor | None = None,
+        lengths: list[int] | None = None,
+    ) -> tuple[PackedPatches, Tensor]:
+        """Padded or packed input -> packed patches, and (batch, patches) booleans that say where they stood."""
+        patch_size = self.config.patch_size
+        if not flux.shape == ivar.shape == wavelength.shape or flux.ndim != 3 or flux.shape[-1] != patch_size:
+            raise ValueError(
+                f"flux, ivar and wavelength must share one shape (batch, patches, {patch_size}), found: "
+                f"{tuple(flux.shape)}, {tuple(ivar.shape)}, {tuple(wavelength.shape)}"
+            )
+        if wavelength.dtype not in (torch.float64, torch.float32):
+            raise ValueError(f"wavelength must be float64: in {wavelength.dtype} it no longer tells pixels apart")
+        if lengths is not None and sum(lengths) != flux.shape[1]:
+            raise ValueError(f"lengths add up to {sum(lengths)}, but the packed input has {flux.shape[1]} patches")
+        is_valid = torch.ones(flux.shape[:2], dtype=torch.bool, device=flux.device)
+        if attention_mask is not None:
+            if attention_mask.shape != flux.shape[:2]:
+                raise ValueError(
+                    f"attention_mask must have shape {tuple(flux.shape[:2])}, found: {tuple(attention_mask.shape)}"
+                )
+            is_valid = attention_mask.bool()
+        if lengths is None:
+            lengths = is_valid.sum(1).tolist()
+        return PackedPatches(flux[is_valid], ivar[is_valid], wavelength.double()[is_valid], lengths), is_valid
+
+    def wavelength_code(self, wavelength: Tensor) -> Tensor:
+        """Code of each patch, (patches, patch_size) -> (patches, hidden_size), in the model's dtype."""
+        config = self.config
+        code = wavelength_code(wavelength, config.hidden_size // 2, config.min_period, config.max_period)
+        return code.to(self.embeddings.projection.weight.dtype)
+
+    def encode_packed(
+        self, patches: PackedPatches, output_hidden_states: bool = False, code: Tensor | None = None
+    ) -> tuple[Tensor, list[int], list[Tensor]]:
+        """Packed patches -> packed tokens (latents first in each sequence), their lengths, hidden states if asked."""
+        code = self.wavelength_code(patches.wavelength) if code is None else code
+        hidden_states = self.embeddings(patches.flux, patches.ivar) + code
+        lengths = patches.lengths
+        if self.latents is not None:
+            latents = self.latents.repeat(len(lengths), 1)
+            hidden_states = interleave(latents, [len(self.latents)] * len(lengths), hidden_states, lengths)
+            lengths = [len(self.latents) + length for length in lengths]
+        collected = [hidden_states]
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, lengths)
+            collected.append(hidden_states)
+        return self.layernorm(hidden_states), lengths, collected if output_hidden_states else []
+
+    def pool(self, tokens: Tensor, lengths: list[int], patches: PackedPatches) -> Tensor:
+        """Packed tokens -> (batch, pooled_size). A spectrum without a valid patch gets zeros."""
+        config = self.config
+        if config.pooling == "latents":
+            pooled = leading(tokens, lengths, config.num_latents).flatten(1)
+        else:
+            patch_tokens = trailing(tokens, lengths, config.num_latents)
+            num_segments = config.num_segments if config.pooling == "segments" else 1
+            pooled = torch.stack(
+                [
+                    segment_means(part, wavelength, num_segments)
+                    for part, wavelength in zip(
+                        patch_tokens.split(patches.lengths), patches.wavelength.split(patches.lengths)
+                    )
+                ]
+            )
+        is_empty = torch.tensor([length == 0 for length in patches.lengths], device=pooled.device)
+        return pooled.masked_fill(is_empty[:, None], 0)
+
+
+def segment_means(tokens: Tensor, wavelength: Tensor, num_segments: int) -> Tensor:
+    """Average tokens (patches, hidden) in `num_segments` stretches of ascending wavelength -> flat vector."""
+    if len(tokens) == 0:
+        return tokens.new_zeros(num_segments * tokens.shape[1])
+    order = wavelength[:, wavelength.shape[1] // 2].argsort()
+    return nn.functional.adaptive_avg_pool1d(tokens[order].T[None], num_segments)[0].T.flatten()
+
+
+class SpectralDecoder(nn.Module):
+    """Wavelengths asked for look at a spectrum's tokens and answer with flux."""
+
+    def __init__(self, config: SpectralConfig):
+        super().__init__()
+        self.config = config
+        self.query = nn.Parameter(torch.empty(config.hidden_size))
+        self.code_projection = nn.Linear(config.hidden_size, config.hidden_size)
+        self.layers = nn.ModuleList([SpectralDecoderLayer(config) for _ in range(config.num_decoder_layers)])
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        num_outputs = config.patch_size + (config.patch_outputs == "level_and_residual")
+        self.head = nn.Linear(config.hidden_size, num_outputs)
+
+    def forward(self, code: Tensor, lengths: list[int], tokens: Tensor, token_lengths: list[int]) -> Tensor:
+        """Packed codes (queries, hidden_size) and packed tokens -> flux (queries, patch_size) in the scale's unit."""
+        if self.config.decoder_reads == "latents":
+            tokens = leading(tokens, token_lengths, self.config.num_latents).flatten(0, 1)
+            token_lengths = [self.config.num_latents] * len(token_lengths)
+        hidden_states = code + self.code_projection(code) + self.query
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, lengths, tokens, token_lengths)
+        output = self.head(self.layernorm(hidden_states)).float()
+        # Fluxes are in units of their median: an untrained decoder answers 1.
+        if self.config.patch_outputs == "flux":
+            return 1 + output
+        level, residual = output[:, :1], output[:, 1:]
+        return 1 + level + residual - residual.mean(-1, keepdim=True)
+
+
+class SpectralForPreTraining(SpectralPreTrainedModel):
+    """Encoder and decoder with a self-supervised objective."""
+
+    def __init__(self, config: SpectralConfig):
+        super().__init__(config)
+        self.spectral = SpectralModel(config)
+        self.decoder = SpectralDecoder(config)
+        self.post_init()
+
+    @property
+    def objective(self):
+        """Made from the configuration at each call: it holds no state."""
+        return OBJECTIVES[self.config.objective](self.config)
+
+    def forward(
+        self,
+        flux: Tensor,
+        ivar: Tensor,
+        wavelength: Tensor,
+        attention_mask: Tensor | None = None,
+        lengths: list[int] | None = None,
+        masked_patches: Tensor | None = None,
+        target_patches: Tensor | None = None,
+        scale: Tensor | None = None,
+        num_pixels: Tensor | None = None,
+    ) -> SpectralForPreTrainingOutput:
+        r"""
+        Args:
+            flux, ivar, wavelength, attention_mask, lengths, scale, num_pixels: As for [`SpectralModel`].
+            masked_patches (`Tensor` of shape `(batch, patches)`):
+                True for a valid patch that the encoder does not see. Drawn by the objective in training mode and
+                none otherwise, when absent.
+            target_patches (`Tensor` of shape `(batch, patches)`):
+                True for a valid patch that the decoder is asked for. Drawn by the objective in training mode and all
+                otherwise, when absent.
+        """
+        patches, is_valid = self.spectral.pack(flux, ivar, wavelength, attention_mask, lengths)
+        is_hidden, is_target = self.choose(patches, is_valid, masked_patches, target_patches)
+        code = self.spectral.wavelength_code(patches.wavelength)
+
+        context = patches.select(~is_hidden)
+        tokens, token_lengths, _ = self.spectral.encode_packed(context, code=code[(~is_hidden).to(code.device)])
+        target = patches.select(is_target)
+        prediction = self.decoder(code[is_target.to(code.device)], target.lengths, tokens, token_lengths)
+
+        num_spectra = len(patches.lengths)
+        spectrum = torch.repeat_interleave(torch.arange(num_spectra), torch.tensor(target.lengths)).to(code.device)
+        cost, terms = self.objective.loss(prediction, target.flux, target.ivar, spectrum, num_spectra)
+        target_hidden = is_hidden[is_target].to(code.device)
+        chi2 = residual_chi2(prediction.detach(), target.flux, target.ivar, self.config.residual_cap)
+        reconstruction = prediction.new_zeros(patches.flux.shape)
+        reconstruction[is_target.to(code.device)] = prediction
+        return SpectralForPreTrainingOutput(
+            loss=cost / terms.clamp(min=1),
+            loss_terms=terms,
+            reconstruction=pad(reconstruction, is_valid),
+            masked_patches=pad(is_hidden.to(code.device), is_valid),
+            target_patches=pad(is_target.to(code.device), is_valid),
+            chi2_hidden=mean_chi2(chi2[target_hidden], target.ivar[target_hidden]),
+            chi2_visible=mean_chi2(chi2[~target_hidden], target.ivar[~target_hidden]),
+        )
+
+    def choose(
+        self, patches: PackedPatches, is_valid: Tensor, masked_patches: Tensor | None, target_patches: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """(total,) booleans on the CPU, where lengths are counted: hidden from the encoder, asked of the decoder."""
+        where = is_valid.cpu()
+        is_hidden = torch.zeros(sum(patches.lengths), dtype=torch.bool)
+        is_target = torch.ones_like(is_hidden)
+        if masked_patches is not None:
+            is_hidden = masked_patches.cpu().bool()[where]
+        if target_patches is not None:
+            is_target = target_patches.cpu().bool()[where]
+        if self.training and (masked_patches is None or target_patches is None):
+            # numpy draws; its seed comes from torch, so that one seed rules and a resumed run draws the same.
+            generator = np.random.default_rng(int(torch.randint(2**62, ())))
+            wavelengths = np.split(patches.wavelength.cpu().numpy(), np.cumsum(patches.lengths)[:-1])
+            if masked_patches is None:
+                parts = [self.objective.hide(each, generator) for each in wavelengths]
+                is_hidden = torch.from_numpy(np.concatenate(parts))
+            if target_patches is None:
+                parts = [self.objective.ask(each.numpy(), generator) for each in is_hidden.split(patches.lengths)]
+                is_target = torch.from_numpy(np.concatenate(parts))
+        return is_hidden, is_target
+
+    def encode(self, *args, **kwargs) -> SpectralModelOutput:
+        """The encoder alone: see [`SpectralModel.forward`]."""
+        return self.spectral(*args, **kwargs)
+
+    def decode(self, tokens: Tensor, wavelength: Tensor, token_mask: Tensor | None = None) -> Tensor:
+        """Flux at any wavelengths.
+
+        Args:
+            tokens: (batch, tokens, hidden_size): `last_hidden_state` of `encode`.
+            wavelength: (batch, patches, patch_size), float64, vacuum Angstrom: patches of any grid, see
+                `SpectralProcessor.patch_wavelength`. Each patch is answered by itself.
+            token_mask: (batch, tokens), `token_mask` of `encode`. None when every token exists.
+
+        Returns:
+            (batch, patches, patch_size) in units of each spectrum's scale.
+        """
+        batch, num_patches, patch_size = wavelength.shape
+        if tokens.ndim != 3 or len(tokens) != batch or patch_size != self.config.patch_size:
+            raise ValueError(
+                f"expected tokens (batch, tokens, {self.config.hidden_size}) and wavelength (batch, patches, "
+                f"{self.config.patch_size}), found: {tuple(tokens.shape)} and {tuple(wavelength.shape)}"
+            )
+        if wavelength.dtype not in (torch.float64, torch.float32):
+            raise ValueError(f"wavelength must be float64: in {wavelength.dtype} it no longer tells pixels apart")
+        if token_mask is None:
+            token_mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        token_lengths = token_mask.sum(1).tolist()
+        code = self.spectral.wavelength_code(wavelength.double().flatten(0, 1))
+        flux = self.decoder(code, [num_patches] * batch, tokens[token_mask.bool()], token_lengths)
+        return flux.unflatten(0, (batch, num_patches))
+
+
+def mean_chi2(chi2: Tensor, ivar: Tensor) -> Tensor:
+    """Mean over usable pixels, 0 where there is none."""
+    return chi2.sum() / (ivar > 0).sum().clamp(min=1)
+
+
+__all__ = ["SpectralForPreTraining", "SpectralModel", "SpectralModelOutput", "SpectralPreTrainedModel"]

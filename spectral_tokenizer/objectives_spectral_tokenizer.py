@@ -1,0 +1,126 @@
+# Copyright 2026 The spectral_tokenizer authors. Licensed under the Apache License, Version 2.0.
+"""What is hidden from the encoder, what is asked of the decoder, and what a wrong answer costs.
+
+A new objective is one class here with `hide`, `ask` and `loss`, and one line in `OBJECTIVES`.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+# A jump to the next patch of more than this many patch widths is a gap between arms, not a few bad pixels.
+ARM_GAP = 4
+# Keeps the log loss finite and stops it from rewarding chi2 far below 1, which is copied noise.
+LOG_OFFSET = 0.25
+
+
+def arm_index(wavelength: np.ndarray) -> np.ndarray:
+    """Number the arms, chips or CCDs of one spectrum from its wavelengths alone.
+
+    Args:
+        wavelength: (patches, patch_size), vacuum Angstrom.
+
+    Returns:
+        (patches,) integers from 0: a new arm begins where wavelength leaps, or runs back by more than a patch (less is
+        the filling of a segment's last patch).
+    """
+    width = wavelength[:-1, -1] - wavelength[:-1, 0]
+    gap = wavelength[1:, 0] - wavelength[:-1, -1]
+    return np.concatenate([[0], np.cumsum((gap < -width) | (gap > ARM_GAP * width))])
+
+
+def hide_random(wavelength: np.ndarray, fraction: float, generator: np.random.Generator) -> np.ndarray:
+    """Hide `fraction` of the patches, drawn independently. Returns (patches,) booleans, as all `hide_*` do."""
+    is_hidden = np.zeros(len(wavelength), dtype=bool)
+    is_hidden[generator.permutation(len(wavelength))[: hidden_count(len(wavelength), fraction)]] = True
+    return is_hidden
+
+
+def hide_block(wavelength: np.ndarray, fraction: float, generator: np.random.Generator) -> np.ndarray:
+    """Hide one contiguous run of patches."""
+    count = hidden_count(len(wavelength), fraction)
+    start = generator.integers(len(wavelength) - count + 1)
+    is_hidden = np.zeros(len(wavelength), dtype=bool)
+    is_hidden[start : start + count] = True
+    return is_hidden
+
+
+def hide_arms(wavelength: np.ndarray, fraction: float, generator: np.random.Generator) -> np.ndarray:
+    """Hide whole arms, about `fraction` of them, at least one and never all; one-armed spectra lose a block."""
+    arm = arm_index(wavelength)
+    num_arms = int(arm[-1]) + 1
+    if num_arms == 1:
+        return hide_block(wavelength, fraction, generator)
+    count = min(max(round(fraction * num_arms), 1), num_arms - 1)
+    return np.isin(arm, generator.permutation(num_arms)[:count])
+
+
+def hidden_count(num_patches: int, fraction: float) -> int:
+    """At least one patch is hidden and at least one stays, where there are two."""
+    return min(max(round(fraction * num_patches), 1), num_patches - 1)
+
+
+def residual_chi2(prediction: Tensor, flux: Tensor, ivar: Tensor, cap: float | None) -> Tensor:
+    """Squared residual in sigma of every pixel, at most cap^2; 0 where ivar is 0. For reports, not for gradients."""
+    chi2 = (prediction.float() - flux).square() * ivar
+    chi2 = chi2 if cap is None else chi2.clamp(max=cap**2)
+    return torch.where(ivar > 0, chi2, 0.0)
+
+
+class Autoencoding:
+    """The paper's objective: the encoder sees every patch and the decoder gives every patch back."""
+
+    def __init__(self, config):
+        self.config = config
+
+    def hide(self, wavelength: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Which patches of one spectrum the encoder does not see: (patches, patch_size) -> (patches,) booleans."""
+        return np.zeros(len(wavelength), dtype=bool)
+
+    def ask(self, is_hidden: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Which patches of one spectrum the decoder is asked for: (patches,) -> (patches,) booleans."""
+        return np.ones_like(is_hidden)
+
+    def loss(self, prediction: Tensor, flux: Tensor, ivar: Tensor, spectrum: Tensor, num_spectra: int):
+        """Cost of a prediction.
+
+        Args:
+            prediction, flux, ivar: (targets, patch_size).
+            spectrum: (targets,) index of the spectrum that each target patch belongs to.
+
+        Returns:
+            The sum of the costs and the number of terms in it. They are kept apart so that a mean over micro-batches
+            and processes can be exact.
+        """
+        is_usable = ivar > 0
+        # Where, not times zero: unusable pixels may hold anything.
+        residual = torch.where(is_usable, (prediction.float() - flux) * ivar.sqrt(), 0.0)
+        cap = self.config.residual_cap
+        cost = residual.square() if cap is None else 2 * cap**2 * ((1 + (residual / cap).square()).sqrt() - 1)
+        if self.config.spectrum_loss == "gaussian":
+            return cost.sum(), is_usable.sum()
+        per_spectrum = cost.new_zeros(num_spectra).index_add(0, spectrum, cost.sum(-1))
+        pixels = cost.new_zeros(num_spectra).index_add(0, spectrum, is_usable.sum(-1).to(cost.dtype))
+        terms = torch.where(pixels > 0, (LOG_OFFSET + per_spectrum / pixels.clamp(min=1)).log(), 0.0)
+        return terms.sum(), (pixels > 0).sum()
+
+
+class MaskedModelling(Autoencoding):
+    """Patches are hidden at random, as a block or as whole arms, and asked for together with some visible ones."""
+
+    def hide(self, wavelength: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        if len(wavelength) < 2:
+            return np.zeros(len(wavelength), dtype=bool)
+        weights = np.asarray(self.config.hiding_weights, dtype=float)
+        how = generator.choice(len(HIDING), p=weights / weights.sum())
+        fraction = generator.uniform(*self.config.hidden_fraction)
+        return list(HIDING.values())[how](wavelength, fraction, generator)
+
+    def ask(self, is_hidden: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        is_asked = is_hidden | (generator.random(len(is_hidden)) < self.config.visible_target_fraction)
+        return is_asked if is_asked.any() else np.ones_like(is_hidden)
+
+
+HIDING = {"random": hide_random, "block": hide_block, "arm": hide_arms}
+OBJECTIVES = {"masked": MaskedModelling, "autoencoding": Autoencoding}

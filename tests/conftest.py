@@ -1,0 +1,34 @@
+"""Options and fixtures that all tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+ROOT = Path(__file__).parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--spectra",
+        default=os.environ.get("SPECTRA_DIR", "../shared/spectra"),
+        help="folder of real spectra, absolute or relative to the repository (also: environment variable SPECTRA_DIR)",
+    )
+
+
+@pytest.fixture(scope="session")
+def spectra_dir(pytestconfig: pytest.Config) -> Path:
+    """The folder of real survey files, which are not part of the repository."""
+    folder = (ROOT / pytestconfig.getoption("--spectra")).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"no real spectra at {folder}: give their folder with --spectra or SPECTRA_DIR")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def simulated_surveys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of a few simulated survey files, survey by survey."""
+    from spectral_tokenizer.data.simulation import simulate
+
+    return simulate(tmp_path_factory.mktemp("simulated") / "surveys", 24, seed=1)

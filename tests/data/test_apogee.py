@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+from astropy.io import fits
+from native_files import APOGEE_GAPS, APOGEE_PIXELS, rows_of, write_apstar, write_apvisit, write_aspcapstar
+
+from spectral_tokenizer.data import SpectrumFileError, load_survey
+from spectral_tokenizer.data.apogee import chip_lengths
+
+
+WAVELENGTH = 10 ** (4.179 + 6e-6 * np.arange(APOGEE_PIXELS))
+
+
+def load_one(tmp_path, path):
+    (row,) = rows_of(load_survey("apogee", path, cache_dir=tmp_path / "cache", strict=True))
+    return row
+
+
+@pytest.mark.parametrize("num_visits", [1, 3])  # with one visit the arrays are 1-D
+def test_apstar(tmp_path, num_visits):
+    row = load_one(tmp_path, write_apstar(tmp_path / "apStar-1.fits", num_visits=num_visits))
+    assert row["object_id"] == "2M00000000+0000000" and row["frame"] == "rest" and row["class"] == "STAR"
+    assert (row["ra"], row["dec"], row["radial_velocity"]) == (1.5, 2.5, -60.5)
+    assert np.isnan(row["teff"])  # RVTEFF is a grid point of a template
+    np.testing.assert_allclose(row["wavelength"], WAVELENGTH, rtol=1e-12)
+    is_gap = np.zeros(APOGEE_PIXELS, dtype=bool)
+    for start, end in APOGEE_GAPS:
+        is_gap[start:end] = True
+    np.testing.assert_allclose(row["ivar"], np.where(is_gap, 0, 0.25))
+    assert (row["flux"][~is_gap] == 100).all()  # row 0, not the other combination
+    assert row["segment_lengths"].tolist() == [3430, 2785, 2360]  # cut in the middle of the gaps
+    assert row["lsf_sigma"] is None
+
+
+@pytest.mark.parametrize("num_visits", [1, 2])
+def test_pixel_bits(tmp_path, num_visits):
+    flags = np.zeros(APOGEE_PIXELS, dtype=np.int16)
+    bad, good = (*range(8), 14), (8, 9, 10, 11, 12, 13)
+    for bit in range(15):
+        flags[1000 + bit] = 1 << bit
+    flags[1020] = (1 << 14) | (1 << 9)
+    row = load_one(tmp_path, write_apstar(tmp_path / "apStar-1.fits", flags=flags, num_visits=num_visits))
+    assert all(row["ivar"][1000 + bit] == 0 for bit in bad)
+    assert all(row["ivar"][1000 + bit] == 0.25 for bit in good)
+    assert row["ivar"][1020] == 0
+
+
+def test_aspcapstar_with_an_unparsable_card(tmp_path):
+    path = write_aspcapstar(tmp_path / "aspcapStar-1.fits")
+    with fits.open(path) as hdus, pytest.raises(fits.VerifyError, match="Unparsable"):  # the card is bad indeed
+        hdus[0].header["AKWISE"]
+    row = load_one(tmp_path, path)
+    assert (row["teff"], row["logg"], row["fe_h"]) == (4500.0, 2.5, -0.25)
+    assert row["radial_velocity"] == 12.5 and row["frame"] == "rest"
+    assert row["ivar"][999] == pytest.approx(1e4) and row["ivar"][1000] == 0  # error 10
+    assert (row["ivar"][3310:3550] == 0).all()  # error 0
+    assert row["segment_lengths"].tolist() == [3430, 2785, 2360]
+
+
+def test_uncalibrated_parameters_are_unknown(tmp_path):
+    row = load_one(tmp_path, write_aspcapstar(tmp_path / "aspcapStar-1.fits", params=(4500.0, -9999.0, 0, -9999.0)))
+    assert row["teff"] == 4500.0 and np.isnan(row["logg"]) and np.isnan(row["fe_h"])
+
+
+def test_apvisit_ascends(tmp_path):
+    flags = np.zeros((3, 30), dtype=np.int16)
+    flags[0, 0], flags[0, 1] = 1 << 3, 1 << 9  # the reddest pixels
+    row = load_one(tmp_path, write_apvisit(tmp_path / "apVisit-1.fits", flags=flags))
+    assert row["frame"] == "observed" and row["radial_velocity"] == 5.0
+    assert row["segment_lengths"].tolist() == [30, 30, 30]
+    assert (np.diff(row["wavelength"]) > 0).all()
+    assert (row["wavelength"][29], row["wavelength"][-1]) == (15810.0, 16950.0)
+    np.testing.assert_allclose(row["flux"], row["wavelength"] / 1000, rtol=1e-6)  # flux went along
+    assert row["ivar"][-1] == 0 and row["ivar"][-2] == 4
+
+
+@pytest.mark.parametrize("velocity", [-600.0, 0.0, 600.0])
+def test_chips_are_cut_in_gaps_wherever_the_star_moves_them(velocity):
+    shift = round(np.log10(1 - velocity / 299792.458) / 6e-6)
+    is_blank = np.zeros(APOGEE_PIXELS, dtype=bool)
+    for start, end in APOGEE_GAPS[1:3]:
+        is_blank[start + shift : end + shift] = True
+    is_blank[3000:3060] = True  # bad columns are no gap
+    first, second, _ = np.cumsum(chip_lengths(WAVELENGTH, is_blank))
+    assert 3310 + shift < first < 3550 + shift
+    assert 6120 + shift < second < 6310 + shift
+
+
+def test_chips_without_visible_gaps():
+    lengths = chip_lengths(WAVELENGTH, np.zeros(APOGEE_PIXELS, dtype=bool))
+    assert len(lengths) == 3 and sum(lengths) == APOGEE_PIXELS
+    assert WAVELENGTH[lengths[0]] == pytest.approx(15834, abs=0.5)
+
+
+@pytest.mark.parametrize("name", ["apStar-1.fits", "apVisit-1.fits", "aspcapStar-1.fits"])
+def test_foreign_files(tmp_path, name):
+    hdus = [fits.PrimaryHDU(), fits.ImageHDU(np.ones((3, 20))), fits.ImageHDU(np.ones((3, 20)))]
+    fits.HDUList(hdus).writeto(tmp_path / name)
+    with pytest.raises(SpectrumFileError, match="apStar, aspcapStar or apVisit"):
+        load_one(tmp_path, tmp_path / name)
+
+
+def test_truncated_file(tmp_path):
+    path = write_apstar(tmp_path / "apStar-1.fits")
+    path.write_bytes(path.read_bytes()[:300_000])
+    with pytest.raises(SpectrumFileError, match="apStar-1.fits"):
+        load_one(tmp_path, path)

@@ -1,0 +1,153 @@
+import numpy as np
+import pytest
+from astropy.io import fits
+from native_files import rows_of, write_desi, write_redshifts
+
+from spectral_tokenizer.data import SpectrumFileError, load_survey, survey_report
+from spectral_tokenizer.data.desi import resolution_sigma
+
+
+BIG = 39633297352951413  # odd and beyond 2^53: as float64 it would become another number
+
+
+def load(tmp_path, path, **options):
+    return load_survey("desi", path, cache_dir=tmp_path / "cache", **options)
+
+
+def test_rows(tmp_path):
+    write_desi(tmp_path / "coadd-1.fits", [BIG, BIG + 2], objtype=["TGT", "TGT"], status=[0, 0], sigma_pixels=1.5)
+    first, second = rows_of(load(tmp_path, tmp_path))
+    assert (first["object_id"], second["object_id"]) == (str(BIG), str(BIG + 2))
+    assert first["source"] == "coadd-1.fits#0" and first["frame"] == "barycentric"
+    assert first["segment_lengths"].tolist() == [40, 40, 40]
+    np.testing.assert_allclose(first["wavelength"][38:42], [3630.4, 3631.2, 3620.0, 3620.8])  # arms overlap, unmerged
+    assert (first["flux"] == 1).all() and (second["flux"] == 2).all()
+    for start in (0, 40, 80):  # pixel 3: MASK != 0 with ivar > 0; pixel 4: ivar 0 with MASK 0
+        assert first["ivar"][start : start + 6].tolist() == [2, 2, 2, 0, 0, 2]
+    # a Gaussian of 1.5 pixels of 0.8 A, its band cut at +-5 pixels
+    np.testing.assert_allclose(first["lsf_sigma"], 1.5 * 0.8, rtol=0.02)
+    assert first["class"] is None and np.isnan(first["redshift"])
+
+
+def test_what_is_no_target_is_dropped_by_reason(tmp_path):
+    path = write_desi(
+        tmp_path / "coadd-1.fits",
+        [-7, BIG, BIG + 1, BIG + 2, BIG + 3, BIG + 4],
+        objtype=["TGT", "SKY", "", "TGT", "TGT", "TGT"],
+        status=[0, 0, 0, 512, 0, 0],
+        dead=[4],  # MASK 0 and ivar 0 throughout
+    )
+    dataset = load(tmp_path, path)
+    assert dataset["object_id"][:] == [str(BIG + 4)]
+    expected = {
+        "negative TARGETID": 1,
+        "sky fibre": 1,
+        "blank OBJTYPE": 1,
+        "bad fibre status": 1,
+        "no usable pixel": 1,
+    }
+    assert dict(survey_report(dataset).dropped) == expected
+    assert len(load(tmp_path, path, sky=True)) == 4
+    assert len(load(tmp_path, path, sky=True, bad_fibers=True)) == 5
+
+
+def test_spectra_files_name_the_status_otherwise_and_repeat_targets(tmp_path):
+    path = write_desi(tmp_path / "spectra-1.fits", [BIG, BIG, BIG], status=[0, 0, 3], status_name="FIBERSTATUS")
+    dataset = load(tmp_path, path)
+    assert dataset["object_id"][:] == [str(BIG)] * 2
+    assert dataset["source"][:] == ["spectra-1.fits#0", "spectra-1.fits#1"]
+
+
+def test_without_fibermap_mask_and_resolution(tmp_path):
+    path = write_desi(tmp_path / "any.fits", [0, 0], has_fibermap=False, has_mask=False, sigma_pixels=None)
+    rows = rows_of(load(tmp_path, path))
+    assert [row["object_id"] for row in rows] == ["any.fits#0", "any.fits#1"]
+    assert rows[0]["lsf_sigma"] is None
+    assert rows[0]["ivar"][3:5].tolist() == [2, 0]
+
+
+def test_a_blank_objtype_column_says_nothing(tmp_path):
+    path = write_desi(tmp_path / "coadd-1.fits", [BIG, BIG + 1], objtype=["", ""])
+    assert len(load(tmp_path, path)) == 2
+
+
+def test_missing_camera(tmp_path):
+    (row,) = rows_of(load(tmp_path, write_desi(tmp_path / "coadd-1.fits", [BIG], cameras=("B", "Z"))))
+    assert row["segment_lengths"].tolist() == [40, 40]
+    assert row["wavelength"][40] == 3640.0
+
+
+def test_simulations_are_not_taken_for_real(tmp_path):
+    path = write_desi(tmp_path / "spectra-1.fits", [BIG], header={"DEPNAM03": "desisim"})
+    dataset = load(tmp_path, path)
+    assert len(dataset) == 0 and dict(survey_report(dataset).dropped) == {"simulated": 1}
+    assert len(load(tmp_path, path, simulated=True)) == 1
+    real = write_desi(tmp_path / "spectra-2.fits", [BIG], header={"DEPNAM03": "desimodel"})
+    assert len(load(tmp_path, real)) == 1
+
+
+@pytest.mark.parametrize(("kind", "hdu_name"), [("redrock", "REDSHIFTS"), ("zbest", "ZBEST")])
+def test_redshifts_beside(tmp_path, kind, hdu_name):
+    write_desi(tmp_path / "coadd-5-169.fits", [BIG, BIG + 1, BIG + 2])
+    # neighbours that float64 cannot tell from BIG, and in another order
+    write_redshifts(
+        tmp_path / f"{kind}-5-169.fits", [BIG + 1, BIG - 1, BIG], [1e-3, 9.0, 2.5], ["STAR", "QSO", "QSO"], hdu_name
+    )
+    first, second, third = rows_of(load(tmp_path, tmp_path))
+    assert (first["class"], first["redshift"]) == ("QSO", 2.5)
+    assert (second["class"], second["redshift"]) == ("STAR", 1e-3)
+    assert second["radial_velocity"] == pytest.approx(299.792458) and np.isnan(first["radial_velocity"])
+    assert third["class"] is None and np.isnan(third["redshift"])
+
+
+def test_redshifts_option_and_its_change(tmp_path):
+    path = write_desi(tmp_path / "coadd-1.fits", [BIG])
+    catalogue = write_redshifts(tmp_path / "quasars.fits", [BIG], [2.25], hdu_name="QSO_CAT")
+    (row,) = rows_of(load(tmp_path, path, redshifts=catalogue))
+    assert (row["class"], row["redshift"]) == ("QSO", 2.25)
+    catalogue.unlink()
+    write_redshifts(catalogue, [BIG, BIG + 1], [3.5, 1.0], hdu_name="QSO_CAT")
+    (row,) = rows_of(load(tmp_path, path, redshifts=catalogue))
+    assert row["redshift"] == 3.5
+
+
+def write_shapes_that_do_not_match(path):
+    write_desi(path, [BIG], cameras=("B",))
+    with fits.open(path, mode="update") as hdus:
+        hdus["B_IVAR"].data = hdus["B_IVAR"].data[:, :-1]
+
+
+def write_short_fibermap(path):
+    write_desi(path, [BIG, BIG + 1], cameras=("B",))
+    with fits.open(path, mode="update") as hdus:
+        hdus["FIBERMAP"].data = hdus["FIBERMAP"].data[:1]
+
+
+def write_without_wavelength(path):
+    write_desi(path, [BIG], cameras=("B",))
+    with fits.open(path, mode="update") as hdus:
+        del hdus["B_WAVELENGTH"]
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (write_shapes_that_do_not_match, "B_IVAR.*39.*40"),
+        (write_short_fibermap, "FIBERMAP.*1 rows.*2 rows"),
+        (write_without_wavelength, "B_WAVELENGTH"),
+        (lambda path: write_redshifts(path, [BIG], [1.0]), "B_FLUX"),
+        (lambda path: path.write_bytes(b"SIMPLE  ="), "file"),
+    ],
+)
+def test_foreign_and_damaged_files(tmp_path, write, message):
+    write(tmp_path / "coadd-1.fits")
+    with pytest.raises(SpectrumFileError, match=message):
+        load(tmp_path, tmp_path, strict=True)
+
+
+def test_resolution_sigma_of_a_shifted_line():
+    """The second moment is about the mean: a shift does not widen the line."""
+    offset = np.arange(5, -6, -1.0)
+    band = np.exp(-0.5 * ((offset - 0.7) / 0.9) ** 2)[:, None] * np.ones(3)
+    np.testing.assert_allclose(resolution_sigma(band), 0.9, rtol=0.01)
+    assert np.isnan(resolution_sigma(np.zeros((11, 2)))).all()

@@ -1,0 +1,148 @@
+import numpy as np
+import pytest
+from astropy.io import fits
+from native_files import GALAH_STARTS, rows_of, write_galah_catalogue, write_galah_ccd
+
+from spectral_tokenizer.data import SpectrumFileError, load_survey, survey_report
+from spectral_tokenizer.data.galah import profile_sigma
+from spectral_tokenizer.data.wavelengths import air_to_vacuum
+
+
+STAR = "131123003001096"
+
+
+def load(tmp_path, path, **options):
+    return load_survey("galah", path, cache_dir=tmp_path / "cache", **options)
+
+
+def test_row_of_four_ccds(tmp_path):
+    for ccd in (1, 2, 3, 4):
+        write_galah_ccd(tmp_path, STAR, ccd, flux=np.full(50 + ccd, 10.0**ccd), velocity=63.2)
+    (row,) = rows_of(load(tmp_path, tmp_path))
+    assert row["object_id"] == STAR and row["frame"] == "barycentric" and row["class"] == "STAR"
+    assert row["source"] == f"{STAR} CCD 1,2,3,4"
+    assert row["segment_lengths"].tolist() == [51, 52, 53, 54]
+    assert row["radial_velocity"] == pytest.approx(63.2, abs=1e-6)
+    assert row["lsf_sigma"] is None and np.isnan(row["teff"])
+    np.testing.assert_allclose(row["wavelength"][:51], air_to_vacuum(4713.5 + 0.05 * np.arange(51)), rtol=1e-12)
+    assert row["wavelength"][0] - 4713.5 == pytest.approx(1.318, abs=1e-2)  # vacuum
+    # the CCDs' scales of 10 to 10,000 counts are gone; sigma / flux = 0.05 is kept
+    np.testing.assert_allclose(row["flux"], 1.0)
+    np.testing.assert_allclose(row["ivar"], 400.0, rtol=1e-6)
+    assert row["snr"] == pytest.approx(20.0)
+
+
+@pytest.mark.parametrize("suffix", [".fits", ".fits.gz"])
+def test_missing_ccd4_and_two_stars(tmp_path, suffix):
+    for ccd in (1, 2, 3):
+        write_galah_ccd(tmp_path, STAR, ccd, suffix=suffix)
+        write_galah_ccd(tmp_path, "131123003001097", ccd, suffix=suffix)
+    dataset = load(tmp_path, tmp_path)
+    assert dataset["object_id"][:] == [STAR, "131123003001097"]
+    assert dataset["segment_lengths"][:] == [[50] * 3] * 2
+    assert survey_report(dataset).files == 6
+
+
+def test_the_same_star_in_two_reductions_is_two_rows(tmp_path):
+    for folder, layout in (("a", "dr3"), ("b", "6.0")):
+        (tmp_path / folder).mkdir()
+        write_galah_ccd(tmp_path / folder, STAR, 1, layout=layout)
+    assert load(tmp_path, tmp_path)["object_id"][:] == [STAR, STAR]
+
+
+@pytest.mark.parametrize(("crpix", "shift"), [(0.0, 0.0), (1.0, 0.0), (11.0, -0.5)])
+def test_crpix_of_0_means_1(tmp_path, crpix, shift):
+    write_galah_ccd(tmp_path, STAR, 3, crpix=crpix)
+    (row,) = rows_of(load(tmp_path, tmp_path))
+    assert row["wavelength"][0] == pytest.approx(air_to_vacuum(GALAH_STARTS[3] + shift), abs=1e-9)
+
+
+def test_relative_errors_out_of_range(tmp_path):
+    flux, error = np.full(50, 100.0), np.full(50, 0.05)
+    error[:5] = [0.0, -0.2, 1.01, np.nan, np.inf]
+    flux[5:8] = [0.0, -100.0, np.nan]
+    flux[8], error[8] = 1e-6, 1.0  # clipped: ivar would be 1e12 times the others'
+    flux[9], error[9] = 25.0, 0.1  # a deep line, half the noise: good
+    write_galah_ccd(tmp_path, STAR, 1, flux=flux, relative_error=error)
+    (row,) = rows_of(load(tmp_path, tmp_path))
+    assert (row["ivar"][:9] == 0).all() and (row["ivar"][9:] > 0).all()
+    assert np.isfinite(row["flux"]).all()
+    assert row["ivar"][9] == pytest.approx(4 * row["ivar"][10])
+
+
+def test_a_ccd_without_light_has_no_usable_pixel(tmp_path):
+    write_galah_ccd(tmp_path, STAR, 1)
+    write_galah_ccd(tmp_path, STAR, 2, flux=np.full(50, -3.0))
+    (row,) = rows_of(load(tmp_path, tmp_path))
+    assert (row["ivar"][:50] > 0).all() and (row["ivar"][50:] == 0).all()
+
+
+def test_reduction_6(tmp_path):
+    spectra = tmp_path / "210115" / "spectra" / "com"
+    spectra.mkdir(parents=True)
+    for ccd in (1, 2):
+        write_galah_ccd(spectra, STAR, ccd, layout="6.0", velocity=-18.7)
+    (row,) = rows_of(load(tmp_path, tmp_path))
+    np.testing.assert_allclose(row["flux"], 1.0)  # not 9, as all other HDUs are
+    assert row["ivar"][0] == pytest.approx(400.0)
+    assert row["radial_velocity"] == pytest.approx(-18.7)
+    assert (row["teff"], row["logg"], row["fe_h"]) == (5000.0, 3.0, -0.5)
+    assert (row["ra"], row["dec"]) == (10.0, -20.0)
+    np.testing.assert_allclose(row["lsf_sigma"], 0.2 / 2.354820, rtol=1e-6)
+    # the catalogue goes first, and its arrival is noticed
+    (tmp_path / "210115" / "db").mkdir()
+    columns = {"rv_com": [-19.5, 7.0], "teff_r": [5100.0, 4000.0], "logg_r": [3.5, 1.0], "fe_h_r": [np.nan, 0.0]}
+    write_galah_catalogue(tmp_path / "210115" / "db" / "210115.fits", [int(STAR), int(STAR) + 1], **columns)
+    (row,) = rows_of(load(tmp_path, tmp_path / "210115" / "spectra"))
+    assert (row["radial_velocity"], row["teff"], row["logg"], row["fe_h"]) == (-19.5, 5100.0, 3.5, -0.5)
+
+
+def test_labels_that_the_reduction_does_not_trust(tmp_path):
+    path = write_galah_ccd(tmp_path, STAR, 1, layout="6.0")
+    with fits.open(path, mode="update") as hdus:
+        hdus[0].header.update(PAR_OK=0, RVCOM_OK=0)
+    (row,) = rows_of(load(tmp_path, path))
+    assert np.isnan([row["teff"], row["logg"], row["fe_h"], row["radial_velocity"]]).all()
+
+
+def test_profile_sigma_is_a_second_moment():
+    x = np.linspace(-3, 3, 20001)
+    for boxiness in (2.0, 2.8, 4.0):
+        profile = np.exp(-np.log(2) * np.abs(2 * x / 0.5) ** boxiness)
+        moment = np.sqrt((x**2 * profile).sum() / profile.sum())
+        assert profile_sigma(np.array([0.5]), boxiness)[0] == pytest.approx(moment, rel=1e-6)
+
+
+def write_table(folder):
+    path = folder / f"{STAR}1.fits"
+    table = fits.BinTableHDU.from_columns([fits.Column("wave", "D", array=np.arange(3.0))])
+    fits.HDUList([fits.PrimaryHDU(), table]).writeto(path)
+    return path
+
+
+def write_wrong_name(folder):
+    return write_galah_ccd(folder, STAR, 1).rename(folder / "star.fits")
+
+
+def write_truncated(folder):
+    path = write_galah_ccd(folder, STAR, 1, suffix=".fits.gz")
+    path.write_bytes(path.read_bytes()[:-400])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [(write_table, "DR3 or reduction"), (write_wrong_name, "file name"), (write_truncated, "file")],
+)
+def test_foreign_and_damaged_files(tmp_path, write, message):
+    path = write(tmp_path)
+    with pytest.raises(SpectrumFileError, match=message):
+        load(tmp_path, path, strict=True)
+    assert survey_report(load(tmp_path, path)).damaged == 1
+
+
+def test_two_files_of_one_ccd(tmp_path):
+    write_galah_ccd(tmp_path, STAR, 1)
+    write_galah_ccd(tmp_path, STAR, 1, suffix=".fits.gz")
+    with pytest.raises(SpectrumFileError, match="second file of this CCD"):
+        load(tmp_path, tmp_path, strict=True)

@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+from astropy.io import fits
+from native_files import rows_of, write_sdss
+
+from spectral_tokenizer.data import SpectrumFileError, load_survey, survey_report
+
+
+def load(tmp_path, path, **options):
+    return load_survey("sdss", path, cache_dir=tmp_path / "cache", **options)
+
+
+@pytest.mark.parametrize("upper", [False, True])
+def test_row(tmp_path, upper):
+    path = write_sdss(tmp_path / "spec-0001-55555-0007.fits", upper=upper, PLUG_RA=12.5, PLUG_DEC=-3.0)
+    (row,) = rows_of(load(tmp_path, path))
+    assert row["object_id"] == "0001-55555-0007"
+    assert row["survey"] == "sdss" and row["frame"] == "heliocentric"
+    assert row["source"] == "spec-0001-55555-0007.fits"
+    assert row["class"] == "GALAXY" and row["redshift"] == 0.25
+    assert np.isnan(row["radial_velocity"]) and np.isnan(row["teff"])
+    assert (row["ra"], row["dec"]) == (12.5, -3.0)
+    assert row["segment_lengths"].tolist() == [64]
+    # float32 loglam would be wrong by up to 2e-3 A here
+    np.testing.assert_allclose(row["wavelength"], 10 ** (3.58 + 1e-4 * np.arange(64)), rtol=1e-12)
+    np.testing.assert_allclose(row["lsf_sigma"], 0.9 * 1e-4 * np.log(10) * row["wavelength"], rtol=1e-3)
+    assert row["snr"] == 2.0  # flux 1, ivar 4
+
+
+def test_a_grid_that_is_not_of_whole_steps_is_left_alone(tmp_path):
+    path = write_sdss(tmp_path / "spec-1.fits", loglam_start=3.58005)
+    (row,) = rows_of(load(tmp_path, path))
+    np.testing.assert_allclose(np.log10(row["wavelength"]), 3.58005 + 1e-4 * np.arange(64), atol=3e-7)
+
+
+def test_only_ivar_says_bad(tmp_path):
+    ivar, and_mask, wdisp = np.full(64, 4.0), np.zeros(64), np.full(64, 0.9)
+    ivar[:5], wdisp[:5] = 0, 0
+    and_mask[10:50] = 1 << 23  # bright sky, on good pixels
+    (row,) = rows_of(load(tmp_path, write_sdss(tmp_path / "spec-1.fits", ivar=ivar, and_mask=and_mask, wdisp=wdisp)))
+    np.testing.assert_array_equal(row["ivar"], ivar)
+    assert (row["lsf_sigma"][:5] == 0).all() and (row["lsf_sigma"][5:] > 0).all()
+
+
+def test_what_is_not_finite_becomes_unusable(tmp_path):
+    flux, ivar = np.ones(64), np.full(64, 4.0)
+    flux[0], ivar[1], ivar[2], flux[3] = np.nan, np.inf, -1.0, np.inf
+    (row,) = rows_of(load(tmp_path, write_sdss(tmp_path / "spec-1.fits", flux=flux, ivar=ivar)))
+    assert np.isfinite(row["flux"]).all()
+    assert row["ivar"][:5].tolist() == [0, 0, 0, 0, 4]
+
+
+def test_a_file_without_usable_pixels_is_dropped(tmp_path):
+    write_sdss(tmp_path / "spec-1.fits", ivar=np.zeros(64))
+    write_sdss(tmp_path / "spec-2.fits")
+    dataset = load(tmp_path, tmp_path)
+    assert len(dataset) == 1
+    assert dict(survey_report(dataset).dropped) == {"no usable pixel": 1}
+
+
+@pytest.mark.parametrize(
+    "label", [{"ZWARNING": 5}, {"SOURCETYPE": "SKY"}, {"OBJTYPE": "SKY"}, {"ZWARNING": 4, "OBJTYPE": "SKY"}]
+)
+def test_sky_fibres(tmp_path, label):
+    path = write_sdss(tmp_path / "spec-1.fits", CLASS="QSO", Z=6.9, **label)
+    dataset = load(tmp_path, path)
+    assert len(dataset) == 0 and dict(survey_report(dataset).dropped) == {"sky fibre": 1}
+    (row,) = rows_of(load(tmp_path, path, sky=True))
+    assert row["class"] is None and np.isnan(row["redshift"])  # the pipeline's CLASS of blank sky is no label
+
+
+def test_zwarning_other_than_bit_0_is_no_sky(tmp_path):
+    assert len(load(tmp_path, write_sdss(tmp_path / "spec-1.fits", ZWARNING=4, OBJTYPE="QSO"))) == 1
+
+
+def test_a_star_has_a_velocity(tmp_path):
+    (row,) = rows_of(load(tmp_path, write_sdss(tmp_path / "spec-1.fits", CLASS="STAR", Z=1e-4, ELODIE_TEFF=9000.0)))
+    assert row["radial_velocity"] == pytest.approx(29.979, abs=1e-3)
+    assert np.isnan(row["teff"])
+
+
+def write_legacy(path):
+    image = fits.PrimaryHDU(np.ones((5, 40), dtype="f4"))
+    image.header.update(COEFF0=3.58, COEFF1=1e-4)
+    image.writeto(path)
+
+
+def write_other_table(path):
+    table = fits.BinTableHDU.from_columns([fits.Column("wave", "D", array=np.arange(3.0))])
+    fits.HDUList([fits.PrimaryHDU(), table, table]).writeto(path)
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (write_legacy, "legacy spSpec"),
+        (write_other_table, "column PLATE"),
+        (lambda path: fits.PrimaryHDU(np.ones(4)).writeto(path), "HDU 1"),
+        (lambda path: write_sdss(path, header={"VACUUM": False}), "VACUUM"),
+        (lambda path: path.write_bytes(b""), "file: found"),
+        (lambda path: path.write_text("not a FITS file"), "file: found"),
+    ],
+)
+def test_foreign_files(tmp_path, write, message):
+    path = tmp_path / "spec-1.fits"
+    write(path)
+    with pytest.raises(SpectrumFileError, match=message) as caught:
+        load(tmp_path, path, strict=True)
+    assert "spec-1.fits" in str(caught.value) and "expected" in str(caught.value)
+    dataset = load(tmp_path, path)
+    assert len(dataset) == 0 and survey_report(dataset).damaged == 1
+
+
+@pytest.mark.parametrize("fraction", [0.3, 0.6, 0.9])
+def test_truncated_file(tmp_path, fraction):
+    path = write_sdss(tmp_path / "spec-1.fits", flux=np.ones(2000))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(fraction * len(content))])
+    with pytest.raises(SpectrumFileError, match="spec-1.fits"):
+        load(tmp_path, path, strict=True)
+
+
+def test_descending_wavelengths_are_damage(tmp_path):
+    path = write_sdss(tmp_path / "spec-1.fits")
+    with fits.open(path, mode="update") as hdus:
+        hdus[1].data["loglam"][5] = hdus[1].data["loglam"][3]
+    with pytest.raises(SpectrumFileError, match="ascending"):
+        load(tmp_path, path, strict=True)

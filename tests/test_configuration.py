@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralProcessor
+
+
+SIZES = sorted((Path(__file__).parent.parent / "hub_configs").glob("*/config.json"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hidden_size": 100, "num_attention_heads": 8}, "multiple of"),
+        ({"hidden_size": "512"}, "hidden_size"),
+        ({"pooling": "cls"}, "pooling"),
+        ({"num_latents": 0}, "num_latents is 0"),
+        ({"min_period": 1.0, "max_period": 0.1}, "min_period < max_period"),
+        ({"hidden_fraction": (0.5, 1.0)}, "hidden_fraction"),
+        ({"hiding_weights": (1.0, 0.0)}, "hiding_weights"),
+    ],
+)
+def test_a_wrong_setting_is_refused(settings, message):
+    with pytest.raises(Exception, match=message):
+        SpectralConfig(**settings)
+
+
+@pytest.mark.parametrize("path", SIZES, ids=[path.parent.name for path in SIZES])
+def test_every_size_builds_and_survives_json(path, tmp_path):
+    config = SpectralConfig.from_pretrained(path.parent)
+    config.save_pretrained(tmp_path)
+    assert SpectralConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()
+    assert SpectralProcessor.from_pretrained(path.parent).patch_size == config.patch_size
+    with torch.device("meta"):
+        model = SpectralForPreTraining(config)
+    parameters = sum(each.numel() for each in model.parameters())
+    limits = {"tiny": 2e6, "small": 30e6, "base": 40e6, "paper": 40e6, "large": 200e6}
+    assert parameters <= limits[path.parent.name]
+
+
+def test_the_five_sizes_are_there():
+    assert [path.parent.name for path in SIZES] == ["base", "large", "paper", "small", "tiny"]

@@ -1,0 +1,114 @@
+"""A saved model opens where this package is not installed, and gives the same numbers."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from spectra import spectrum
+from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining, AutoProcessor
+
+from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralModel, SpectralProcessor
+
+
+# The package is hidden, as if it had never been installed.
+STRANGER = """
+import importlib.abc, sys
+
+class Hide(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"spectral_tokenizer", "datasets", "astropy"}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Hide())
+import json, torch
+from safetensors.torch import save_file
+from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining, AutoProcessor
+
+folder, rows, out = sys.argv[1:]
+rows = json.load(open(rows))
+processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=True)
+inputs = processor(rows, return_tensors="pt")
+encoder = AutoModel.from_pretrained(folder, trust_remote_code=True)
+model = AutoModelForPreTraining.from_pretrained(folder, trust_remote_code=True)
+assert type(encoder).__name__ == "SpectralModel" and "spectral_tokenizer" not in sys.modules
+encoded = encoder(**inputs)
+save_file({
+    "tokens": encoded.last_hidden_state, "pooled": encoded.pooler_output, "reconstruction": model(**inputs).reconstruction,
+}, out)
+encoder.save_pretrained(folder + "-again")  # a user's fine-tuned copy takes the code along
+processor.save_pretrained(folder + "-again")
+AutoModel.from_pretrained(folder + "-again", trust_remote_code=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoint") / "model"
+    torch.manual_seed(0)
+    config = SpectralConfig(
+        hidden_size=32, num_hidden_layers=2, num_decoder_layers=1, num_attention_heads=4, intermediate_size=64,
+        initializer_range=0.15,
+    )  # fmt: skip
+    model = SpectralForPreTraining(config).eval()
+    model.save_pretrained(folder)
+    SpectralProcessor().save_pretrained(folder)
+    rows = [spectrum("sdss", 1), spectrum("apogee", 2)]
+    inputs = SpectralProcessor()(rows, return_tensors="pt")
+    encoded = model.encode(**inputs)
+    expected = {
+        "tokens": encoded.last_hidden_state,
+        "pooled": encoded.pooler_output,
+        "reconstruction": model(**inputs).reconstruction,
+    }
+    return folder, rows, inputs, expected
+
+
+def test_loads_without_the_package(saved, tmp_path):
+    folder, rows, _, expected = saved
+    columns = [{name: list(map(float, row[name])) for name in ("flux", "ivar", "wavelength")} for row in rows]
+    for row, each in zip(columns, rows):
+        row["segment_lengths"] = each["segment_lengths"]
+    (tmp_path / "rows.json").write_text(json.dumps(columns))
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", STRANGER, str(folder), str(tmp_path / "rows.json"), str(tmp_path / "out")],
+        cwd=tmp_path,
+        env={"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = load_file(tmp_path / "out")
+    for name, each in expected.items():
+        torch.testing.assert_close(found[name], each, rtol=0, atol=1e-6)
+
+
+def test_loads_with_the_package_and_no_remote_code(saved):
+    folder, _, inputs, expected = saved
+    model, encoder = AutoModelForPreTraining.from_pretrained(folder), AutoModel.from_pretrained(folder)
+    assert type(model) is SpectralForPreTraining and type(encoder) is SpectralModel
+    assert type(AutoProcessor.from_pretrained(folder)) is SpectralProcessor
+    assert type(AutoFeatureExtractor.from_pretrained(folder)) is SpectralProcessor
+    torch.testing.assert_close(model(**inputs).reconstruction, expected["reconstruction"], rtol=0, atol=1e-6)
+    torch.testing.assert_close(encoder(**inputs).pooler_output, expected["pooled"], rtol=0, atol=1e-6)
+
+
+def test_a_pretraining_checkpoint_gives_the_encoder_without_complaint(saved, caplog):
+    AutoModel.from_pretrained(saved[0])
+    assert not any("UNEXPECTED" in record.message or "MISSING" in record.message for record in caplog.records)
+
+
+def test_survives_half_precision_on_disk(saved, tmp_path):
+    folder, _, inputs, expected = saved
+    AutoModel.from_pretrained(folder, dtype=torch.bfloat16).save_pretrained(tmp_path)
+    model = AutoModel.from_pretrained(tmp_path)
+    assert model.dtype == torch.bfloat16
+    pooled = AutoModel.from_pretrained(tmp_path, dtype=torch.float32)(**inputs).pooler_output
+    assert (pooled - expected["pooled"]).norm() < 0.05 * expected["pooled"].norm()
+
+
+def test_only_safetensors_are_written(saved):
+    assert {path.suffix for path in saved[0].iterdir()} == {".json", ".py", ".safetensors"}

@@ -1,0 +1,316 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from spectra import FULL_GRIDS, spectrum
+
+from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralModel, SpectralProcessor
+from spectral_tokenizer.modeling_spectral_tokenizer import wavelength_code
+
+
+SURVEYS = ["sdss", "desi", "galah", "apogee"]
+SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_decoder_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+PAPER = {"num_latents": 0, "patch_inputs": "flux_and_error", "patch_outputs": "flux", "pooling": "mean",
+         "objective": "autoencoding", "spectrum_loss": "gaussian", "residual_cap": None}  # fmt: skip
+VARIANTS = {
+    "default": {},
+    "bottleneck": {"decoder_reads": "latents"},
+    "segments": {"pooling": "segments", "num_latents": 0, "num_segments": 4},
+    "paper": PAPER,
+}
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def model(request):
+    return make_model(**VARIANTS[request.param])
+
+
+def make_model(**settings):
+    torch.manual_seed(0)
+    # Larger weights than a fresh model's: differences that matter after training must show.
+    return SpectralForPreTraining(SpectralConfig(**SIZE, initializer_range=0.15, **settings)).eval()
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return [spectrum(survey, seed) for seed, survey in enumerate(SURVEYS)]
+
+
+@pytest.fixture(scope="module")
+def inputs(rows):
+    return SpectralProcessor()(rows, return_tensors="pt")
+
+
+def close(one, other, tolerance=1e-5):
+    torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+
+
+# Wavelengths
+
+
+@pytest.mark.parametrize("survey", SURVEYS)
+@pytest.mark.parametrize("how", ["fp32", "autocast", "bf16 model"])
+def test_phases_are_exact_at_the_shortest_period(survey, how):
+    """A patch of 32 equal pixels has one phase: the code's angle, against float64."""
+    config = SpectralConfig(**SIZE)
+    model = SpectralModel(config)
+    if how == "bf16 model":
+        model = model.to(torch.bfloat16)
+    wavelength = torch.from_numpy(FULL_GRIDS[survey])[:, None].expand(-1, 32)
+    num_periods = config.hidden_size // 2
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=how == "autocast"):
+        code = wavelength_code(wavelength, num_periods, config.min_period, config.max_period)
+    assert code.dtype == torch.float32
+    period = np.exp(np.linspace(math.log(1e6), math.log(0.1), num_periods))
+    phase = 2 * np.pi * FULL_GRIDS[survey][:, None] / period
+    found = np.arctan2(code[:, :num_periods].double().numpy(), code[:, num_periods:].double().numpy())
+    error = np.abs(np.angle(np.exp(1j * (found - phase))))
+    assert error.max() < 1e-5
+
+
+@pytest.mark.parametrize("survey", SURVEYS)
+def test_every_pixel_of_a_patch_enters_with_its_own_phase(survey):
+    grid = FULL_GRIDS[survey][: len(FULL_GRIDS[survey]) // 32 * 32].reshape(-1, 32)
+    code = wavelength_code(torch.from_numpy(grid), 64, 0.1, 1e6)
+    period = np.exp(np.linspace(math.log(1e6), math.log(0.1), 64))
+    # A pixel's phase errs most at the patch's edge, where all else has been added to the middle.
+    middle = grid[:, 16, None]
+    exact = 2 * np.pi * (grid - middle) / 0.1
+    rounded = 2 * np.pi * ((grid - middle).astype(np.float32) * np.float32(10)).astype(np.float64)
+    assert np.abs(exact - rounded).max() < 1e-3
+    phase = 2 * np.pi * grid[:, :, None] / period
+    expected = np.concatenate([np.sin(phase).mean(1), np.cos(phase).mean(1)], axis=1)
+    np.testing.assert_allclose(code.numpy(), expected, atol=2e-4)
+
+
+def test_half_precision_wavelengths_are_refused(inputs):
+    model = make_model()
+    with pytest.raises(ValueError, match="float64"):
+        model(inputs["flux"], inputs["ivar"], inputs["wavelength"].to(torch.bfloat16))
+
+
+def test_a_bf16_model_stays_near_the_fp32_one(inputs):
+    model = make_model()
+    reference = model(**inputs).reconstruction
+    low = make_model().to(torch.bfloat16)(**inputs).reconstruction
+    assert (low - reference).norm() < 0.05 * (reference - 1).norm()
+
+
+# Invariances
+
+
+def test_batch_company_and_padding_change_nothing(model, rows, inputs):
+    processor = SpectralProcessor()
+    together = model(**inputs)
+    encoded = model.encode(**inputs)
+    for index, row in enumerate(rows):
+        alone = processor(row, return_tensors="pt")
+        length = alone["flux"].shape[1]
+        close(model(**alone).reconstruction[0], together.reconstruction[index, :length])
+        close(model.encode(**alone).pooler_output[0], encoded.pooler_output[index])
+
+
+def test_packed_equals_padded(model, rows, inputs):
+    padded, encoded = model(**inputs), model.encode(**inputs)
+    packed_inputs = SpectralProcessor()(rows, packed=True, return_tensors="pt")
+    packed, packed_encoded = model(**packed_inputs), model.encode(**packed_inputs)
+    close(packed.reconstruction[0], padded.reconstruction[inputs["attention_mask"].bool()])
+    close(packed_encoded.pooler_output, encoded.pooler_output)
+    close(packed_encoded.last_hidden_state[0], encoded.last_hidden_state[encoded.token_mask])
+    close(packed.loss, padded.loss)
+
+
+def test_changing_one_spectrum_leaves_the_others_alone(model, rows, inputs):
+    changed = {name: each.clone() for name, each in inputs.items()}
+    changed["flux"][1] += 1
+    one, other = model.encode(**inputs), model.encode(**changed)
+    keep = [0, 2, 3]
+    close(one.last_hidden_state[keep], other.last_hidden_state[keep], 1e-6)
+    assert (one.pooler_output[1] - other.pooler_output[1]).abs().max() > 1e-3
+
+
+def test_row_order_only_reorders(model, inputs):
+    order = torch.tensor([2, 0, 3, 1])
+    shuffled = {name: each[order] for name, each in inputs.items()}
+    close(model.encode(**shuffled).pooler_output, model.encode(**inputs).pooler_output[order])
+
+
+def test_patch_order_only_reorders(model, inputs):
+    single = {name: each[:1, :31] if each.ndim > 1 else each[:1] for name, each in inputs.items()}
+    order = torch.randperm(31, generator=torch.Generator().manual_seed(0))
+    shuffled = {name: each[:, order] if each.ndim > 1 else each for name, each in single.items()}
+    close(model.encode(**shuffled).pooler_output, model.encode(**single).pooler_output)
+    close(model(**shuffled).reconstruction, model(**single).reconstruction[:, order])
+
+
+@pytest.mark.parametrize("rubbish", [float("nan"), float("inf"), 1e30])
+def test_unusable_pixels_and_invalid_patches_are_never_looked_at(model, inputs, rubbish):
+    dirty = {name: each.clone() for name, each in inputs.items()}
+    dirty["flux"][inputs["ivar"] == 0] = rubbish
+    clean, soiled = model(**inputs), model(**dirty)
+    close(soiled.reconstruction, clean.reconstruction)
+    close(soiled.loss, clean.loss)
+    soiled.loss.backward()
+    assert all(torch.isfinite(each.grad).all() for each in model.parameters() if each.grad is not None)
+    model.zero_grad()
+
+
+@pytest.mark.parametrize("factor", [1e-20, 1e20])
+def test_a_factor_on_the_flux_changes_nothing(model, factor):
+    row = spectrum("desi")
+    scaled = {**row, "flux": row["flux"] * factor, "ivar": row["ivar"] / factor**2}
+    one, other = (model(**SpectralProcessor()(each, return_tensors="pt")) for each in (row, scaled))
+    close(one.reconstruction, other.reconstruction)
+
+
+def test_two_spectra_do_not_get_the_same_tokens(model, inputs):
+    encoded = model.encode(**inputs)
+    pooled = torch.nn.functional.normalize(encoded.pooler_output - encoded.pooler_output.mean(0), dim=-1)
+    distance = torch.cdist(encoded.pooler_output, encoded.pooler_output) / encoded.pooler_output.norm(dim=-1).mean()
+    assert distance[~torch.eye(4, dtype=bool)].min() > 0.01
+    assert (pooled @ pooled.T)[~torch.eye(4, dtype=bool)].max() < 0.99
+    # The same grid and noise, other lines.
+    two = model.encode(**SpectralProcessor()([spectrum("sdss", 5), spectrum("sdss", 6)], return_tensors="pt"))
+    assert (two.pooler_output[0] - two.pooler_output[1]).norm() > 1e-3 * two.pooler_output[0].norm()
+
+
+def test_the_wavelengths_matter(model, inputs):
+    moved = {**inputs, "wavelength": inputs["wavelength"] * (1 + 1e-3)}
+    one, other = model.encode(**inputs).pooler_output, model.encode(**moved).pooler_output
+    assert (one - other).norm() > 1e-3 * one.norm()
+
+
+# Decoder
+
+
+def test_decoding_the_own_grid_is_the_reconstruction(model, inputs):
+    encoded = model.encode(**inputs)
+    flux = model.decode(encoded.last_hidden_state, inputs["wavelength"], encoded.token_mask)
+    valid = inputs["attention_mask"].bool()
+    close(flux[valid], model(**inputs).reconstruction[valid])
+
+
+def test_an_answer_does_not_depend_on_the_other_questions(model, inputs):
+    encoded = model.encode(**inputs)
+    wavelength = torch.from_numpy(5000 + 2.0 * np.arange(320)).reshape(1, 10, 32).expand(4, -1, -1)
+    tokens = encoded.last_hidden_state, encoded.token_mask
+    everything = model.decode(tokens[0], wavelength, tokens[1])
+    some = model.decode(tokens[0], wavelength[:, [7, 2]], tokens[1])
+    close(some, everything[:, [7, 2]])
+
+
+def test_a_hidden_patch_does_not_reach_the_answer(inputs):
+    model = make_model()
+    masked = torch.zeros_like(inputs["attention_mask"], dtype=torch.bool)
+    masked[:, 3:9] = True
+    changed = {**inputs, "flux": inputs["flux"] + masked[..., None] * 5}
+    one = model(**inputs, masked_patches=masked)
+    other = model(**changed, masked_patches=masked)
+    close(one.reconstruction, other.reconstruction)
+    assert other.chi2_hidden > one.chi2_hidden
+    close(one.chi2_visible, other.chi2_visible)
+
+
+# Edges
+
+
+def test_a_spectrum_without_valid_patches_gives_zeros_not_nan(model, inputs):
+    attention_mask = inputs["attention_mask"].clone()
+    attention_mask[2] = 0
+    output = model(**{**inputs, "attention_mask": attention_mask})
+    encoded = model.encode(**{**inputs, "attention_mask": attention_mask})
+    assert torch.isfinite(output.loss) and torch.isfinite(output.reconstruction).all()
+    assert torch.isfinite(encoded.last_hidden_state).all() and (encoded.pooler_output[2] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"flux": torch.zeros(4, 3, 31)}, "must share one shape"),
+        ({"attention_mask": torch.ones(4, 3)}, "attention_mask must have shape"),
+        ({"lengths": [1, 2]}, "add up to 3"),
+    ],
+)
+def test_wrong_shapes_say_what_was_found(inputs, change, message):
+    with pytest.raises(ValueError, match=message):
+        make_model()(**{**inputs, **change})
+
+
+# Training
+
+
+def test_the_objective_hides_in_training_only(inputs):
+    model = make_model()
+    assert not model(**inputs).masked_patches.any()
+    model.train()
+    torch.manual_seed(1)
+    output = model(**inputs)
+    hidden = output.masked_patches.sum(1) / inputs["attention_mask"].sum(1)
+    assert ((hidden > 0.15) & (hidden < 0.85)).all()
+    assert (output.target_patches | ~output.masked_patches).all()
+    torch.manual_seed(1)
+    close(model(**inputs).loss, output.loss)
+    torch.manual_seed(2)
+    assert (model(**inputs).masked_patches != output.masked_patches).any()
+
+
+def test_one_cosmic_ray_does_not_own_the_gradient(inputs):
+    model = make_model()
+    struck = {**inputs, "flux": inputs["flux"].clone()}
+    row, patch, pixel = (inputs["ivar"] > 0).nonzero()[1000].tolist()
+    struck["flux"][row, patch, pixel] += 1000 / inputs["ivar"][row, patch, pixel].sqrt()
+    masked = torch.zeros_like(inputs["attention_mask"], dtype=torch.bool)
+    masked[row, patch] = True  # as a target alone
+
+    def gradient(batch):
+        model.zero_grad()
+        model(**batch, masked_patches=masked).loss.backward()
+        return torch.cat([each.grad.flatten() for each in model.decoder.parameters() if each.grad is not None])
+
+    clean, hit = gradient(inputs), gradient(struck)
+    assert (hit - clean).norm() < 0.5 * clean.norm()
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_attention_implementations_agree(inputs, implementation):
+    model = make_model()
+    reference = model(**inputs).reconstruction
+    model.set_attn_implementation(implementation)
+    close(model(**inputs).reconstruction, reference)
+
+
+def test_activation_checkpointing_gives_the_same_gradients(inputs):
+    gradients = []
+    for enable in (False, True):
+        model = make_model().train()
+        if enable:
+            model.gradient_checkpointing_enable()
+        masked = torch.zeros_like(inputs["attention_mask"], dtype=torch.bool)
+        masked[:, ::2] = True
+        model(**inputs, masked_patches=masked, target_patches=masked).loss.backward()
+        gradients.append(torch.cat([each.grad.flatten() for each in model.parameters()]))
+    close(*gradients)
+
+
+def test_overfits_one_batch(inputs):
+    torch.manual_seed(0)
+    model = SpectralForPreTraining(SpectralConfig(**{**SIZE, "hidden_size": 64})).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    masked = torch.zeros_like(inputs["attention_mask"], dtype=torch.bool)
+    losses = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = model(**inputs, masked_patches=masked, target_patches=~masked).loss
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss))
+    assert losses[-1] < losses[0] - 1
+
+
+def test_hidden_states_are_returned_on_request(inputs):
+    model = make_model()
+    output = model.encode(**inputs, output_hidden_states=True)
+    assert len(output.hidden_states) == model.config.num_hidden_layers + 1
+    assert all(each.shape == output.last_hidden_state.shape for each in output.hidden_states)
+    assert model.encode(**inputs).hidden_states is None

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+import torch
+from spectra import spectrum
+
+from spectral_tokenizer import SpectralConfig, SpectralProcessor
+from spectral_tokenizer.objectives_spectral_tokenizer import (
+    HIDING,
+    OBJECTIVES,
+    arm_index,
+    hide_arms,
+    hide_block,
+    hide_random,
+)
+
+
+def wavelengths(survey):
+    inputs = SpectralProcessor()(spectrum(survey), packed=True)
+    return inputs["wavelength"][0]
+
+
+@pytest.mark.parametrize(("survey", "arms"), [("sdss", 1), ("desi", 3), ("galah", 2), ("apogee", 1)])
+def test_arms_are_told_from_wavelengths_alone(survey, arms):
+    assert arm_index(wavelengths(survey))[-1] + 1 == arms
+
+
+def test_a_few_bad_patches_do_not_make_an_arm():
+    wavelength = np.delete(wavelengths("sdss"), [10, 11], axis=0)
+    assert arm_index(wavelength).max() == 0
+
+
+@pytest.mark.parametrize("how", HIDING.values())
+@pytest.mark.parametrize("survey", ["sdss", "desi", "galah", "apogee"])
+def test_something_is_hidden_and_something_stays(how, survey):
+    for seed in range(20):
+        is_hidden = how(wavelengths(survey), 0.5, np.random.default_rng(seed))
+        assert is_hidden.any() and not is_hidden.all()
+
+
+def test_a_block_is_contiguous_and_an_arm_is_whole():
+    generator = np.random.default_rng(0)
+    wavelength = wavelengths("desi")
+    block = hide_block(wavelength, 0.3, generator)
+    assert np.abs(np.diff(block.astype(int))).sum() <= 2 and block.sum() == round(0.3 * len(block))
+    arms = arm_index(wavelength)
+    hidden = hide_arms(wavelength, 0.5, generator)
+    assert all(len(set(hidden[arms == arm])) == 1 for arm in range(3))
+    assert hide_random(wavelength, 0.5, generator).sum() == round(0.5 * len(wavelength))
+
+
+def make_loss(num_spectra=2, **settings):
+    objective = OBJECTIVES["masked"](SpectralConfig(**settings))
+    generator = torch.Generator().manual_seed(0)
+    flux = torch.randn(6, 32, generator=generator)
+    spectrum_index = torch.tensor([0, 0, 0, 0, 1, 1])
+    return lambda prediction, flux=flux, ivar=torch.ones(6, 32): objective.loss(
+        prediction, flux, ivar, spectrum_index, num_spectra
+    ), flux
+
+
+def test_gaussian_loss_is_chi2_over_valid_pixels():
+    loss, flux = make_loss(spectrum_loss="gaussian", residual_cap=None)
+    ivar = torch.full((6, 32), 4.0)
+    ivar[0, :10] = 0
+    cost, terms = loss(flux + 0.5, ivar=ivar)
+    assert terms == 6 * 32 - 10 and cost / terms == pytest.approx(1.0, rel=1e-5)
+
+
+def test_log_loss_weighs_spectra_alike():
+    loss, flux = make_loss()
+    error = torch.zeros(6, 32)
+    error[:4] = 3.0
+    one, terms = loss(flux + error)
+    assert terms == 2
+    tripled = flux.clone(), torch.ones(6, 32)
+    tripled[1][:4] = 4.0
+    other, _ = loss(flux + error, ivar=tripled[1])
+    # Four times the chi2 of one spectrum adds log 4, however bright it is.
+    assert other - one == pytest.approx(np.log(4), abs=0.1)
+
+
+def test_a_spectrum_without_targets_costs_nothing():
+    loss, flux = make_loss(num_spectra=3)
+    cost, terms = loss(flux + 1)
+    assert terms == 2 and torch.isfinite(cost)
+
+
+def test_far_residuals_count_linearly():
+    loss, flux = make_loss(spectrum_loss="gaussian", residual_cap=10.0)
+    far, farther = loss(flux + 1000)[0], loss(flux + 2000)[0]
+    assert farther / far == pytest.approx(2, rel=0.02)

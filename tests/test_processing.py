@@ -1,0 +1,178 @@
+import numpy as np
+import pytest
+import torch
+from spectra import spectrum
+
+from spectral_tokenizer import SpectralProcessor
+from spectral_tokenizer import processing_spectral_tokenizer as processing
+
+
+@pytest.fixture
+def processor():
+    return SpectralProcessor()
+
+
+def columns(row):
+    return row["flux"], row["ivar"], row["wavelength"], row["segment_lengths"]
+
+
+@pytest.mark.parametrize("survey", ["sdss", "desi", "galah", "apogee"])
+def test_reconstruction_inverts_patching_exactly(processor, survey):
+    row = spectrum(survey)
+    inputs = processor(row)
+    (flux,) = processor.post_process_reconstruction(inputs["flux"], inputs["scale"], inputs["num_pixels"])
+    usable = row["ivar"] > 0
+    assert flux.shape == row["flux"].shape
+    np.testing.assert_allclose(flux[usable], row["flux"][usable], rtol=1e-6)
+
+
+def test_no_patch_straddles_two_segments(processor):
+    row = spectrum("desi")
+    inputs = processor(row)
+    assert inputs["num_pixels"].sum() == len(row["flux"])
+    assert inputs["num_pixels"].tolist() == [3 * ([32] * 9 + [12])]
+    assert (np.diff(inputs["wavelength"][0], axis=1) > 0).all()  # filling included
+
+
+def test_normalised_flux_has_unit_median_and_ivar_follows(processor):
+    row = spectrum("sdss", num_bad=0)
+    inputs = processor(row)
+    assert np.median(inputs["flux"][inputs["ivar"] > 0]) == pytest.approx(1, rel=1e-6)
+    signal = row["flux"] * np.sqrt(row["ivar"])
+    np.testing.assert_allclose(
+        (inputs["flux"] * np.sqrt(inputs["ivar"]))[0].ravel()[: len(signal)], signal, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("factor", [1e-20, 1e20])
+def test_a_factor_on_the_flux_goes_into_the_scale_alone(processor, factor):
+    row = spectrum("desi")
+    scaled = {**row, "flux": row["flux"] * factor, "ivar": row["ivar"] / factor**2}
+    one, other = processor(row), processor(scaled)
+    for name in ("flux", "ivar", "attention_mask"):
+        np.testing.assert_allclose(other[name], one[name], rtol=1e-5)
+    np.testing.assert_allclose(other["scale"], one["scale"] * factor, rtol=1e-9)
+
+
+@pytest.mark.parametrize("level", [-3.0, 0.0, 0.01])
+def test_a_median_below_the_noise_neither_flips_nor_blows_up(processor, level):
+    generator = np.random.default_rng(0)
+    noise = generator.standard_normal(640)
+    line = 20 * np.exp(-0.5 * ((np.arange(640) - 300) / 3) ** 2)
+    inputs = processor(level + noise + line, np.ones(640), 4000.0 + np.arange(640))
+    assert inputs["scale"][0] == 1  # the median error
+    assert np.isfinite(inputs["flux"]).all() and inputs["flux"].max() > 15
+
+
+@pytest.mark.parametrize("rubbish", [np.nan, np.inf, -np.inf, 1e30])
+def test_unusable_pixels_may_hold_anything(processor, rubbish):
+    row = spectrum("apogee")
+    dirty = {**row, "flux": np.where(row["ivar"] > 0, row["flux"], rubbish)}
+    one, other = processor(row), processor(dirty)
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_nan_or_infinite_ivar_is_unusable(processor):
+    row = spectrum("sdss", num_bad=0)
+    ivar = row["ivar"].copy()
+    ivar[[3, 4, 5]] = np.nan, np.inf, -1
+    assert (processor({**row, "ivar": ivar})["ivar"][0, 0, 3:6] == 0).all()
+
+
+def test_a_patch_more_than_half_unusable_is_invalid(processor):
+    row = spectrum("sdss", num_bad=0)
+    ivar = row["ivar"].copy()
+    ivar[:16] = 0  # half of the first patch: valid
+    ivar[32:49] = 0  # one more than half of the second: invalid
+    attention_mask = processor({**row, "ivar": ivar})["attention_mask"][0]
+    assert attention_mask[0] == 1 and attention_mask[1] == 0
+    assert attention_mask[-1] == 0  # 1000 = 31 * 32 + 8: the last patch is filling for the most part
+
+
+def test_packed_holds_the_valid_patches_of_the_padded(processor):
+    rows = [spectrum("sdss", 1), spectrum("desi", 2), spectrum("apogee", 3)]
+    padded, packed = processor(rows), processor(rows, packed=True)
+    valid = padded["attention_mask"].astype(bool)
+    assert packed["lengths"] == valid.sum(1).tolist()
+    for name in ("flux", "ivar", "wavelength"):
+        np.testing.assert_array_equal(packed[name][0], padded[name][valid])
+
+
+def test_every_form_of_input_gives_the_same(processor):
+    rows = [spectrum("sdss", 1), spectrum("sdss", 2)]
+    expected = processor(rows)
+    flux, ivar, wavelength, segments = ([row[name] for row in rows] for name in rows[0])
+    forms = [
+        processor(flux, ivar, wavelength, segments),
+        processor(np.stack(flux), np.stack(ivar), np.stack(wavelength)),
+        processor({name: [row[name] for row in rows] for name in rows[0]}),
+        processor([each.tolist() for each in flux], [each.tolist() for each in ivar], wavelength),
+        processor([torch.tensor(each) for each in flux], ivar, wavelength, segments),
+    ]
+    for form in forms:
+        for name in expected:
+            np.testing.assert_array_equal(form[name], expected[name])
+    np.testing.assert_array_equal(processor(*columns(rows[0]))["flux"][0], expected["flux"][0])
+
+
+def test_tensors_keep_float64_wavelengths(processor):
+    inputs = processor(spectrum("galah"), return_tensors="pt")
+    assert inputs["wavelength"].dtype == torch.float64
+    assert inputs["flux"].dtype == inputs["ivar"].dtype == torch.float32
+    assert inputs["attention_mask"].dtype == torch.int64
+
+
+def test_300_000_pixels(processor):
+    inputs = processor(np.ones(300_000), np.ones(300_000), 3000 + 0.05 * np.arange(300_000))
+    assert inputs["flux"].shape == (1, 9375, 32) and inputs["attention_mask"].all()
+
+
+def wave(n, start=4000.0):
+    return start + np.arange(n)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([], [], []), "empty"),
+        ((np.ones(1), np.ones(1), wave(1)), "at least half of which are usable"),
+        ((np.ones(64), np.zeros(64), wave(64)), "usable pixels"),
+        ((np.full(64, np.nan), np.ones(64), wave(64)), "usable pixels"),
+        ((np.ones(64), np.ones(63), wave(64)), "one length"),
+        ((np.ones(64), np.ones(64), wave(64)[::-1]), "ascend"),
+        ((np.ones(64), np.ones(64), np.r_[wave(32), wave(32)]), "segment_lengths"),
+        ((np.ones(64), np.ones(64), np.r_[wave(63), np.nan]), "finite, positive wavelengths"),
+        ((np.ones(64), np.ones(64), wave(64, -10)), "finite, positive wavelengths"),
+        ((np.ones(64), np.ones(64), wave(64), [32, 31]), "add up to 64"),
+        ((np.ones(64), None, wave(64)), "1 / error"),
+        (([], [], []), "found"),
+        (([np.ones(64)], [np.ones(64)] * 2, [wave(64)]), "as many spectra"),
+        (([{"object_id": "x", "flux": np.ones(64)}],), "spectrum 0 \\(x\\).*ivar, wavelength"),
+    ],
+)
+def test_bad_input_says_what_was_found_and_what_was_expected(processor, arguments, message):
+    with pytest.raises(ValueError, match=message) as error:
+        processor(*arguments)
+    assert "expected" in str(error.value) or "needs" in str(error.value)
+
+
+def test_wavelengths_that_are_not_angstrom_are_questioned(processor, caplog):
+    processor(np.ones(64), np.ones(64), 0.4 + 1e-4 * np.arange(64))
+    assert any("Angstrom" in record.message for record in caplog.records)
+
+
+@pytest.mark.parametrize("convert", [np.float32, lambda each: torch.tensor(each, dtype=torch.float32)])
+def test_wavelengths_rounded_to_float32_are_remarked_on(processor, caplog, convert):
+    row = spectrum("apogee")
+    processing.logger.warning_once.cache_clear()
+    processor({**row, "wavelength": convert(row["wavelength"])})
+    assert any("float32" in record.message for record in caplog.records)
+
+
+def test_a_grid_to_ask_for_has_the_same_patches_as_a_spectrum_on_it(processor):
+    row = spectrum("desi")
+    grid = processor.patch_wavelength(row["wavelength"], row["segment_lengths"])
+    inputs = processor(row)
+    np.testing.assert_array_equal(grid["wavelength"], inputs["wavelength"])
+    np.testing.assert_array_equal(grid["num_pixels"], inputs["num_pixels"])

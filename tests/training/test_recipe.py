@@ -1,0 +1,36 @@
+from pathlib import Path
+
+import pytest
+from recipe import ROOT, Recipe, find, parse_arguments, parse_data
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "training" / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_reads_and_names_a_size(path):
+    recipe = Recipe.from_yaml(path)
+    assert (find(recipe.model) / "config.json").exists()
+
+
+def test_a_misspelt_setting_is_refused(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("learning_rat: 1.0\n")
+    with pytest.raises(ValueError, match="learning_rat.*expected some of"):
+        Recipe.from_yaml(tmp_path / "recipe.yaml")
+
+
+def test_numbers_that_yaml_takes_for_text(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("learning_rate: 1e-4\n")
+    assert Recipe.from_yaml(tmp_path / "recipe.yaml").learning_rate == 1e-4
+
+
+def test_a_wrong_type_is_refused(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("num_steps: many\n")
+    with pytest.raises(ValueError, match="num_steps: expected int, found: 'many'"):
+        Recipe.from_yaml(tmp_path / "recipe.yaml")
+
+
+def test_the_command_line_overrides_the_recipe():
+    demo = str(Path("training") / "recipes" / "demo.yaml")
+    arguments = ["--config", demo, "--data", "sdss=a", "sdss=b", "desi=c=d", "--num-steps", "7", "--resume", "auto"]
+    recipe, resume = parse_arguments(arguments)
+    assert recipe.data == {"sdss": ["a", "b"], "desi": ["c=d"]} and recipe.num_steps == 7 and resume == "auto"
+    with pytest.raises(ValueError, match="SURVEY=PATH"):
+        parse_data(["sdss"])

@@ -1,0 +1,36 @@
+"""The card of a trained model: `model_card.md` filled in with what was measured, and nothing else."""
+
+import shutil
+from pathlib import Path
+from string import Template
+
+from recipe import ROOT
+
+
+def write_card(folder: Path, metrics: dict, figure: Path) -> None:
+    """Write README.md and the figure into a model's folder."""
+    shutil.copy(figure, folder / figure.name)
+    chi2, probes = metrics["chi2"], metrics["probe"]
+    styles = ("random", "block", "arm")
+    rows = [
+        f"| {survey} | {style} | "
+        + " | ".join(f"{chi2[name][survey][style]['mean']:.2f}" for name in ("model", "interpolation", "mean spectrum"))
+        + " |"
+        for survey in chi2["model"]
+        for style in styles
+    ]
+    heads = [f"| {name} | {value:.4g} | {probes['untrained'][name]:.4g} |" for name, value in probes["trained"].items()]
+    recipe = metrics["recipe"]
+    template = Template((ROOT / "model_card.md").read_text())
+    (folder / "README.md").write_text(
+        template.substitute(
+            data="simulated spectra (the package's own physical simulator)" if metrics["simulated"] else "survey files",
+            counts=", ".join(f"{survey} {each['train']}" for survey, each in metrics["num_spectra"].items()),
+            held=", ".join(f"{survey} {each['held']}" for survey, each in metrics["num_spectra"].items()),
+            steps=recipe["num_steps"],
+            spectra=recipe["max_spectra"],
+            chi2="\n".join(rows),
+            heads="\n".join(heads) or "| not measured | | |",
+            figure=figure.name,
+        )
+    )

@@ -1,0 +1,125 @@
+"""A run's settings: one YAML file, every key known, every path found."""
+
+import argparse
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+
+import yaml
+
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass
+class Recipe:
+    """Settings of one pre-training run.
+
+    Args:
+        model: Folder with config.json (a size) or a checkpoint to go on from.
+        output: Folder that the run writes to: checkpoints, log, figures, and the trained model in `model/`.
+        data: Survey -> files, folder or glob. Where empty, surveys are simulated.
+        simulate: Simulated spectra per survey, used where `data` is empty.
+        weights: Survey -> relative frequency of its spectra, 1 where not given.
+        num_steps: Optimisation steps.
+        max_spectra, max_tokens: Spectra and patches per step over all processes, whichever is reached first.
+        num_micro_batches: Parts of a step that each process accumulates gradients over.
+        learning_rate, warmup_steps, weight_decay, max_grad_norm: AdamW with linear warm-up and cosine decay to zero.
+        max_skipped_steps: Consecutive steps with a non-finite gradient after which the run stops.
+        mixed_precision: "no" or "bf16" (GPU); weights and optimiser stay float32.
+        validation_fraction: Part of each survey's objects that is never trained on.
+        validation_spectra: Spectra per survey that validation looks at.
+        log_every, validate_every, checkpoint_every: In steps.
+        keep_checkpoints: The last so many are kept.
+        num_workers: Processes that prepare batches ahead.
+        seed: Of the weights, the order, the split and what is hidden.
+    """
+
+    model: str = "hub_configs/tiny"
+    output: str = "runs/pretrain"
+    data: dict = field(default_factory=dict)
+    simulate: dict = field(default_factory=dict)
+    weights: dict = field(default_factory=dict)
+    num_steps: int = 1000
+    max_spectra: int = 64
+    max_tokens: int | None = None
+    num_micro_batches: int = 1
+    learning_rate: float = 1e-4
+    warmup_steps: int = 100
+    weight_decay: float = 0.05
+    max_grad_norm: float = 1.0
+    max_skipped_steps: int = 20
+    mixed_precision: str = "no"
+    validation_fraction: float = 0.1
+    validation_spectra: int = 64
+    log_every: int = 10
+    validate_every: int = 500
+    checkpoint_every: int = 500
+    keep_checkpoints: int = 2
+    num_workers: int = 0
+    seed: int = 0
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> "Recipe":
+        """Raises ValueError for a key that is not a setting: a misspelt one must not be ignored."""
+        settings = yaml.safe_load(Path(path).read_text()) or {}
+        known = {each.name for each in fields(cls)}
+        unknown = sorted(set(settings) - known)
+        if unknown:
+            raise ValueError(f"{path}: unknown settings {unknown}, expected some of {sorted(known)}")
+        recipe = cls(**settings)
+        for each in fields(cls):
+            value, default = getattr(recipe, each.name), getattr(cls(), each.name)
+            # YAML 1.1 takes 1e-4 for text.
+            if isinstance(default, float) and isinstance(value, (str, int)):
+                recipe = replace(recipe, **{each.name: float(value)})
+            elif default is not None and not isinstance(value, (type(default), float)):
+                raise ValueError(f"{path}: {each.name}: expected {type(default).__name__}, found: {value!r}")
+        return recipe
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+def find(path: str) -> Path:
+    """A path as given or, failing that, relative to the project's root."""
+    given = Path(path)
+    found = given if given.exists() else ROOT / path
+    if not found.exists():
+        raise FileNotFoundError(f"{path}: found neither in the working directory nor in {ROOT}")
+    return found
+
+
+def parse_arguments(arguments: list[str] | None = None) -> tuple[Recipe, str | None]:
+    """Command line -> recipe, and the checkpoint to resume from ("auto", a folder or None)."""
+    parser = argparse.ArgumentParser(description="Pre-train a spectral tokenizer.")
+    parser.add_argument("--config", required=True, help="recipe, e.g. training/recipes/demo.yaml")
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        default=[],
+        metavar="SURVEY=PATH",
+        help="survey files, a folder or a glob, e.g. sdss=/data/sdss; give a survey twice for two places",
+    )
+    parser.add_argument("--output", help="folder to write to (default: the recipe's)")
+    parser.add_argument("--model", help="size or checkpoint (default: the recipe's)")
+    parser.add_argument("--num-steps", type=int, help="optimisation steps (default: the recipe's)")
+    parser.add_argument("--seed", type=int, help="(default: the recipe's)")
+    parser.add_argument("--resume", metavar="auto|FOLDER", help="go on from the last checkpoint, or from this one")
+    given = parser.parse_args(arguments)
+    recipe = Recipe.from_yaml(find(given.config))
+    overrides = {name: getattr(given, name) for name in ("output", "model", "num_steps", "seed")}
+    recipe = replace(recipe, **{name: value for name, value in overrides.items() if value is not None})
+    if given.data:
+        recipe = replace(recipe, data=parse_data(given.data))
+    return recipe, given.resume
+
+
+def parse_data(pairs: list[str]) -> dict[str, list[str]]:
+    """["sdss=a", "sdss=b"] -> {"sdss": ["a", "b"]}"""
+    data: dict[str, list[str]] = {}
+    for pair in pairs:
+        survey, separator, path = pair.partition("=")
+        if not separator or not path:
+            raise ValueError(f"--data: expected SURVEY=PATH, found: {pair!r}")
+        data.setdefault(survey, []).append(path)
+    return data
