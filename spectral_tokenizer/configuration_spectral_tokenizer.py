@@ -25,8 +25,15 @@ class SpectralConfig(PreTrainedConfig):
         patch_size: Pixels per patch. A token is one patch.
         hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: Encoder, as in any ViT.
         num_decoder_layers: Cross-attention layers of the decoder, of the same width.
+        initializer_range: Standard deviation of fresh weights. None: 1 / sqrt(inputs) of each layer.
         num_latents: Learned tokens that join the patches: a code of fixed size for any survey. 0 for none.
-        min_period, max_period: Range of the sinusoidal wavelength code in Angstrom, evenly spaced in log.
+        num_periods, min_period, max_period: Sines and cosines of the wavelength code and the range of their periods
+            in Angstrom, evenly spaced in log. They tell a patch where it is. Shorter ones (the paper has 0.1) average
+            out over a patch.
+        num_pixel_periods, min_pixel_period, max_pixel_period: Sines and cosines of each pixel's wavelength, Angstrom.
+            The encoder is also told the residual's amplitudes in them, the decoder also answers with amplitudes: a
+            line keeps its description when the grid is shifted by some pixels. Only with `"noise_scaled"` inputs and
+            `"level_and_residual"` outputs.
         patch_inputs: What the encoder is told of a patch. `"noise_scaled"`: asinh((flux - patch mean) /
             sqrt(sigma^2 + error_floor^2)), log sigma and usability of every pixel, and the patch mean.
             `"flux_and_error"` (the paper): asinh(flux) and sigma.
@@ -56,10 +63,14 @@ class SpectralConfig(PreTrainedConfig):
     hidden_dropout: float | int = 0.0
     attention_dropout: float | int = 0.0
     layer_norm_eps: float = 1e-6
-    initializer_range: float = 0.02
+    initializer_range: float | None = None
     num_latents: int = 16
-    min_period: float | int = 0.1
-    max_period: float | int = 1e6
+    num_periods: int = 128
+    min_period: float | int = 1.0
+    max_period: float | int = 1e5
+    num_pixel_periods: int = 32
+    min_pixel_period: float | int = 0.2
+    max_pixel_period: float | int = 50.0
     patch_inputs: Literal["noise_scaled", "flux_and_error"] = "noise_scaled"
     error_floor: float | int = 0.02
     patch_outputs: Literal["level_and_residual", "flux"] = "level_and_residual"
@@ -78,10 +89,10 @@ class SpectralConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     def validate_sizes(self):
-        """The wavelength code has one sine and one cosine per period; heads share the width evenly."""
-        if self.hidden_size % (2 * self.num_attention_heads):
+        """Heads share the width evenly; periods are a range."""
+        if self.hidden_size % self.num_attention_heads:
             raise ValueError(
-                f"hidden_size must be a multiple of 2 * num_attention_heads, found: {self.hidden_size} and "
+                f"hidden_size must be a multiple of num_attention_heads, found: {self.hidden_size} and "
                 f"{self.num_attention_heads} heads"
             )
         if not 0 < self.min_period < self.max_period:

@@ -5,8 +5,6 @@ After "Universal Spectral Tokenization via Self-Supervised Panchromatic Represen
 Nothing here knows a survey: positions are vacuum wavelengths, noise enters as inverse variance.
 """
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,16 +12,14 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.activations import ACT2FN
-from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import ModelOutput
 
 from .configuration_spectral_tokenizer import SpectralConfig
+from .embeddings_spectral_tokenizer import SpectralPatchEmbeddings, wavelength_basis, wavelength_code
+from .layers_spectral_tokenizer import SpectralDecoderLayer, SpectralEncoderLayer
 from .objectives_spectral_tokenizer import OBJECTIVES, residual_chi2
 from .packing_spectral_tokenizer import (
     PackedPatches,
-    equal_runs,
     interleave,
     leading,
     pad,
@@ -77,195 +73,6 @@ class SpectralForPreTrainingOutput(ModelOutput):
     chi2_visible: Tensor | None = None
 
 
-@torch.no_grad()
-def wavelength_code(wavelength: Tensor, num_periods: int, min_period: float, max_period: float) -> Tensor:
-    """Sines and cosines of 2 pi wavelength / period, averaged over the pixels of each patch.
-
-    At 17,000 A and a period of 0.1 A the phase is a million radians, where float32 errs by 0.1 rad. So the phase of
-    each patch's middle is taken in float64 and wrapped before it is cast; the pixels' offsets from the middle, at
-    most half a patch, are added in float32 (error about 1e-4 rad for a patch of 44 A at a period of 0.1 A).
-
-    Args:
-        wavelength: (patches, patch_size), float64, vacuum Angstrom.
-        num_periods: Periods, evenly spaced in log from `max_period` to `min_period` (Angstrom).
-
-    Returns:
-        (patches, 2 * num_periods) float32: the sines, then the cosines. No parameter, no buffer: nothing that a
-        checkpoint, a cast or autocast could change.
-    """
-    exponent = torch.linspace(math.log(max_period), math.log(min_period), num_periods, dtype=torch.float64)
-    frequency = (-exponent).exp().to(wavelength.device)  # cycles per Angstrom
-    middle = wavelength[:, wavelength.shape[1] // 2, None]
-    cycles = middle * frequency
-    cycles = (cycles - cycles.round()).float()
-    offset, frequency = (wavelength - middle).float(), frequency.float()
-    sines, cosines = torch.zeros_like(cycles), torch.zeros_like(cycles)
-    # One pixel of every patch at a time: all of them at once would be patches x 32 x hidden numbers.
-    for pixel in range(wavelength.shape[1]):
-        phase = (cycles + offset[:, pixel, None] * frequency) * (2 * math.pi)
-        sines += phase.sin()
-        cosines += phase.cos()
-    return torch.cat([sines, cosines], dim=-1) / wavelength.shape[1]
-
-
-class SpectralPatchEmbeddings(nn.Module):
-    """Flux and error of a patch's pixels -> (total, hidden_size)."""
-
-    def __init__(self, config: SpectralConfig):
-        super().__init__()
-        self.config = config
-        features = {"noise_scaled": 3 * config.patch_size + 1, "flux_and_error": 2 * config.patch_size}
-        self.projection = nn.Linear(features[config.patch_inputs], config.hidden_size)
-
-    def forward(self, flux: Tensor, ivar: Tensor) -> Tensor:
-        is_usable = ivar > 0
-        flux = torch.where(is_usable, flux.float(), 0.0)
-        sigma = torch.where(is_usable, ivar.float(), 1.0).rsqrt()
-        if self.config.patch_inputs == "flux_and_error":
-            features = torch.cat([flux.asinh(), torch.where(is_usable, sigma, 0.0)], dim=-1)
-        else:
-            features = self.noise_scaled(flux, sigma, is_usable)
-        return self.projection(features.to(self.projection.weight.dtype))
-
-    def noise_scaled(self, flux: Tensor, sigma: Tensor, is_usable: Tensor) -> Tensor:
-        # Fed as plain flux, lines that are 5 % of the continuum vanish behind it. In units of the noise they stand out.
-        error = (sigma.square() + self.config.error_floor**2).sqrt()
-        weight = is_usable / error.square()
-        level = (weight * flux).sum(-1, keepdim=True) / weight.sum(-1, keepdim=True).clamp(min=1e-30)
-        residual = torch.where(is_usable, (flux - level) / error, 0.0)
-        log_sigma = torch.where(is_usable, sigma.log().clamp(-10, 10), 0.0)
-        return torch.cat([residual.asinh(), log_sigma, is_usable.float(), level.asinh()], dim=-1)
-
-
-def eager_attention_forward(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float,
-    dropout: float = 0.0,
-    **kwargs,
-) -> tuple[Tensor, Tensor]:
-    weights = (query @ key.transpose(-1, -2) * scaling).softmax(dim=-1, dtype=torch.float32).to(query.dtype)
-    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
-    return (weights @ value).transpose(1, 2).contiguous(), weights
-
-
-class SpectralAttention(nn.Module):
-    """Multi-head attention from each sequence of packed queries to the same sequence of packed context."""
-
-    def __init__(self, config: SpectralConfig):
-        super().__init__()
-        self.config = config
-        self.head_dim = config.hidden_size // config.num_attention_heads
-        self.scaling = self.head_dim**-0.5
-        self.is_causal = False
-        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
-
-    def forward(self, hidden_states: Tensor, lengths: list[int], context: Tensor, context_lengths: list[int]) -> Tensor:
-        # (total, hidden_size) -> (total, heads, head_dim)
-        query = self.q_proj(hidden_states).unflatten(-1, (-1, self.head_dim))
-        key = self.k_proj(context).unflatten(-1, (-1, self.head_dim))
-        value = self.v_proj(context).unflatten(-1, (-1, self.head_dim))
-        if "flash" in (self.config._attn_implementation or ""):
-            output = self.variable_length_attention(query, key, value, lengths, context_lengths)
-        else:
-            output = self.attention_by_sequence(query, key, value, lengths, context_lengths)
-        return self.o_proj(output.flatten(-2))
-
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, **kwargs) -> Tensor:
-        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
-        )
-        dropout = self.config.attention_dropout if self.training else 0.0
-        kwargs = {"attention_mask": None, "scaling": self.scaling, "dropout": dropout, "is_causal": False, **kwargs}
-        return attention(self, query, key, value, **kwargs)[0]
-
-    def attention_by_sequence(
-        self, query: Tensor, key: Tensor, value: Tensor, lengths: list[int], context_lengths: list[int]
-    ) -> Tensor:
-        # An explicit split: kernels that are handed cumulative lengths they do not know attend across spectra.
-        # `split`, not slices: the gradient of each slice would be a tensor as large as the whole batch.
-        shapes = list(equal_runs(lengths, context_lengths))
-        queries = query.split([count * length for count, length, _ in shapes])
-        keys, values = (part.split([count * length for count, _, length in shapes]) for part in (key, value))
-        outputs = []
-        for (count, length, context_length), *parts in zip(shapes, queries, keys, values):
-            if length == 0 or context_length == 0:
-                outputs.append(torch.zeros_like(parts[0]))
-                continue
-            # (count * length, heads, head_dim) -> (count, heads, length, head_dim)
-            parts = [part.unflatten(0, (count, -1)).transpose(1, 2) for part in parts]
-            outputs.append(self.attend(*parts).flatten(0, 1))
-        return torch.cat(outputs)
-
-    def variable_length_attention(
-        self, query: Tensor, key: Tensor, value: Tensor, lengths: list[int], context_lengths: list[int]
-    ) -> Tensor:
-        cumulative = [
-            torch.tensor(np.cumsum([0, *parts]), dtype=torch.int32, device=query.device)
-            for parts in (lengths, context_lengths)
-        ]
-        # Flash attention takes all four as its sign that the batch is packed; with fewer it would run them together.
-        output = self.attend(
-            *(part.transpose(0, 1)[None] for part in (query, key, value)),
-            cu_seq_lens_q=cumulative[0],
-            cu_seq_lens_k=cumulative[1],
-            max_length_q=max(lengths),
-            max_length_k=max(context_lengths),
-        )
-        return output[0]
-
-
-class SpectralMLP(nn.Module):
-    def __init__(self, config: SpectralConfig):
-        super().__init__()
-        self.activation = ACT2FN[config.hidden_act]
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
-
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        return self.down_proj(self.activation(self.up_proj(hidden_states)))
-
-
-class SpectralEncoderLayer(GradientCheckpointingLayer):
-    """Pre-norm: tokens of one spectrum look at each other."""
-
-    def __init__(self, config: SpectralConfig):
-        super().__init__()
-        self.layernorm_before = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.attention = SpectralAttention(config)
-        self.layernorm_after = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.mlp = SpectralMLP(config)
-        self.dropout = nn.Dropout(config.hidden_dropout)
-
-    def forward(self, hidden_states: Tensor, lengths: list[int]) -> Tensor:
-        normed = self.layernorm_before(hidden_states)
-        hidden_states = hidden_states + self.dropout(self.attention(normed, lengths, normed, lengths))
-        return hidden_states + self.dropout(self.mlp(self.layernorm_after(hidden_states)))
-
-
-class SpectralDecoderLayer(GradientCheckpointingLayer):
-    """Pre-norm: queries look at the tokens and never at each other, so no answer depends on what else was asked."""
-
-    def __init__(self, config: SpectralConfig):
-        super().__init__()
-        self.layernorm_before = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.attention = SpectralAttention(config)
-        self.layernorm_after = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.mlp = SpectralMLP(config)
-        self.dropout = nn.Dropout(config.hidden_dropout)
-
-    def forward(self, hidden_states: Tensor, lengths: list[int], tokens: Tensor, token_lengths: list[int]) -> Tensor:
-        normed = self.layernorm_before(hidden_states)
-        hidden_states = hidden_states + self.dropout(self.attention(normed, lengths, tokens, token_lengths))
-        return hidden_states + self.dropout(self.mlp(self.layernorm_after(hidden_states)))
-
-
 class SpectralPreTrainedModel(PreTrainedModel):
     config: SpectralConfig
     base_model_prefix = "spectral"
@@ -282,11 +89,30 @@ class SpectralPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module):
         super()._init_weights(module)
+        if isinstance(module, nn.Linear) and self.config.initializer_range is None:
+            init.normal_(module.weight, std=module.in_features**-0.5)
+        if isinstance(module, (SpectralEncoderLayer, SpectralDecoderLayer)):
+            self._init_layer(module)
         if isinstance(module, SpectralModel) and self.config.num_latents:
             # Latents must differ from each other at once, on the scale of the codes they stand beside.
             init.normal_(module.latents, std=1.0)
         if isinstance(module, SpectralDecoder):
             init.zeros_(module.query)
+            # The first answer is a flat spectrum. A random one is forgotten in a hundred steps that are better used.
+            init.zeros_(module.head.weight)
+            if module.amplitudes is not None:
+                init.zeros_(module.amplitudes.weight)
+
+    def _init_layer(self, layer: nn.Module) -> None:
+        attention, config = layer.attention, self.config
+        # Queries and keys start as the same projection, so that attention starts where the codes agree: at nearby
+        # wavelengths. Started at random, the decoder spends most of a short run finding out where to look.
+        init.copy_(attention.k_proj.weight, attention.q_proj.weight)
+        # Each layer adds to the residual stream: together they start at the size of one.
+        depth = (2 * max(config.num_hidden_layers, config.num_decoder_layers)) ** -0.5
+        for projection in (attention.o_proj, layer.mlp.down_proj):
+            std = config.initializer_range or projection.in_features**-0.5
+            init.normal_(projection.weight, std=std * depth)
 
 
 class SpectralModel(SpectralPreTrainedModel):
@@ -298,7 +124,10 @@ class SpectralModel(SpectralPreTrainedModel):
     def __init__(self, config: SpectralConfig):
         super().__init__(config)
         self.embeddings = SpectralPatchEmbeddings(config)
-        self.latents = nn.Parameter(torch.empty(config.num_latents, config.hidden_size)) if config.num_latents else None
+        self.wavelength_projection = nn.Linear(2 * config.num_periods, config.hidden_size, bias=False)
+        self.latents = (
+            nn.Parameter(torch.empty(config.num_latents, config.hidden_size)) if config.num_latents else None
+        )
         self.layers = nn.ModuleList([SpectralEncoderLayer(config) for _ in range(config.num_hidden_layers)])
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.post_init()
@@ -371,18 +200,25 @@ class SpectralModel(SpectralPreTrainedModel):
             lengths = is_valid.sum(1).tolist()
         return PackedPatches(flux[is_valid], ivar[is_valid], wavelength.double()[is_valid], lengths), is_valid
 
-    def wavelength_code(self, wavelength: Tensor) -> Tensor:
-        """Code of each patch, (patches, patch_size) -> (patches, hidden_size), in the model's dtype."""
+    def locate(self, wavelength: Tensor) -> tuple[Tensor, Tensor]:
+        """What is known of patches by their wavelengths (patches, patch_size) alone: their code (patches,
+        hidden_size), in the model's dtype, and the basis at their pixels (patches, patch_size, functions)."""
         config = self.config
-        code = wavelength_code(wavelength, config.hidden_size // 2, config.min_period, config.max_period)
-        return code.to(self.embeddings.projection.weight.dtype)
+        code = wavelength_code(wavelength, config.num_periods, config.min_period, config.max_period)
+        basis = wavelength_basis(
+            wavelength, config.num_pixel_periods, config.min_pixel_period, config.max_pixel_period
+        )
+        return self.wavelength_projection(code.to(self.wavelength_projection.weight.dtype)), basis
 
     def encode_packed(
-        self, patches: PackedPatches, output_hidden_states: bool = False, code: Tensor | None = None
+        self,
+        patches: PackedPatches,
+        output_hidden_states: bool = False,
+        located: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, list[int], list[Tensor]]:
         """Packed patches -> packed tokens (latents first in each sequence), their lengths, hidden states if asked."""
-        code = self.wavelength_code(patches.wavelength) if code is None else code
-        hidden_states = self.embeddings(patches.flux, patches.ivar) + code
+        code, basis = self.locate(patches.wavelength) if located is None else located
+        hidden_states = self.embeddings(patches.flux, patches.ivar, basis) + code
         lengths = patches.lengths
         if self.latents is not None:
             latents = self.latents.repeat(len(lengths), 1)
@@ -434,20 +270,29 @@ class SpectralDecoder(nn.Module):
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         num_outputs = config.patch_size + (config.patch_outputs == "level_and_residual")
         self.head = nn.Linear(config.hidden_size, num_outputs)
+        # Only where it is used: distributed training waits for the gradient of every parameter.
+        has_amplitudes = config.num_pixel_periods > 0 and config.patch_outputs == "level_and_residual"
+        self.amplitudes = nn.Linear(config.hidden_size, 2 * config.num_pixel_periods) if has_amplitudes else None
 
-    def forward(self, code: Tensor, lengths: list[int], tokens: Tensor, token_lengths: list[int]) -> Tensor:
-        """Packed codes (queries, hidden_size) and packed tokens -> flux (queries, patch_size) in the scale's unit."""
+    def forward(
+        self, code: Tensor, basis: Tensor, lengths: list[int], tokens: Tensor, token_lengths: list[int]
+    ) -> Tensor:
+        """Packed codes (queries, hidden_size), basis (queries, patch_size, functions) and packed tokens -> flux
+        (queries, patch_size) in the scale's unit."""
         if self.config.decoder_reads == "latents":
             tokens = leading(tokens, token_lengths, self.config.num_latents).flatten(0, 1)
             token_lengths = [self.config.num_latents] * len(token_lengths)
         hidden_states = code + self.code_projection(code) + self.query
         for layer in self.layers:
             hidden_states = layer(hidden_states, lengths, tokens, token_lengths)
-        output = self.head(self.layernorm(hidden_states)).float()
-        # Fluxes are in units of their median: an untrained decoder answers 1.
+        hidden_states = self.layernorm(hidden_states)
+        output = self.head(hidden_states).float()
+        # Fluxes are in units of their median: an untrained decoder answers about 1.
         if self.config.patch_outputs == "flux":
             return 1 + output
         level, residual = output[:, :1], output[:, 1:]
+        if self.amplitudes is not None:
+            residual = residual + (basis @ self.amplitudes(hidden_states).float()[:, :, None])[:, :, 0]
         return 1 + level + residual - residual.mean(-1, keepdim=True)
 
 
@@ -489,12 +334,12 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
         """
         patches, is_valid = self.spectral.pack(flux, ivar, wavelength, attention_mask, lengths)
         is_hidden, is_target = self.choose(patches, is_valid, masked_patches, target_patches)
-        code = self.spectral.wavelength_code(patches.wavelength)
+        code, basis = self.spectral.locate(patches.wavelength)
 
-        context = patches.select(~is_hidden)
-        tokens, token_lengths, _ = self.spectral.encode_packed(context, code=code[(~is_hidden).to(code.device)])
-        target = patches.select(is_target)
-        prediction = self.decoder(code[is_target.to(code.device)], target.lengths, tokens, token_lengths)
+        context, seen = patches.select(~is_hidden), (~is_hidden).to(code.device)
+        tokens, token_lengths, _ = self.spectral.encode_packed(context, located=(code[seen], basis[seen]))
+        target, asked = patches.select(is_target), is_target.to(code.device)
+        prediction = self.decoder(code[asked], basis[asked], target.lengths, tokens, token_lengths)
 
         num_spectra = len(patches.lengths)
         spectrum = torch.repeat_interleave(torch.arange(num_spectra), torch.tensor(target.lengths)).to(code.device)
@@ -502,7 +347,7 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
         target_hidden = is_hidden[is_target].to(code.device)
         chi2 = residual_chi2(prediction.detach(), target.flux, target.ivar, self.config.residual_cap)
         reconstruction = prediction.new_zeros(patches.flux.shape)
-        reconstruction[is_target.to(code.device)] = prediction
+        reconstruction[asked] = prediction
         return SpectralForPreTrainingOutput(
             loss=cost / terms.clamp(min=1),
             loss_terms=terms,
@@ -563,8 +408,8 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
         if token_mask is None:
             token_mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         token_lengths = token_mask.sum(1).tolist()
-        code = self.spectral.wavelength_code(wavelength.double().flatten(0, 1))
-        flux = self.decoder(code, [num_patches] * batch, tokens[token_mask.bool()], token_lengths)
+        code, basis = self.spectral.locate(wavelength.double().flatten(0, 1))
+        flux = self.decoder(code, basis, [num_patches] * batch, tokens[token_mask.bool()], token_lengths)
         return flux.unflatten(0, (batch, num_patches))
 
 

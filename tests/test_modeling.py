@@ -6,13 +6,20 @@ import torch
 from spectra import FULL_GRIDS, spectrum
 
 from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralModel, SpectralProcessor
-from spectral_tokenizer.modeling_spectral_tokenizer import wavelength_code
+from spectral_tokenizer.embeddings_spectral_tokenizer import wavelength_basis, wavelength_code
 
 
 SURVEYS = ["sdss", "desi", "galah", "apogee"]
-SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_decoder_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+SIZE = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_decoder_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+}
 PAPER = {"num_latents": 0, "patch_inputs": "flux_and_error", "patch_outputs": "flux", "pooling": "mean",
-         "objective": "autoencoding", "spectrum_loss": "gaussian", "residual_cap": None}  # fmt: skip
+         "objective": "autoencoding", "spectrum_loss": "gaussian", "residual_cap": None, "num_periods": 256,
+         "min_period": 0.1, "max_period": 1e6, "num_pixel_periods": 0}  # fmt: skip
 VARIANTS = {
     "default": {},
     "bottleneck": {"decoder_reads": "latents"},
@@ -28,8 +35,12 @@ def model(request):
 
 def make_model(**settings):
     torch.manual_seed(0)
-    # Larger weights than a fresh model's: differences that matter after training must show.
-    return SpectralForPreTraining(SpectralConfig(**SIZE, initializer_range=0.15, **settings)).eval()
+    model = SpectralForPreTraining(SpectralConfig(**SIZE, **settings)).eval()
+    # A fresh decoder answers with a flat spectrum: what it makes of its input would not show.
+    for name, parameter in model.decoder.named_parameters():
+        if name in ("head.weight", "amplitudes.weight"):
+            torch.nn.init.normal_(parameter, std=0.2)
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -53,15 +64,18 @@ def close(one, other, tolerance=1e-5):
 @pytest.mark.parametrize("how", ["fp32", "autocast", "bf16 model"])
 def test_phases_are_exact_at_the_shortest_period(survey, how):
     """A patch of 32 equal pixels has one phase: the code's angle, against float64."""
-    config = SpectralConfig(**SIZE)
-    model = SpectralModel(config)
+    model = SpectralModel(SpectralConfig(**SIZE, num_periods=16, min_period=0.1, max_period=1e6))
     if how == "bf16 model":
         model = model.to(torch.bfloat16)
     wavelength = torch.from_numpy(FULL_GRIDS[survey])[:, None].expand(-1, 32)
-    num_periods = config.hidden_size // 2
+    num_periods, projected = 16, []
+    model.wavelength_projection.register_forward_hook(lambda module, inputs, output: projected.append(inputs[0]))
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=how == "autocast"):
-        code = wavelength_code(wavelength, num_periods, config.min_period, config.max_period)
+        code = wavelength_code(wavelength, num_periods, 0.1, 1e6)
+        model.locate(wavelength)
     assert code.dtype == torch.float32
+    # The model is given this code and casts it last.
+    torch.testing.assert_close(projected[0], code.to(model.dtype))
     period = np.exp(np.linspace(math.log(1e6), math.log(0.1), num_periods))
     phase = 2 * np.pi * FULL_GRIDS[survey][:, None] / period
     found = np.arctan2(code[:, :num_periods].double().numpy(), code[:, num_periods:].double().numpy())
@@ -82,6 +96,19 @@ def test_every_pixel_of_a_patch_enters_with_its_own_phase(survey):
     phase = 2 * np.pi * grid[:, :, None] / period
     expected = np.concatenate([np.sin(phase).mean(1), np.cos(phase).mean(1)], axis=1)
     np.testing.assert_allclose(code.numpy(), expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("survey", SURVEYS)
+def test_the_basis_is_a_function_of_wavelength_alone(survey):
+    """Pixels have the same values wherever their patch begins."""
+    grid = FULL_GRIDS[survey]
+    one, other = (
+        wavelength_basis(torch.from_numpy(grid[start : start + 32 * 40].reshape(-1, 32)), 32, 0.2, 50.0).flatten(0, 1)
+        for start in (0, 7)
+    )
+    close(one[7:], other[:-7], 1e-3)
+    phase = 2 * np.pi * grid[: 32 * 40, None] / np.exp(np.linspace(math.log(50.0), math.log(0.2), 32))
+    np.testing.assert_allclose(one[:, :32].numpy(), np.sin(phase) / np.sqrt(32), atol=1e-3)
 
 
 def test_half_precision_wavelengths_are_refused(inputs):
@@ -304,7 +331,7 @@ def test_overfits_one_batch(inputs):
         loss = model(**inputs, masked_patches=masked, target_patches=~masked).loss
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[-1] < losses[0] - 1
 
 

@@ -53,9 +53,12 @@ def make_loss(num_spectra=2, **settings):
     generator = torch.Generator().manual_seed(0)
     flux = torch.randn(6, 32, generator=generator)
     spectrum_index = torch.tensor([0, 0, 0, 0, 1, 1])
-    return lambda prediction, flux=flux, ivar=torch.ones(6, 32): objective.loss(
-        prediction, flux, ivar, spectrum_index, num_spectra
-    ), flux
+
+    def loss(prediction, ivar=None):
+        ivar = torch.ones(6, 32) if ivar is None else ivar
+        return objective.loss(prediction, flux, ivar, spectrum_index, num_spectra)
+
+    return loss, flux
 
 
 def test_gaussian_loss_is_chi2_over_valid_pixels():

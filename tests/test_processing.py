@@ -39,9 +39,7 @@ def test_normalised_flux_has_unit_median_and_ivar_follows(processor):
     inputs = processor(row)
     assert np.median(inputs["flux"][inputs["ivar"] > 0]) == pytest.approx(1, rel=1e-6)
     signal = row["flux"] * np.sqrt(row["ivar"])
-    np.testing.assert_allclose(
-        (inputs["flux"] * np.sqrt(inputs["ivar"]))[0].ravel()[: len(signal)], signal, rtol=1e-5
-    )
+    np.testing.assert_allclose((inputs["flux"] * np.sqrt(inputs["ivar"]))[0].ravel()[: len(signal)], signal, rtol=1e-5)
 
 
 @pytest.mark.parametrize("factor", [1e-20, 1e20])

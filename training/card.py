@@ -14,17 +14,23 @@ def write_card(folder: Path, metrics: dict, figure: Path) -> None:
     styles = ("random", "block", "arm")
     rows = [
         f"| {survey} | {style} | "
-        + " | ".join(f"{chi2[name][survey][style]['mean']:.2f}" for name in ("model", "interpolation", "mean spectrum"))
+        + " | ".join(
+            f"{chi2[name][survey][style]['mean']:.2f}" for name in ("model", "interpolation", "mean spectrum")
+        )
         + " |"
         for survey in chi2["model"]
         for style in styles
     ]
-    heads = [f"| {name} | {value:.4g} | {probes['untrained'][name]:.4g} |" for name, value in probes["trained"].items()]
+    heads = [
+        f"| {name} | {value:.4g} | {probes['untrained'][name]:.4g} |" for name, value in probes["trained"].items()
+    ]
     recipe = metrics["recipe"]
     template = Template((ROOT / "model_card.md").read_text())
     (folder / "README.md").write_text(
         template.substitute(
-            data="simulated spectra (the package's own physical simulator)" if metrics["simulated"] else "survey files",
+            data="simulated spectra (the package's own physical simulator)"
+            if metrics["simulated"]
+            else "survey files",
             counts=", ".join(f"{survey} {each['train']}" for survey, each in metrics["num_spectra"].items()),
             held=", ".join(f"{survey} {each['held']}" for survey, each in metrics["num_spectra"].items()),
             steps=recipe["num_steps"],

@@ -9,6 +9,7 @@ AutoProcessor open: `<output>/model`.
 
 import json
 import math
+import os
 import signal
 import time
 from contextlib import nullcontext
@@ -119,6 +120,9 @@ def main() -> None:
     recipe, resume = parse_arguments()
     accelerator = Accelerator(mixed_precision=recipe.mixed_precision)
     output, is_main = Path(recipe.output), accelerator.is_main_process
+    if accelerator.device.type == "cpu":
+        # `accelerate launch` allows one thread per process unless told otherwise, and leaves the other cores idle.
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // accelerator.num_processes))
     set_seed(recipe.seed)
 
     with accelerator.main_process_first():
@@ -132,7 +136,9 @@ def main() -> None:
     validations = {}
     if is_main:
         validations = {
-            survey: SurveyValidation(train[survey], held[survey], processor, recipe.validation_spectra, cap, recipe.seed)
+            survey: SurveyValidation(
+                train[survey], held[survey], processor, recipe.validation_spectra, cap, recipe.seed
+            )
             for survey in rows
         }
     sampler = MixtureSampler(
@@ -231,7 +237,10 @@ def finish(model, processor, recipe: Recipe, validations, train, held) -> None:
         "recipe": recipe.to_dict(),
         "simulated": not recipe.data,
         "num_spectra": {survey: {"train": len(train[survey]), "held": len(held[survey])} for survey in train},
-        "chi2": {"model": scores, **{name: {s: each[name] for s, each in baselines.items()} for name in ("interpolation", "mean spectrum")}},
+        "chi2": {
+            "model": scores,
+            **{name: {s: each[name] for s, each in baselines.items()} for name in ("interpolation", "mean spectrum")},
+        },
         "probe": probes,
     }
     (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")

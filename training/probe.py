@@ -38,11 +38,13 @@ def probe(encoder, processor, train: dict[str, Dataset], held: dict[str, Dataset
         median |dz| / (1 + z)), `teff_mad` in K (median absolute error). A target with too few labels is left out.
     """
     rows = {
-        part: concatenate_datasets([each for each in datasets.values()])
-        for part, datasets in (("train", train), ("held", held))
+        part: concatenate_datasets(list(datasets.values())) for part, datasets in (("train", train), ("held", held))
     }
     features = {part: embed(encoder, processor, each) for part, each in rows.items()}
-    labels = {part: {name: np.array(each[name]) for name in ("class", "redshift", "teff", "survey")} for part, each in rows.items()}
+    labels = {
+        part: {name: np.array(each[name]) for name in ("class", "redshift", "teff", "survey")}
+        for part, each in rows.items()
+    }
     scores = {}
     several = [
         survey for survey, each in train.items() if len({name for name in each["class"] if name is not None}) > 1

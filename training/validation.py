@@ -51,7 +51,9 @@ class SurveyValidation:
             inputs.pop("scale")
             wavelengths = np.split(inputs["wavelength"][0].numpy(), np.cumsum(inputs["lengths"])[:-1])
             masked = {
-                style: torch.from_numpy(np.concatenate([hide(each, fraction, generator) for each in wavelengths]))[None]
+                style: torch.from_numpy(np.concatenate([hide(each, fraction, generator) for each in wavelengths]))[
+                    None
+                ]
                 for style, (hide, fraction) in STYLES.items()
             }
             self.batches.append(ValidationBatch(dict(inputs), masked))
@@ -72,9 +74,13 @@ class SurveyValidation:
         for style in ("visible", *STYLES):
             chi2 = []
             for batch in self.batches:
-                inputs = {name: each.to(device) if hasattr(each, "to") else each for name, each in batch.inputs.items()}
+                inputs = {
+                    name: each.to(device) if hasattr(each, "to") else each for name, each in batch.inputs.items()
+                }
                 masked = batch.masked.get(style)
-                output = model(**inputs, masked_patches=torch.zeros_like(batch.masked["random"]) if masked is None else masked)
+                output = model(
+                    **inputs, masked_patches=torch.zeros_like(batch.masked["random"]) if masked is None else masked
+                )
                 chi2.append(residual_chi2(output.reconstruction, inputs["flux"], inputs["ivar"], self.cap)[0].cpu())
             scores[style] = self.summary(chi2, style)
         model.train(was_training)

@@ -4,7 +4,7 @@ All are in vacuum, flux and error in 1e-17 erg/s/cm2/A, but aspcapStar's are rel
 chips are segments, in ascending wavelength. Quirks:
 
 - apStar and aspcapStar: 8,575 pixels, log10(wavelength) = 4.179 + 6e-6 i, in the star's REST frame. The gaps between
-  the chips are blank pixels whose place depends on the star's velocity; a segment ends in the middle of a gap.
+  the chips are blank pixels whose place depends on the star's velocity; a segment ends inside a gap.
 - apStar: row 0 is the combined spectrum used here, row 1 another combination, visits follow; with one visit the arrays
   are 1-D. Bad pixels have flux 0 and error 1e10.
 - Bad pixels: bits 0 to 7 and 14 of the pixel mask. Persistence (9 to 11) and sky lines stand on very many good pixels.
@@ -14,7 +14,7 @@ chips are segments, in ascending wavelength. Quirks:
 - Labels are calibrated PARAM values (-9999: none), so only aspcapStar has them; `fe_h` is ASPCAP's overall
   metallicity [M/H], which is tied to [Fe/H]. RVTEFF and its like are grid points of a template. VHELIO of a single
   visit fails at times (by hundreds of km/s for M dwarfs) and is passed on as it stands.
-- The line spread function is Gauss-Hermite coefficients or absent: `lsf_sigma` is null.
+- The line spread function is Gauss-Hermite coefficients or absent: `lsf_sigma` is empty.
 """
 
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ MIN_GAP_PIXELS = 100  # the gaps have 170 and more; bad columns have less
 class APOGEE(SpectraBuilder):
     """Rows of APOGEE ``apStar``, ``aspcapStar`` and ``apVisit`` files; which one a file is, is found by its content."""
 
-    VERSION = "1.0.0"
+    VERSION = "1.0.1"
     FILE_NAMES = tuple(
         f"{name}-*.fits{suffix}"
         for name in ("apStar", "asStar", "aspcapStar", "apVisit", "asVisit")
@@ -130,19 +130,21 @@ def inverse_variance(error: np.ndarray, is_usable: np.ndarray) -> np.ndarray:
 
 
 def chip_lengths(wavelength: np.ndarray, is_blank: np.ndarray) -> list[int]:
-    """Pixels per chip on the common grid: cut in the middle of the long blank run near each gap.
+    """Pixels per chip on the common grid, cut inside the gaps.
 
-    A gap that cannot be seen (or a star beyond 700 km/s) is cut where the gap of a star at rest is.
+    All stars are cut at the same pixels, the middle of the gap of a star at rest, so that a patch of one star covers
+    the pixels of the same patch of another. Where data stand there (a star beyond some 350 km/s) the cut goes to the
+    middle of the long blank run nearby.
     """
     edges = np.flatnonzero(np.diff(np.concatenate([[0], is_blank.astype(np.int8), [0]])))
     starts, ends = edges[::2], edges[1::2]
-    middles, lengths = (starts + ends) // 2, ends - starts
+    is_gap = ends - starts >= MIN_GAP_PIXELS
+    middles = (starts + ends)[is_gap] // 2
     cuts = []
     for gap in CHIP_GAPS:
+        cut = int(np.searchsorted(wavelength, gap))
         is_near = np.abs(np.interp(middles, np.arange(len(wavelength)), wavelength) - gap) < GAP_SEARCH
-        is_gap = is_near & (lengths >= MIN_GAP_PIXELS)
-        if is_gap.any():
-            cuts.append(int(middles[is_gap][np.argmax(lengths[is_gap])]))
-        else:
-            cuts.append(int(np.searchsorted(wavelength, gap)))
+        if cut < len(wavelength) and not is_blank[cut] and is_near.any():
+            cut = int(middles[is_near][0])
+        cuts.append(cut)
     return [length for length in np.diff([0, *cuts, len(wavelength)]).tolist() if length > 0]

@@ -138,6 +138,7 @@ class SpectraBuilder(ArrowBasedBuilder):
             sigma = np.asarray(row["lsf_sigma"], dtype=np.float32)
             row["lsf_sigma"] = np.where(np.isfinite(sigma) & (sigma > 0), sigma, np.float32(0))
         check_row(row)
+        row["lsf_sigma"] = np.zeros(0, dtype=np.float32) if row["lsf_sigma"] is None else row["lsf_sigma"]
         # Not `isfinite`: what overflows float32 is as useless as infinity.
         is_usable = (np.abs(flux) <= MAX_FLOAT32) & (ivar > 0) & (ivar <= MAX_FLOAT32)
         row["flux"] = np.where(np.abs(flux) <= MAX_FLOAT32, flux, 0).astype(np.float32)
@@ -205,10 +206,7 @@ def to_table(rows: list[dict]) -> pa.Table:
         if not pa.types.is_list(arrow_field.type):
             columns.append(pa.array(values, type=arrow_field.type))
             continue
-        is_null = np.array([value is None for value in values])
-        offsets = np.cumsum([0] + [0 if value is None else len(value) for value in values], dtype=np.int32)
-        flat = np.concatenate([np.zeros(0) if value is None else value for value in values])
-        pixels = pa.array(flat, type=arrow_field.type.value_type)
-        mask = pa.array(is_null) if is_null.any() else None
-        columns.append(pa.ListArray.from_arrays(pa.array(offsets), pixels, mask=mask))
+        offsets = np.cumsum([0] + [len(value) for value in values], dtype=np.int32)
+        pixels = pa.array(np.concatenate(values), type=arrow_field.type.value_type)
+        columns.append(pa.ListArray.from_arrays(pa.array(offsets), pixels))
     return pa.Table.from_arrays(columns, schema=FEATURES.arrow_schema)

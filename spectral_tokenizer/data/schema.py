@@ -12,7 +12,8 @@ FRAMES = ("observed", "heliocentric", "barycentric", "rest")
 #: Columns that the processor reads.
 #:
 #: - ``wavelength``: vacuum Angstrom, strictly ascending inside each segment, in the frame named by ``frame``.
-#: - ``flux``: in the survey's own unit (SDSS, DESI, APOGEE: 1e-17 erg/s/cm2/A; GALAH: counts on one scale).
+#: - ``flux``: in the survey's own unit (SDSS, DESI, apStar, apVisit: 1e-17 erg/s/cm2/A; aspcapStar: relative to the
+#:   pseudo-continuum; GALAH: relative to each CCD's median).
 #: - ``ivar``: inverse variance of ``flux``. **0 means unusable**: this is the only statement about bad pixels;
 #:   flux is finite everywhere and carries no meaning where ivar is 0.
 #: - ``segment_lengths``: pixels per arm, chip or CCD in the order they stand in the arrays; they add up to the
@@ -24,7 +25,8 @@ SPECTRUM = {
     "segment_lengths": List(Value("int32")),
 }
 
-#: The line spread function's Gaussian sigma per pixel in Angstrom, or null where the file carries none.
+#: The line spread function's Gaussian sigma per pixel in Angstrom, 0 where unknown; an empty list where the file
+#: carries none (not null: Datasets' numpy format fails on a batch in which some lists are null).
 RESOLUTION = {"lsf_sigma": List(Value("float32"))}
 
 #: What the file, or the survey's file beside it, says of the object. NaN (or null for strings) where unknown.

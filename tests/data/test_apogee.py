@@ -28,7 +28,7 @@ def test_apstar(tmp_path, num_visits):
     np.testing.assert_allclose(row["ivar"], np.where(is_gap, 0, 0.25))
     assert (row["flux"][~is_gap] == 100).all()  # row 0, not the other combination
     assert row["segment_lengths"].tolist() == [3430, 2785, 2360]  # cut in the middle of the gaps
-    assert row["lsf_sigma"] is None
+    assert row["lsf_sigma"].tolist() == []
 
 
 @pytest.mark.parametrize("num_visits", [1, 2])

