@@ -74,7 +74,7 @@ class SpectralConfig(PreTrainedConfig):
     patch_inputs: Literal["noise_scaled", "flux_and_error"] = "noise_scaled"
     error_floor: float | int = 0.02
     patch_outputs: Literal["level_and_residual", "flux"] = "level_and_residual"
-    decoder_reads: Literal["tokens", "latents"] = "tokens"
+    decoder_reads: Literal["tokens", "latents"] = "latents"
     pooling: Literal["latents", "segments", "mean"] = "latents"
     num_segments: int = 16
     objective: Literal["masked", "autoencoding"] = "masked"

@@ -14,8 +14,8 @@ from spectral_tokenizer.objectives_spectral_tokenizer import hide_arms, hide_blo
 # How hidden patches are drawn, and which part of them, in validation. "visible": nothing is hidden.
 STYLES: dict[str, tuple[Callable, float]] = {
     "random": (hide_random, 0.5),
-    "block": (hide_block, 0.3),
-    "arm": (hide_arms, 0.34),
+    "block": (hide_block, 0.5),
+    "arm": (hide_arms, 0.5),
 }
 BATCH_SIZE = 16
 
