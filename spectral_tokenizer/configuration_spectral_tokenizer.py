@@ -79,8 +79,8 @@ class SpectralConfig(PreTrainedConfig):
     num_segments: int = 16
     objective: Literal["masked", "autoencoding"] = "masked"
     hiding_weights: list[float | int] | tuple[float | int, ...] = (0.5, 0.3, 0.2)
-    hidden_fraction: list[float | int] | tuple[float | int, ...] = (0.25, 0.75)
-    visible_target_fraction: float | int = 0.25
+    hidden_fraction: list[float | int] | tuple[float | int, ...] = (0.5, 0.9)
+    visible_target_fraction: float | int = 0.1
     spectrum_loss: Literal["log", "gaussian"] = "log"
     residual_cap: float | int | None = 10.0
 
