@@ -79,14 +79,14 @@ def probe(encoder, processor, train: dict[str, Dataset], held: dict[str, Dataset
 def classify(train, train_classes, held, held_classes, shots: int | None, repeats: int = 20) -> float:
     """Accuracy of a logistic regression fitted on all labels, or on `shots` a class (mean over `repeats` draws)."""
     if shots is None:
-        head = make_head(LogisticRegression(max_iter=300, C=0.1), train).fit(train, train_classes)
+        head = make_head(LogisticRegression(max_iter=1000, C=0.1), train).fit(train, train_classes)
         return float(head.score(held, held_classes))
     scores = []
     for seed in range(repeats):
         generator = np.random.default_rng(seed)
         members = (np.flatnonzero(train_classes == name) for name in np.unique(train_classes))
         chosen = np.concatenate([generator.permutation(each)[:shots] for each in members])
-        head = make_head(LogisticRegression(max_iter=300, C=0.1), train[chosen]).fit(
+        head = make_head(LogisticRegression(max_iter=1000, C=0.1), train[chosen]).fit(
             train[chosen], train_classes[chosen]
         )
         scores.append(head.score(held, held_classes))
