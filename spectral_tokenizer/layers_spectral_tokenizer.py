@@ -111,8 +111,8 @@ class SpectralMLP(nn.Module):
         return self.down_proj(self.activation(self.up_proj(hidden_states)))
 
 
-class SpectralEncoderLayer(GradientCheckpointingLayer):
-    """Pre-norm: tokens of one spectrum look at each other."""
+class SpectralLayer(GradientCheckpointingLayer):
+    """A pre-norm block: attention, then a perceptron, each added to what came in."""
 
     def __init__(self, config: SpectralConfig):
         super().__init__()
@@ -121,25 +121,23 @@ class SpectralEncoderLayer(GradientCheckpointingLayer):
         self.layernorm_after = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = SpectralMLP(config)
         self.dropout = nn.Dropout(config.hidden_dropout)
+
+    def add(self, hidden_states: Tensor, attended: Tensor) -> Tensor:
+        hidden_states = hidden_states + self.dropout(attended)
+        return hidden_states + self.dropout(self.mlp(self.layernorm_after(hidden_states)))
+
+
+class SpectralEncoderLayer(SpectralLayer):
+    """Tokens of one spectrum look at each other."""
 
     def forward(self, hidden_states: Tensor, lengths: list[int]) -> Tensor:
         normed = self.layernorm_before(hidden_states)
-        hidden_states = hidden_states + self.dropout(self.attention(normed, lengths, normed, lengths))
-        return hidden_states + self.dropout(self.mlp(self.layernorm_after(hidden_states)))
+        return self.add(hidden_states, self.attention(normed, lengths, normed, lengths))
 
 
-class SpectralDecoderLayer(GradientCheckpointingLayer):
-    """Pre-norm: queries look at the tokens and never at each other, so no answer depends on what else was asked."""
-
-    def __init__(self, config: SpectralConfig):
-        super().__init__()
-        self.layernorm_before = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.attention = SpectralAttention(config)
-        self.layernorm_after = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.mlp = SpectralMLP(config)
-        self.dropout = nn.Dropout(config.hidden_dropout)
+class SpectralDecoderLayer(SpectralLayer):
+    """Queries look at the tokens and never at each other, so no answer depends on what else was asked."""
 
     def forward(self, hidden_states: Tensor, lengths: list[int], tokens: Tensor, token_lengths: list[int]) -> Tensor:
         normed = self.layernorm_before(hidden_states)
-        hidden_states = hidden_states + self.dropout(self.attention(normed, lengths, tokens, token_lengths))
-        return hidden_states + self.dropout(self.mlp(self.layernorm_after(hidden_states)))
+        return self.add(hidden_states, self.attention(normed, lengths, tokens, token_lengths))

@@ -28,7 +28,9 @@ def reconstructions(model, validations: dict, path: Path, simulated: bool) -> Pa
         row = int(np.argsort(validation.rows["snr"])[int(0.75 * len(validation.rows))])
         batch = next(each for each in enumerate_spectra(validation) if each["row"] == row)
         inputs = {name: torch.as_tensor(batch[name])[None].to(device) for name in ("flux", "ivar", "wavelength")}
-        output = model(**inputs, lengths=[len(batch["flux"])], masked_patches=torch.as_tensor(batch["masked"])[None])
+        output = model(
+            **inputs, lengths=[len(batch["flux"])], masked_patches=torch.as_tensor(batch["is_hidden"])[None]
+        )
         draw(upper, lower, batch, output.reconstruction[0].float().cpu().numpy())
         held = validation.rows[row]
         kind = " ".join(str(each) for each in (held["class"], held["object_id"]) if each)
@@ -51,12 +53,12 @@ def enumerate_spectra(validation):
         ends = np.cumsum(batch.inputs["lengths"])
         for start, end in zip([0, *ends[:-1]], ends):
             part = {name: batch.inputs[name][0, start:end].numpy() for name in ("flux", "ivar", "wavelength")}
-            yield {"row": row, "masked": batch.masked["block"][0, start:end].numpy(), **part}
+            yield {"row": row, "is_hidden": batch.is_hidden["block"][0, start:end].numpy(), **part}
             row += 1
 
 
 def draw(upper, lower, spectrum: dict, reconstruction: np.ndarray) -> None:
-    flux, ivar, wavelength, masked = (spectrum[name] for name in ("flux", "ivar", "wavelength", "masked"))
+    flux, ivar, wavelength, is_hidden = (spectrum[name] for name in ("flux", "ivar", "wavelength", "is_hidden"))
     is_usable = ivar > 0
     sigma = np.where(is_usable, 1 / np.sqrt(np.where(is_usable, ivar, 1)), np.nan)
     # A break where patches do not follow each other: no line is drawn across a gap or from one arm into the next.
@@ -75,8 +77,8 @@ def draw(upper, lower, spectrum: dict, reconstruction: np.ndarray) -> None:
     lower.plot(x, line((flux - reconstruction) / sigma), color="0.3", lw=0.4)
     lower.axhline(0, color="C0", lw=0.8)
     for axis in (upper, lower):
-        for start, end in runs(masked & ~is_break, masked):
-            label = "hidden from the encoder" if axis is upper and start == np.flatnonzero(masked)[0] else None
+        for start, end in runs(is_hidden & ~is_break, is_hidden):
+            label = "hidden from the encoder" if axis is upper and start == np.flatnonzero(is_hidden)[0] else None
             axis.axvspan(wavelength[start, 0], wavelength[end, -1], color="C1", alpha=0.15, lw=0, label=label)
         axis.set_xlim(np.nanmin(x), np.nanmax(x))
     low, high = np.nanpercentile(np.concatenate([flux[is_usable], reconstruction.ravel()]), [0.5, 99.7])
@@ -87,11 +89,11 @@ def draw(upper, lower, spectrum: dict, reconstruction: np.ndarray) -> None:
     lower.set_ylabel("residual [σ]")
 
 
-def runs(goes_on: np.ndarray, masked: np.ndarray):
+def runs(goes_on: np.ndarray, is_hidden: np.ndarray):
     """First and last patch of every contiguous hidden stretch."""
     start = None
-    for place in np.flatnonzero(masked):
+    for place in np.flatnonzero(is_hidden):
         start = place if start is None else start
-        if not goes_on[place] or place + 1 == len(masked) or not masked[place + 1]:
+        if not goes_on[place] or place + 1 == len(is_hidden) or not is_hidden[place + 1]:
             yield start, place
             start = None

@@ -25,7 +25,7 @@ class ValidationBatch:
     """Packed spectra with one fixed choice of hidden patches per style."""
 
     inputs: dict
-    masked: dict[str, torch.Tensor]
+    is_hidden: dict[str, torch.Tensor]
 
 
 class SurveyValidation:
@@ -50,13 +50,13 @@ class SurveyValidation:
             )
             inputs.pop("scale")
             wavelengths = np.split(inputs["wavelength"][0].numpy(), np.cumsum(inputs["lengths"])[:-1])
-            masked = {
+            is_hidden = {
                 style: torch.from_numpy(np.concatenate([hide(each, fraction, generator) for each in wavelengths]))[
                     None
                 ]
                 for style, (hide, fraction) in STYLES.items()
             }
-            self.batches.append(ValidationBatch(dict(inputs), masked))
+            self.batches.append(ValidationBatch(dict(inputs), is_hidden))
         chosen = sorted(generator.permutation(len(train))[: 10 * num_spectra].tolist())
         mean = MeanSpectrum(as_arrays(train), chosen, processor)
         self.baselines = {
@@ -77,9 +77,10 @@ class SurveyValidation:
                 inputs = {
                     name: each.to(device) if hasattr(each, "to") else each for name, each in batch.inputs.items()
                 }
-                masked = batch.masked.get(style)
+                is_hidden = batch.is_hidden.get(style)
                 output = model(
-                    **inputs, masked_patches=torch.zeros_like(batch.masked["random"]) if masked is None else masked
+                    **inputs,
+                    masked_patches=torch.zeros_like(batch.is_hidden["random"]) if is_hidden is None else is_hidden,
                 )
                 chi2.append(residual_chi2(output.reconstruction, inputs["flux"], inputs["ivar"], self.cap)[0].cpu())
             scores[style] = self.summary(chi2, style)
@@ -96,7 +97,7 @@ class SurveyValidation:
                 flux, ivar, wavelength = (
                     batch.inputs[name][0, start:end].numpy() for name in ("flux", "ivar", "wavelength")
                 )
-                predictions.append(predict(flux, ivar, wavelength, ~batch.masked[style][0, start:end].numpy()))
+                predictions.append(predict(flux, ivar, wavelength, ~batch.is_hidden[style][0, start:end].numpy()))
             prediction = torch.from_numpy(np.concatenate(predictions).astype(np.float32))
             result.append(residual_chi2(prediction, batch.inputs["flux"][0], batch.inputs["ivar"][0], self.cap))
         return result
@@ -105,8 +106,8 @@ class SurveyValidation:
         """Mean over pixels and median over spectra of chi2 per pixel, over hidden pixels (or all, if none is)."""
         per_spectrum, total, count = [], 0.0, 0
         for batch, values in zip(self.batches, chi2):
-            masked = batch.masked.get(style, torch.ones_like(batch.masked["random"]))[0]
-            is_counted = (batch.inputs["ivar"][0] > 0) & masked[:, None]
+            is_hidden = batch.is_hidden.get(style, torch.ones_like(batch.is_hidden["random"]))[0]
+            is_counted = (batch.inputs["ivar"][0] > 0) & is_hidden[:, None]
             values = torch.where(is_counted, values, 0.0)
             for part, counted in zip(values.split(batch.inputs["lengths"]), is_counted.split(batch.inputs["lengths"])):
                 if counted.any():
