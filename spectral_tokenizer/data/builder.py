@@ -19,7 +19,7 @@ from datasets.exceptions import DatasetGenerationError
 from .fits_access import SpectrumFileError
 from .input_files import fingerprint
 from .report import SurveyReport
-from .schema import FEATURES, FRAMES, LABELS
+from .schema import FEATURES, FRAMES, LABELS, LSF_KINDS
 
 
 PIXELS_PER_BATCH = 2**20  # 20 bytes each: a record batch stays near 20 MB
@@ -132,18 +132,16 @@ class SpectraBuilder(ArrowBasedBuilder):
     def _finish(self, row: dict) -> dict | Dropped:
         """Fill in what is missing, state bad pixels once (ivar = 0) and check all that later code relies on."""
         missing = {name: None if value.dtype == "string" else np.nan for name, value in LABELS.items()}
-        row = {"lsf_sigma": None, **missing, **row, "survey": self.name}
+        row = {"lsf_sigma": None, "lsf_kind": None, **missing, **row, "survey": self.name}
         flux, ivar = np.asarray(row["flux"]), np.asarray(row["ivar"])
-        if row["lsf_sigma"] is not None:
-            sigma = np.asarray(row["lsf_sigma"], dtype=np.float32)
-            row["lsf_sigma"] = np.where(np.isfinite(sigma) & (sigma > 0), sigma, np.float32(0))
         check_row(row)
-        row["lsf_sigma"] = np.zeros(0, dtype=np.float32) if row["lsf_sigma"] is None else row["lsf_sigma"]
-        # Not `isfinite`: what overflows float32 is as useless as infinity.
-        is_usable = (np.abs(flux) <= MAX_FLOAT32) & (ivar > 0) & (ivar <= MAX_FLOAT32)
-        row["flux"] = np.where(np.abs(flux) <= MAX_FLOAT32, flux, 0).astype(np.float32)
-        row["ivar"] = np.where(is_usable, ivar, 0).astype(np.float32)
-        is_usable = row["ivar"] > 0
+        row["lsf_sigma"] = fill_resolution(row["lsf_sigma"], row["segment_lengths"])
+        row["lsf_kind"] = row["lsf_kind"] if len(row["lsf_sigma"]) else None
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows float32 is as useless as infinity
+            flux, ivar = flux.astype(np.float32, copy=False), ivar.astype(np.float32, copy=False)
+        is_finite = np.isfinite(flux)
+        is_usable = is_finite & (ivar > 0) & (ivar <= MAX_FLOAT32)
+        row["flux"], row["ivar"] = np.where(is_finite, flux, np.float32(0)), np.where(is_usable, ivar, np.float32(0))
         if not is_usable.any():
             return Dropped("no usable pixel")
         row["snr"] = float(np.median(row["flux"][is_usable] * np.sqrt(row["ivar"][is_usable])))
@@ -181,6 +179,8 @@ def check_row(row: dict) -> None:
     source, wavelength, segments = row["source"], row["wavelength"], np.asarray(row["segment_lengths"])
     if row["frame"] not in FRAMES:
         raise SpectrumFileError(source, "frame", row["frame"], f"one of {FRAMES}")
+    if row["lsf_sigma"] is not None and row["lsf_kind"] not in LSF_KINDS:
+        raise ValueError(f"lsf_kind: found {row['lsf_kind']!r} beside lsf_sigma; expected one of {LSF_KINDS}")
     for name in ("flux", "ivar", "lsf_sigma"):
         if row[name] is not None and np.shape(row[name]) != (len(wavelength),):
             raise SpectrumFileError(source, name, f"shape {np.shape(row[name])}", f"shape ({len(wavelength)},)")
@@ -196,6 +196,25 @@ def check_row(row: dict) -> None:
         first = int(np.flatnonzero(~is_boundary & (step <= 0))[0])
         found = f"{wavelength[first]} before {wavelength[first + 1]} at pixel {first}"
         raise SpectrumFileError(source, "wavelength", found, "strictly ascending values in each segment")
+
+
+def fill_resolution(sigma: np.ndarray | None, segment_lengths: Iterable[int]) -> np.ndarray:
+    """`lsf_sigma` as `schema` promises it: unknown pixels interpolated from the known ones of their segment.
+
+    Returns:
+        (num_pixels,) float32; empty if nothing is known.
+    """
+    sigma = np.zeros(0) if sigma is None else np.array(sigma, dtype=np.float32)
+    is_known = np.isfinite(sigma) & (sigma > 0)
+    if not is_known.any():
+        return np.zeros(0, dtype=np.float32)
+    if not is_known.all():
+        ends = np.cumsum(segment_lengths)
+        for start, end in zip(ends - segment_lengths, ends):
+            known = start + np.flatnonzero(is_known[start:end])
+            pixels = np.arange(start, end)
+            sigma[start:end] = np.interp(pixels, known, sigma[known]) if len(known) else 0
+    return sigma
 
 
 def to_table(rows: list[dict]) -> pa.Table:

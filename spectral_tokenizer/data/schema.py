@@ -25,9 +25,16 @@ SPECTRUM = {
     "segment_lengths": List(Value("int32")),
 }
 
-#: The line spread function's Gaussian sigma per pixel in Angstrom, 0 where unknown; an empty list where the file
-#: carries none (not null: Datasets' numpy format fails on a batch in which some lists are null).
-RESOLUTION = {"lsf_sigma": List(Value("float32"))}
+#: The resolution, as physics instead of an instrument's name.
+#:
+#: - ``lsf_sigma``: sigma in vacuum Angstrom, at each pixel and in the row's frame, of the Gaussian that stands for the
+#:   line spread function, pixel included. Positive everywhere in a segment, or 0 everywhere in it: unknown. Where a
+#:   file has it for part of a segment's pixels, the rest is interpolated. An empty list where nothing is known (not
+#:   null: Datasets' numpy format fails on a batch in which some lists are null).
+#: - ``lsf_kind``: ``"measured"`` from the spectrum's own files, ``"nominal"`` from a published resolving power of the
+#:   instrument, which an individual spectrum may miss by some 10 %; null where nothing is known.
+RESOLUTION = {"lsf_sigma": List(Value("float32")), "lsf_kind": Value("string")}
+LSF_KINDS = ("measured", "nominal")
 
 #: What the file, or the survey's file beside it, says of the object. NaN (or null for strings) where unknown.
 #:

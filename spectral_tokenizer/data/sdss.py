@@ -7,7 +7,9 @@ Wavelengths are in vacuum and heliocentric, on pixels of exactly 1e-4 dex; flux 
 - ``loglam`` is float32, which moves pixels by up to 0.005 A. The grid is whole multiples of 1e-4, so it is restored.
 - Bad pixels have ivar = 0. ``and_mask`` is not used: its bit 23 (bright sky) stands on good pixels.
 - Sky fibres carry a CLASS and a Z all the same; kept on request, they have neither here.
-- ``wdisp`` may be 0 at masked ends: then `lsf_sigma` is 0, which means unknown.
+- ``wdisp`` is the sigma of arc lines in pixels, and 0 at some masked ones. The night sky's lines in the same files are
+  as wide in the red and up to 30 % wider in the blue. A file without it gets the nominal resolution (Smee et al. 2013,
+  AJ 146, 32).
 - ELODIE_TEFF and its like are those of the best-fitting template, even for white dwarfs: they are no labels.
 """
 
@@ -19,7 +21,8 @@ import numpy as np
 from astropy.io import fits
 
 from .builder import Dropped, SpectraBuilder, SurveyConfig
-from .fits_access import SPEED_OF_LIGHT, SpectrumFileError, describe, get_column, get_hdu, number, open_fits
+from .fits_access import SPEED_OF_LIGHT, SpectrumFileError, describe, get_columns, get_hdu, number, open_fits
+from .wavelengths import nominal_sigma
 
 
 GRID_STEP = 1e-4  # dex per pixel
@@ -28,6 +31,7 @@ CLASSES = ("GALAXY", "QSO", "STAR")
 REQUIRED_COLUMNS = ("PLATE", "MJD", "FIBERID", "CLASS", "Z", "ZWARNING")
 TYPE_COLUMNS = ("SOURCETYPE", "OBJTYPE", "TARGETTYPE")
 OTHER_COLUMNS = ("PLUG_RA", "PLUG_DEC", *TYPE_COLUMNS)
+RESOLVING_POWER = ((3700.0, 6000.0, 9000.0), (1560.0, 2060.0, 2650.0))  # at Angstrom; the arms' mean where they meet
 
 
 @dataclass
@@ -45,7 +49,7 @@ class SDSS(SpectraBuilder):
     """Rows of SDSS, BOSS and eBOSS ``spec`` files. Option: ``sky=True`` keeps sky fibres."""
 
     BUILDER_CONFIG_CLASS = SDSSConfig
-    VERSION = "1.0.0"
+    VERSION = "1.1.0"
     FILE_NAMES = ("spec-*.fits", "spec-*.fits.gz")
     HOMEPAGE = "https://www.sdss.org"
     CITATION = "SDSS DR17: Abdurro'uf et al. 2022, ApJS 259, 35"
@@ -83,16 +87,22 @@ def reject_foreign(path: str, hdus: fits.HDUList) -> None:
 
 def read_coadd(path: str, hdu: fits.BinTableHDU) -> dict:
     """Pixels of the coadd; each array (num_pixels,)."""
-    wavelength = 10.0 ** restore_grid(get_column(path, hdu, "loglam"))
-    has_resolution = "wdisp" in {name.lower() for name in hdu.columns.names}
+    columns = get_columns(path, hdu, ("loglam", "flux", "ivar"), ("wdisp",))
+    wavelength = 10.0 ** restore_grid(columns["loglam"])
     return {
         "wavelength": wavelength,
-        "flux": get_column(path, hdu, "flux"),
-        "ivar": get_column(path, hdu, "ivar"),
+        "flux": columns["flux"],
+        "ivar": columns["ivar"],
         "segment_lengths": [len(wavelength)],
-        # wdisp counts pixels
-        "lsf_sigma": get_column(path, hdu, "wdisp") * np.gradient(wavelength) if has_resolution else None,
+        **resolution(wavelength, columns.get("wdisp")),
     }
+
+
+def resolution(wavelength: np.ndarray, sigma_pixels: np.ndarray | None) -> dict:
+    """The row's columns on resolution, measured where the file has it."""
+    if sigma_pixels is not None and (sigma_pixels > 0).any():
+        return {"lsf_sigma": sigma_pixels * np.gradient(wavelength), "lsf_kind": "measured"}
+    return {"lsf_sigma": nominal_sigma(wavelength, np.interp(wavelength, *RESOLVING_POWER)), "lsf_kind": "nominal"}
 
 
 def restore_grid(loglam: np.ndarray) -> np.ndarray:
@@ -103,14 +113,11 @@ def restore_grid(loglam: np.ndarray) -> np.ndarray:
 
 
 def read_catalogue(path: str, hdu: fits.BinTableHDU) -> dict:
-    """What is used of HDU2's only row, with upper-case names and stripped strings."""
-    for name in REQUIRED_COLUMNS:
-        get_column(path, hdu, name)
-    if len(hdu.data) != 1:
-        raise SpectrumFileError(path, "HDU 2", f"{len(hdu.data)} rows", "one row")
-    present = {name.upper() for name in hdu.columns.names}
-    values = {name: hdu.data[name][0] for name in (*REQUIRED_COLUMNS, *OTHER_COLUMNS) if name in present}
-    return {name: value.strip() if isinstance(value, str) else value for name, value in values.items()}
+    """What is used of HDU2's only row, by upper-case names."""
+    columns = get_columns(path, hdu, REQUIRED_COLUMNS, OTHER_COLUMNS)
+    if len(columns["PLATE"]) != 1:
+        raise SpectrumFileError(path, "HDU 2", f"{len(columns['PLATE'])} rows", "one row")
+    return {name: values[0].item() for name, values in columns.items()}
 
 
 def is_sky_fibre(catalogue: dict) -> bool:

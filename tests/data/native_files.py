@@ -170,7 +170,7 @@ def _log_images(flux, error, flags=None, units=("Flux (10^-17)", "Error (10^-17)
     return images
 
 
-def write_apstar(path, *, num_visits=3, level=100.0, flags=None):
+def write_apstar(path, *, num_visits=3, level=100.0, flags=None, lsf=None):
     """An apStar file with blank gaps; the second combination and the visits have other fluxes. 1-D for one visit."""
     flux = np.full(APOGEE_PIXELS, level, dtype="f4")
     error = np.full(APOGEE_PIXELS, 2.0, dtype="f4")
@@ -184,8 +184,17 @@ def write_apstar(path, *, num_visits=3, level=100.0, flags=None):
         error, bits = np.stack([error] * num_rows), np.stack([bits] * num_rows)
     primary = fits.PrimaryHDU()
     primary.header.update(OBJID="2M00000000+0000000", RA=1.5, DEC=2.5, VHELIO=-60.5, RVTEFF=4500.0, NVISITS=num_visits)
-    fits.HDUList([primary, *_log_images(flux, error, bits)]).writeto(path, overwrite=True)
+    hdus = [primary, *_log_images(flux, error, bits)]
+    if lsf is not None:
+        hdus += [fits.ImageHDU(flux)] * 4 + [_lsf_image(lsf)]
+    fits.HDUList(hdus).writeto(path, overwrite=True)
     return path
+
+
+def _lsf_image(coefficients):
+    image = fits.ImageHDU(np.array(coefficients, dtype=float))
+    image.header["BUNIT"] = "LSF Coefficients"
+    return image
 
 
 def write_aspcapstar(path, *, params=(4500.0, 2.5, 0.0, -0.25)):
@@ -207,7 +216,7 @@ def write_aspcapstar(path, *, params=(4500.0, 2.5, 0.0, -0.25)):
     return path
 
 
-def write_apvisit(path, *, num_pixels=30, flags=None):
+def write_apvisit(path, *, num_pixels=30, flags=None, lsf=None):
     """An apVisit file: chip 0 is the red one and wavelengths run down; flux = wavelength / 1000."""
     steps = -0.2 * np.arange(num_pixels)
     wavelength = np.array([16950.0, 16430.0, 15810.0])[:, None] + steps
@@ -220,6 +229,8 @@ def write_apvisit(path, *, num_pixels=30, flags=None):
         image.header["BUNIT"] = unit
     primary = fits.PrimaryHDU()
     primary.header.update(OBJID="2M00000000+0000002", VHELIO=5.0)
+    if lsf is not None:
+        images += [fits.ImageHDU(flux)] * 5 + [_lsf_image(lsf)]
     fits.HDUList([primary, *images]).writeto(path, overwrite=True)
     return path
 

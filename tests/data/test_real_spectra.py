@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from native_files import rows_of
+from scipy.optimize import curve_fit
 
 from spectral_tokenizer.data import SpectrumFileError, load_survey, survey_report
 from spectral_tokenizer.data.wavelengths import air_to_vacuum
@@ -76,6 +77,9 @@ def test_counts(load, survey, path, options, files, rows, dropped, damaged):
     check_pixels(rows_of(dataset))
 
 
+RESOLVING_POWERS = {"sdss": (1400, 2400), "desi": (2500, 5500), "galah": (20000, 28000), "apogee": (21000, 26000)}
+
+
 def check_pixels(rows):
     """What the rest of the package relies on, of every pixel."""
     for row in rows:
@@ -83,9 +87,11 @@ def check_pixels(rows):
         assert row["ivar"].any() and len(row["flux"]) == len(row["wavelength"]) == row["segment_lengths"].sum()
         for segment in np.split(row["wavelength"], np.cumsum(row["segment_lengths"])[:-1]):
             assert (np.diff(segment) > 0).all() and 3500 < segment[0] < segment[-1] < 17200
-        if row["lsf_sigma"].size:
-            sigma = row["lsf_sigma"][row["ivar"] > 0]
-            assert np.isfinite(row["lsf_sigma"]).all() and 0.05 < np.median(sigma) < 3
+        resolving_power = row["wavelength"] / (2.3548 * row["lsf_sigma"])
+        low, high = RESOLVING_POWERS[row["survey"]]
+        assert (row["lsf_sigma"] > 0).all() and low < np.median(resolving_power) < high
+        assert (resolving_power[row["ivar"] > 0] > 0.5 * low).all()
+        assert (resolving_power[row["ivar"] > 0] < 2 * high).all()
 
 
 @pytest.mark.parametrize(
@@ -270,7 +276,51 @@ def test_sdss_resolution(load):
         assert np.percentile(resolution, 10) > 1200 and np.percentile(resolution, 90) < 3500
 
 
-def test_galah_resolution(load):
-    """HERMES: about 28,000. Only reduction 6.0 carries it."""
-    for row in rows_of(load("galah", "galah/galah_workshop")):
-        assert 18000 < np.median(row["wavelength"] / (2.3548 * row["lsf_sigma"])) < 32000
+def test_galah_resolution(load, spectra_dir):
+    """Reduction 6.0 carries it. Night-sky lines in DR3's CCD4 show that its nominal value is right."""
+    assert {row["lsf_kind"] for row in rows_of(load("galah", "galah/galah_workshop"))} == {"measured"}
+    rows, ratios = rows_of(load("galah", "galah/dr3")), []
+    assert {row["lsf_kind"] for row in rows} == {"nominal"}
+    for row in rows:
+        path = spectra_dir / f"galah/dr3/{row['object_id']}4.fits.gz"
+        if not path.is_file():
+            continue
+        with fits.open(path) as hdus:
+            sky = hdus[2].data.astype(float) - hdus[0].data
+        wavelength, sigma = (row[name][-len(sky) :] for name in ("wavelength", "lsf_sigma"))
+        width = line_width(wavelength, sky, air_to_vacuum(7794.11), 0.7)  # OH (Osterbrock et al. 1996)
+        ratios.append(width / np.interp(air_to_vacuum(7794.11), wavelength, sigma))
+    assert len(ratios) > 60 and np.median(ratios) == pytest.approx(1, abs=0.06)
+
+
+def test_apogee_resolution(load):
+    for folder, kind in (("apstar_data", "measured"), ("apVisit_data", "measured"), ("aspcap_data", "nominal")):
+        for row in rows_of(load("apogee", f"apogee/{folder}")):
+            assert row["lsf_kind"] == kind
+            chips = np.split(row["wavelength"] / (2.3548 * row["lsf_sigma"]), np.cumsum(row["segment_lengths"])[:-1])
+            assert all(21000 < np.median(chip) < 26500 for chip in chips)
+
+
+def test_sky_lines_of_sdss_are_as_wide_as_wdisp_says(load, spectra_dir):
+    """The sky's own spectrum stands in the files. In the red within some per cent; in the blue the lines are wider."""
+    ratios = {6302.05: [], 6365.54: []}  # [O I], vacuum
+    for row in rows_of(load("sdss", "sdss/*.fits")):
+        with fits.open(spectra_dir / "sdss" / row["source"]) as hdus:
+            names = {name.lower(): name for name in hdus[1].columns.names}
+            sky = hdus[1].data[names["sky"]].astype(float)
+        for line, found in ratios.items():
+            width = line_width(row["wavelength"], sky, line, 8.0)
+            found.append(width / np.interp(line, row["wavelength"], row["lsf_sigma"]))
+    assert all(1.0 < np.median(found) < 1.25 for found in ratios.values())
+
+
+def line_width(wavelength, flux, centre, half_width):
+    """Sigma in Angstrom of a Gaussian fitted to the highest emission line near `centre`."""
+    is_near = np.abs(wavelength - centre) < half_width
+    wavelength, flux = wavelength[is_near], flux[is_near] / flux[is_near].max()
+    guess = (1.0, wavelength[np.argmax(flux)], half_width / 5, np.percentile(flux, 10))
+    (_, _, sigma, _), _ = curve_fit(
+        lambda x, height, middle, sigma, level: level + height * np.exp(-0.5 * ((x - middle) / sigma) ** 2),
+        wavelength, flux, guess, maxfev=10000,
+    )  # fmt: skip
+    return abs(sigma)

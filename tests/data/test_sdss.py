@@ -39,7 +39,8 @@ def test_only_ivar_says_bad(tmp_path):
     and_mask[10:50] = 1 << 23  # bright sky, on good pixels
     (row,) = rows_of(load(tmp_path, write_sdss(tmp_path / "spec-1.fits", ivar=ivar, and_mask=and_mask, wdisp=wdisp)))
     np.testing.assert_array_equal(row["ivar"], ivar)
-    assert (row["lsf_sigma"][:5] == 0).all() and (row["lsf_sigma"][5:] > 0).all()
+    assert (row["lsf_sigma"] > 0).all() and row["lsf_kind"] == "measured"
+    assert (row["lsf_sigma"][:5] == row["lsf_sigma"][5]).all()  # unknown, so as at the nearest known pixel
 
 
 def test_what_is_not_finite_becomes_unusable(tmp_path):
@@ -77,6 +78,14 @@ def test_a_star_has_a_velocity(tmp_path):
     (row,) = rows_of(load(tmp_path, write_sdss(tmp_path / "spec-1.fits", CLASS="STAR", Z=1e-4, ELODIE_TEFF=9000.0)))
     assert row["radial_velocity"] == pytest.approx(29.979, abs=1e-3)
     assert np.isnan(row["teff"])
+
+
+def test_without_measured_resolution(tmp_path):
+    path = write_sdss(tmp_path / "spec-1.fits", wdisp=np.zeros(64))
+    (row,) = rows_of(load(tmp_path, path))
+    assert row["lsf_kind"] == "nominal"
+    resolving_power = row["wavelength"] / (2.3548 * row["lsf_sigma"])
+    np.testing.assert_allclose(resolving_power, np.interp(row["wavelength"], [3700, 6000], [1560, 2060]), rtol=1e-4)
 
 
 def write_legacy(path):
