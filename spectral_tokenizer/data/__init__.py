@@ -51,8 +51,11 @@ def load_survey(
         cache_dir: where the result is kept; by default the cache of Hugging Face Datasets.
         num_proc: number of processes that read.
         strict: raise on the first damaged or foreign file. By default such files are skipped and counted.
-        **options: the survey's own: ``sky=True`` (SDSS, DESI) keeps fibres on blank sky; ``bad_fibers=True``,
-            ``simulated=True`` and ``redshifts="catalogue.fits"`` (DESI); ``catalogue="catalogue.fits"`` (GALAH).
+        **options: of every survey: ``catalogue="allStar.fits"`` takes labels from the survey's catalogue, a FITS table or
+            a Parquet file, joined by its identifier; ``unreliable_labels=True`` keeps labels that the survey's flags
+            call unreliable and that are blank otherwise (the column ``label_warnings`` names the flags in both
+            cases). Of some: ``sky=True`` (SDSS, DESI) keeps fibres on blank sky; ``bad_fibers=True`` and
+            ``simulated=True`` (DESI).
 
     Raises:
         ValueError: an unknown survey.

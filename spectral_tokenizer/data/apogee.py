@@ -11,6 +11,7 @@ chips are segments, in ascending wavelength. Quirks:
 - aspcapStar has no pixel mask; the error is 0 in gaps and 10 on bad pixels.
 - apVisit: (3, num_pixels), the red chip first and wavelengths running down; in the OBSERVED frame.
 - Some headers hold an unparsable card (AKWISE): only named keys are read.
+- ASPCAPFLAG's bits STAR_BAD, TEFF_BAD, LOGG_BAD and M_H_BAD make those labels unreliable.
 - Labels are calibrated PARAM values (-9999: none), so only aspcapStar has them; `fe_h` is ASPCAP's overall
   metallicity [M/H], which is tied to [Fe/H]. RVTEFF and its like are grid points of a template. VHELIO of a single
   visit fails at times (by hundreds of km/s for M dwarfs) and is passed on as it stands.
@@ -28,10 +29,31 @@ from astropy.io import fits
 from numpy.polynomial import hermite_e, polynomial
 
 from .builder import SpectraBuilder
-from .fits_access import SpectrumFileError, describe, get_column, native, number, open_fits
+from .catalogues import CatalogueLayout, LabelCut
+from .fits_access import SpectrumFileError, describe, native, number, open_fits
+from .fits_tables import get_columns
 from .wavelengths import FWHM_PER_SIGMA, nominal_sigma
 
 
+CATALOGUE = CatalogueLayout(
+    key=("APOGEE_ID",),
+    labels={
+        "radial_velocity": ("VHELIO_AVG",),
+        "teff": ("TEFF",),
+        "logg": ("LOGG",),
+        "fe_h": ("M_H", "PARAM_M_H", "FE_H"),
+        "ra": ("RA",),
+        "dec": ("DEC",),
+    },
+    flags=("ASPCAPFLAG",),
+    best="SNR",
+)
+LABEL_CUTS = (
+    LabelCut("STAR_BAD", "ASPCAPFLAG", ("teff", "logg", "fe_h"), bits=1 << 23),
+    LabelCut("TEFF_BAD", "ASPCAPFLAG", ("teff",), bits=1 << 16),
+    LabelCut("LOGG_BAD", "ASPCAPFLAG", ("logg",), bits=1 << 17),
+    LabelCut("M_H_BAD", "ASPCAPFLAG", ("fe_h",), bits=1 << 19),
+)
 BAD_BITS = sum(1 << bit for bit in (*range(8), 14))
 BLANK_ERROR = 1e9  # apStar writes 1e10 on pixels without data
 ASPCAP_BAD_ERROR = 10.0
@@ -43,7 +65,11 @@ MIN_GAP_PIXELS = 100  # the gaps have 170 and more; bad columns have less
 
 
 class APOGEE(SpectraBuilder):
-    """Rows of APOGEE ``apStar``, ``aspcapStar`` and ``apVisit`` files; which one a file is, is found by its content."""
+    """Rows of APOGEE ``apStar``, ``aspcapStar`` and ``apVisit`` files; which one a file is, is found by its content.
+
+    ``catalogue`` may be an allStar file, joined by APOGEE_ID; of a star observed in several fields, its best spectrum's
+    labels. ``VHELIO_AVG`` is the star's mean velocity, also for the row of one visit.
+    """
 
     VERSION = "1.1.0"
     FILE_NAMES = tuple(
@@ -51,6 +77,7 @@ class APOGEE(SpectraBuilder):
         for name in ("apStar", "asStar", "aspcapStar", "apVisit", "asVisit")
         for suffix in ("", ".gz")
     )
+    CATALOGUE, LABEL_CUTS = CATALOGUE, LABEL_CUTS
     HOMEPAGE = "https://www.sdss.org/surveys/apogee"
     CITATION = "APOGEE: Majewski et al. 2017, AJ 154, 94"
 
@@ -58,16 +85,12 @@ class APOGEE(SpectraBuilder):
         (path,) = files
         with open_fits(path) as hdus:
             header = hdus[0].header
-            row = {
-                "object_id": str(header.get("OBJID") or header.get("OBJ") or "").strip(),
-                "source": Path(path).name,
-                "class": "STAR",
-                "ra": number(header.get("RA")),
-                "dec": number(header.get("DEC")),
-                "radial_velocity": number(header.get("VHELIO")),
-                **PRODUCTS[find_product(path, hdus)](path, hdus),
-            }
-        yield row
+            spectrum, labels, flags = PRODUCTS[find_product(path, hdus)](path, hdus)
+            apogee_id = str(header.get("OBJID") or header.get("OBJ") or "").strip()
+            labels |= {"class": "STAR", "radial_velocity": number(header.get("VHELIO"))}
+            labels |= {"ra": number(header.get("RA")), "dec": number(header.get("DEC"))}
+        labels = self.join_labels(labels, flags, path, apogee_id)
+        yield {"object_id": apogee_id, "source": Path(path).name, **spectrum, **labels}
 
 
 def find_product(path: str, hdus: fits.HDUList) -> str:
@@ -84,31 +107,33 @@ def find_product(path: str, hdus: fits.HDUList) -> str:
     raise SpectrumFileError(path, "file", found, "an apStar, aspcapStar or apVisit file")
 
 
-def read_star(path: str, hdus: fits.HDUList) -> dict:
-    """The combined spectrum of an apStar file."""
+def read_star(path: str, hdus: fits.HDUList) -> tuple[dict, dict, dict]:
+    """The combined spectrum of an apStar file; no labels, no flags."""
     flux, error, flags = (native(np.atleast_2d(hdus[index].data)[0]) for index in (1, 2, 3))
     is_usable = ((flags.astype(np.int64) & BAD_BITS) == 0) & (error > 0) & (error < BLANK_ERROR)
     spectrum = log_spectrum(hdus[1].header, flux, error, is_usable, is_blank=flux == 0)
-    return spectrum | resolution(spectrum["wavelength"], lsf_coefficients(hdus))
+    return spectrum | resolution(spectrum["wavelength"], lsf_coefficients(hdus)), {}, {}
 
 
-def read_aspcap(path: str, hdus: fits.HDUList) -> dict:
-    """The pseudo-continuum normalised spectrum and the calibrated labels of an aspcapStar file."""
+def read_aspcap(path: str, hdus: fits.HDUList) -> tuple[dict, dict, dict]:
+    """The pseudo-continuum normalised spectrum, the calibrated labels and their flags of an aspcapStar file."""
     flux, error = native(hdus[1].data), native(hdus[2].data)
     is_usable = (error > 0) & (error < ASPCAP_BAD_ERROR)
-    teff, logg, _, metallicity = get_column(path, hdus[4], "PARAM")[0][:4]
+    columns = get_columns(path, hdus[4], ("PARAM",), ("ASPCAPFLAG",))
+    teff, logg, _, metallicity = columns.pop("PARAM")[0][:4]
     labels = {"teff": number(teff), "logg": number(logg), "fe_h": number(metallicity)}
+    flags = {name: int(values[0]) for name, values in columns.items()}
     spectrum = log_spectrum(hdus[1].header, flux, error, is_usable, is_blank=flux == 0)
-    return spectrum | resolution(spectrum["wavelength"], None) | labels
+    return spectrum | resolution(spectrum["wavelength"], None), labels, flags
 
 
-def read_visit(path: str, hdus: fits.HDUList) -> dict:
-    """One visit's spectrum. Reversing (chip, pixel) altogether makes both chips and pixels ascend."""
+def read_visit(path: str, hdus: fits.HDUList) -> tuple[dict, dict, dict]:
+    """One visit's spectrum; no labels, no flags. Reversing (chip, pixel) altogether makes both chips and pixels ascend."""
     wavelength = native(hdus[4].data)
     sigma = resolution(wavelength, lsf_coefficients(hdus))
     flux, error, flags = (native(hdus[index].data).ravel()[::-1] for index in (1, 2, 3))
     is_usable = ((flags.astype(np.int64) & BAD_BITS) == 0) & (error > 0) & (error < BLANK_ERROR)
-    return {
+    spectrum = {
         "frame": "observed",
         "wavelength": wavelength.ravel()[::-1],
         "flux": flux,
@@ -117,6 +142,7 @@ def read_visit(path: str, hdus: fits.HDUList) -> dict:
         "lsf_sigma": sigma["lsf_sigma"][::-1],
         "lsf_kind": sigma["lsf_kind"],
     }
+    return spectrum, {}, {}
 
 
 PRODUCTS = {"apStar": read_star, "aspcapStar": read_aspcap, "apVisit": read_visit}

@@ -16,6 +16,7 @@ from datasets import ArrowBasedBuilder, BuilderConfig, Dataset, DatasetInfo, Spl
 from datasets.builder import Key
 from datasets.exceptions import DatasetGenerationError
 
+from .catalogues import Catalogue, CatalogueLayout, LabelCut, join_labels
 from .fits_access import SpectrumFileError
 from .input_files import fingerprint
 from .report import SurveyReport
@@ -33,14 +34,24 @@ class SurveyConfig(BuilderConfig):
     Args:
         files: the input files.
         strict: raise on the first damaged or foreign file, instead of skipping and counting it.
+        catalogue: the survey's catalogue, a FITS table or a Parquet file, to take labels from.
+        unreliable_labels: keep labels that the survey's own flags call unreliable.
     """
 
     files: tuple[str, ...] = ()
     strict: bool = False
+    catalogue: str | None = None
+    unreliable_labels: bool = False
 
     def companions(self) -> list[str]:
         """Existing files beside the input files that the reader looks into."""
-        return []
+        if self.catalogue is not None:
+            return [self.catalogue]
+        return [beside for beside in dict.fromkeys(map(self.beside, self.files)) if beside]
+
+    def beside(self, file: str) -> str | None:
+        """The catalogue that the survey puts beside a file, if it is there."""
+        return None
 
     def create_config_id(self, config_kwargs: dict, custom_features=None) -> str:
         inputs = fingerprint([*self.files, *self.companions()])
@@ -66,6 +77,9 @@ class SpectraBuilder(ArrowBasedBuilder):
     FILE_NAMES: tuple[str, ...]
     HOMEPAGE = ""
     CITATION = ""
+    CATALOGUE: CatalogueLayout | None = None
+    LABEL_CUTS: tuple[LabelCut, ...] = ()
+    _catalogue: Catalogue | None = None
 
     def read(self, files: tuple[str, ...]) -> Iterable[dict | Dropped]:
         """Read one unit of files.
@@ -78,6 +92,16 @@ class SpectraBuilder(ArrowBasedBuilder):
             SpectrumFileError: a file is damaged or is another product; then no row of the unit is taken.
         """
         raise NotImplementedError
+
+    def join_labels(
+        self, labels: dict, flags: dict[str, int], file: str, key: int | tuple[int, ...] | str | None
+    ) -> dict:
+        """An object's labels from its own `file` and from the catalogue, as far as the survey's flags trust them."""
+        path = self.config.catalogue or self.config.beside(file)
+        if path is not None and (self._catalogue is None or self._catalogue.path != path):
+            self._catalogue = Catalogue(path, self.CATALOGUE)  # the latest one alone stays in memory
+        catalogue = None if path is None else self._catalogue
+        return join_labels(labels, flags, self.LABEL_CUTS, catalogue, key, self.config.unreliable_labels)
 
     def group_files(self, files: Iterable[str]) -> list[tuple[str, ...]]:
         """The units that `read` takes; one file each unless a subclass says otherwise."""

@@ -10,7 +10,8 @@ Quirks:
 - FIBERMAP has 1 to 81 columns, or is absent: then rows are numbered. Left out unless asked for: negative TARGETID
   (stuck positioners), OBJTYPE other than a target (SKY, blank), COADD_FIBERSTATUS or FIBERSTATUS other than 0. An
   OBJTYPE that is blank in all rows says nothing.
-- Redshifts stand in another file: ``redrock-`` or ``zbest-`` beside, with the same rest of the name, or `redshifts=`.
+- Redshifts stand in another file: ``redrock-`` or ``zbest-`` beside, with the same rest of the name, or `catalogue=`.
+  ZWARN other than 0 makes class and redshift unreliable, RVS_WARN the stellar parameters.
 - Simulations come in the same format; their headers name desisim. They are left out unless asked for.
 - ``RESOLUTION`` is a banded matrix (num_spectra, num_diagonals, num_pixels): column j of a band is the response to
   pixel j, and its second moment gives `lsf_sigma`. Files without it get the nominal resolution, 2000 at 3600 A to 5500
@@ -26,17 +27,17 @@ import numpy as np
 from astropy.io import fits
 
 from .builder import Dropped, SpectraBuilder, SurveyConfig
+from .catalogues import CatalogueLayout, LabelCut
 from .fits_access import (
-    SPEED_OF_LIGHT,
     SpectrumFileError,
     describe,
     find_hdu,
-    get_columns,
     get_hdu,
     native,
     number,
     open_fits,
 )
+from .fits_tables import get_columns
 from .wavelengths import nominal_sigma
 
 
@@ -44,8 +45,25 @@ CAMERAS = ("B", "R", "Z")
 ROWS_PER_BLOCK = 32  # read at once: 14 MB, of which the resolution is 11
 RESOLVING_POWER = ((3600.0, 9800.0), (2000.0, 5500.0))  # at Angstrom
 FIBER_COLUMNS = ("COADD_FIBERSTATUS", "FIBERSTATUS", "OBJTYPE", "TARGET_RA", "TARGET_DEC")
-REDSHIFT_HDUS = ("REDSHIFTS", "ZBEST", "ZCATALOG", "QSO_CAT")
-CLASSES = ("GALAXY", "QSO", "STAR")
+CATALOGUE = CatalogueLayout(
+    key=("TARGETID",),
+    labels={
+        "class": ("SPECTYPE",),
+        "redshift": ("Z",),
+        "radial_velocity": ("VRAD",),  # the Milky Way survey's table
+        "teff": ("TEFF",),
+        "logg": ("LOGG",),
+        "fe_h": ("FEH",),
+    },
+    flags=("ZWARN", "RVS_WARN"),
+    best="ZCAT_PRIMARY",
+    hdus=("REDSHIFTS", "ZBEST", "ZCATALOG", "QSO_CAT", "RVTAB"),
+    constants={"QSO_CAT": {"class": "QSO"}, "RVTAB": {"class": "STAR"}},
+)
+LABEL_CUTS = (
+    LabelCut("ZWARN", "ZWARN", ("class", "redshift", "radial_velocity")),
+    LabelCut("RVS_WARN", "RVS_WARN", ("radial_velocity", "teff", "logg", "fe_h")),
+)
 
 
 @dataclass
@@ -56,29 +74,27 @@ class DESIConfig(SurveyConfig):
         sky: keep fibres that are on no target: negative TARGETID, or OBJTYPE SKY or blank.
         bad_fibers: keep fibres whose status is not 0.
         simulated: keep files made by desisim.
-        redshifts: a redrock, zbest or QSO catalogue for all files, instead of the ones beside them.
     """
 
     sky: bool = False
     bad_fibers: bool = False
     simulated: bool = False
-    redshifts: str | None = None
 
-    def companions(self) -> list[str]:
-        if self.redshifts is not None:
-            return [str(self.redshifts)]
-        return [found for file in self.files if (found := find_redshifts(file))]
+    def beside(self, file: str) -> str | None:
+        return find_redshifts(file)
 
 
 class DESI(SpectraBuilder):
     """Rows of DESI ``coadd`` and ``spectra`` files.
 
-    Options: ``sky``, ``bad_fibers``, ``simulated`` (keep them), ``redshifts`` (a catalogue).
+    Options: ``sky``, ``bad_fibers``, ``simulated`` (keep them). ``catalogue`` may be a redrock or zbest file, a redshift
+    or quasar catalogue or the Milky Way survey's table, joined by TARGETID, instead of the files beside.
     """
 
     BUILDER_CONFIG_CLASS = DESIConfig
     VERSION = "1.1.0"
     FILE_NAMES = ("coadd-*.fits", "coadd-*.fits.gz", "spectra-*.fits", "spectra-*.fits.gz")
+    CATALOGUE, LABEL_CUTS = CATALOGUE, LABEL_CUTS
     HOMEPAGE = "https://data.desi.lbl.gov/doc"
     CITATION = "DESI EDR: DESI Collaboration 2024, AJ 168, 58"
 
@@ -87,7 +103,6 @@ class DESI(SpectraBuilder):
         with open_fits(path) as hdus:
             cameras = find_cameras(path, hdus)
             fibers = Fibers(path, hdus, cameras[0].num_spectra)
-            labels = self._read_labels(path)
             is_simulated = "desisim" in hdus[0].header["DEPNAM*"].values()
             for start in range(0, fibers.num_spectra, ROWS_PER_BLOCK):
                 rows = range(start, min(start + ROWS_PER_BLOCK, fibers.num_spectra))
@@ -98,7 +113,7 @@ class DESI(SpectraBuilder):
                 spectra = read_block(cameras, slice(rows.start, rows.stop))
                 for index, reason, spectrum in zip(rows, reasons, spectra):
                     if not reason:
-                        yield {**fibers.provenance(index), **spectrum, **labels.get(fibers.target_id(index), {})}
+                        yield self._row(path, fibers, index, spectrum)
 
     def _why_dropped(self, fibers: "Fibers", index: int, is_simulated: bool) -> str | None:
         """The reason to leave a row out, or None."""
@@ -110,14 +125,9 @@ class DESI(SpectraBuilder):
             return "bad fibre status"
         return None
 
-    def _read_labels(self, path: str) -> dict[int, dict]:
-        """Labels by TARGETID. A catalogue that serves all files is read once."""
-        if self.config.redshifts is None:
-            found = find_redshifts(path)
-            return read_redshifts(found) if found else {}
-        if not hasattr(self, "_labels"):
-            self._labels = read_redshifts(self.config.redshifts)
-        return self._labels
+    def _row(self, path: str, fibers: "Fibers", index: int, spectrum: dict) -> dict:
+        row = {**fibers.provenance(index), **spectrum}
+        return row if fibers.no_target(index) else row | self.join_labels({}, {}, path, fibers.target_id(index))
 
 
 class Fibers:
@@ -134,7 +144,7 @@ class Fibers:
         status = columns.get("COADD_FIBERSTATUS", columns.get("FIBERSTATUS"))
         self.status = np.zeros(num_spectra, dtype=np.int32) if status is None else status
         types = columns.get("OBJTYPE")
-        self.types = None if types is None or not (types != "").any() else types
+        self.types = None if types is None or not np.char.strip(types).astype(bool).any() else types
         unknown = np.full(num_spectra, np.nan)
         self.ra, self.dec = (columns.get(name, unknown) for name in ("TARGET_RA", "TARGET_DEC"))
 
@@ -145,8 +155,8 @@ class Fibers:
         """Why the fibre is on no target, or None if it is on one."""
         if self.target_ids is not None and self.target_ids[index] < 0:
             return "negative TARGETID"
-        if self.types is not None and self.types[index] in ("SKY", ""):
-            return "sky fibre" if self.types[index] else "blank OBJTYPE"
+        if self.types is not None and self.types[index].strip() in (b"SKY", b""):
+            return "sky fibre" if self.types[index].strip() else "blank OBJTYPE"
         return None
 
     def provenance(self, index: int) -> dict:
@@ -252,24 +262,3 @@ def find_redshifts(file: str) -> str | None:
     candidates = (os.path.join(folder, f"{kind}-{rest.removesuffix('.gz')}") for kind in ("redrock", "zbest"))
     found = [path for candidate in candidates for path in (candidate, candidate + ".gz") if os.path.isfile(path)]
     return found[0] if rest and found else None
-
-
-def read_redshifts(path: str) -> dict[int, dict]:
-    """Class and redshift by TARGETID, whatever ZWARN says; of a repeated TARGETID the first row.
-
-    A QSO catalogue has no SPECTYPE: all its rows are quasars.
-    """
-    with open_fits(path) as hdus:
-        names = [name for name in REDSHIFT_HDUS if name in hdus]
-        if not names:
-            raise SpectrumFileError(path, "file", describe(hdus), f"one of the HDUs {REDSHIFT_HDUS}")
-        has_class = names[0] != "QSO_CAT"
-        columns = get_columns(path, hdus[names[0]], ("TARGETID", "Z", "SPECTYPE") if has_class else ("TARGETID", "Z"))
-    targets, redshifts = columns["TARGETID"], columns["Z"]
-    classes = columns["SPECTYPE"].tolist() if has_class else ["QSO"] * len(targets)
-    labels: dict[int, dict] = {}
-    for target, redshift, name in zip(targets.tolist(), redshifts.tolist(), classes):
-        velocity = redshift * SPEED_OF_LIGHT if name == "STAR" else np.nan
-        label = {"class": name if name in CLASSES else None, "redshift": redshift, "radial_velocity": velocity}
-        labels.setdefault(target, label)
-    return labels

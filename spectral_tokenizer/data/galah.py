@@ -25,48 +25,62 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 
 from .builder import SpectraBuilder, SurveyConfig
-from .fits_access import SPEED_OF_LIGHT, SpectrumFileError, describe, get_column, native, number, open_fits
+from .catalogues import CatalogueLayout, LabelCut
+from .fits_access import SPEED_OF_LIGHT, SpectrumFileError, describe, native, number, open_fits
 from .wavelengths import air_to_vacuum, nominal_sigma
 
 
 FILE_NAME = re.compile(r"(?P<sobject_id>\d{15})(?P<ccd>[1-4])\.fits(\.gz)?")
 MIN_RELATIVE_SIGMA = 0.1
 RESOLVING_POWER = {"1": 27000.0, "2": 22500.0, "3": 22500.0, "4": 22000.0}  # by CCD
-CATALOGUE_COLUMNS = {"radial_velocity": "rv_com", "teff": "teff_r", "logg": "logg_r", "fe_h": "fe_h_r"}
+CATALOGUE = CatalogueLayout(
+    key=("sobject_id",),
+    labels={  # DR3, DR4, reduction 6.0
+        "radial_velocity": ("rv_galah", "rv_comp_1", "rv_com"),
+        "teff": ("teff", "teff_r"),
+        "logg": ("logg", "logg_r"),
+        "fe_h": ("fe_h", "fe_h_r"),
+        "ra": ("ra_dr2", "ra", "ra_icrs"),
+        "dec": ("dec_dr2", "dec", "dec_icrs"),
+    },
+    flags=("flag_sp", "flag_fe_h"),
+)
+LABEL_CUTS = (
+    LabelCut("flag_sp", "flag_sp", ("teff", "logg", "fe_h")),
+    LabelCut("flag_fe_h", "flag_fe_h", ("fe_h",)),
+)
 HEADER_KEYS = {"teff": "TEFF_R", "logg": "LOGG_R", "fe_h": "FE_H_R"}
 
 
 @dataclass
 class GALAHConfig(SurveyConfig):
-    """What a GALAH build depends on.
+    """What a GALAH build depends on."""
 
-    Args:
-        catalogue: a catalogue of reduction 6.0, for all files, instead of each night's own.
-    """
-
-    catalogue: str | None = None
-
-    def companions(self) -> list[str]:
-        if self.catalogue is not None:
-            return [str(self.catalogue)]
-        nights = {Path(file).parents[2] for file in self.files if Path(file).match("spectra/com/*")}
-        catalogues = (night / "db" / f"{night.name}.fits" for night in sorted(nights))
-        return [str(path) for path in catalogues if path.is_file()]
+    def beside(self, file: str) -> str | None:
+        if not Path(file).match("spectra/com/*"):
+            return None
+        night = Path(file).parents[2]
+        path = night / "db" / f"{night.name}.fits"
+        return str(path) if path.is_file() else None
 
 
 class GALAH(SpectraBuilder):
-    """Rows of GALAH DR3 and reduction 6.0 files, one per star. Option: ``catalogue``."""
+    """Rows of GALAH DR3 and reduction 6.0 files, one per star.
+
+    ``catalogue`` may be an allstar or allspec file of DR3 or DR4, joined by sobject_id, or one of reduction 6.0 for all
+    files instead of each night's own.
+    """
 
     BUILDER_CONFIG_CLASS = GALAHConfig
     VERSION = "1.1.0"
     FILE_NAMES = ("[0-9]" * 16 + ".fits", "[0-9]" * 16 + ".fits.gz")
+    CATALOGUE, LABEL_CUTS = CATALOGUE, LABEL_CUTS
     HOMEPAGE = "https://www.galah-survey.org"
     CITATION = "GALAH DR3: Buder et al. 2021, MNRAS 506, 150"
 
@@ -89,25 +103,18 @@ class GALAH(SpectraBuilder):
             ccds[match["ccd"]] = read_ccd(file, match["ccd"])
         parts = [ccds[name] for name in sorted(ccds)]
         labels = merge_labels([part["labels"] for part in parts])
-        labels |= self._catalogue.get(int(match["sobject_id"]), {})
         yield {
             "object_id": match["sobject_id"],
             "source": f"{match['sobject_id']} CCD {','.join(sorted(ccds))}",
             "frame": "barycentric",
-            "class": "STAR",
             "wavelength": np.concatenate([part["wavelength"] for part in parts]),
             "flux": np.concatenate([part["flux"] for part in parts]),
             "ivar": np.concatenate([part["ivar"] for part in parts]),
             "segment_lengths": [len(part["flux"]) for part in parts],
             "lsf_sigma": np.concatenate([part["lsf_sigma"] for part in parts]),
             "lsf_kind": "measured" if all(part["has_profile"] for part in parts) else "nominal",
-            **labels,
+            **self.join_labels({"class": "STAR", **labels}, {}, files[0], int(match["sobject_id"])),
         }
-
-    @cached_property
-    def _catalogue(self) -> dict[int, dict]:
-        """Labels of reduction 6.0 by sobject_id."""
-        return {key: row for path in self.config.companions() for key, row in read_catalogue(path).items()}
 
 
 def read_ccd(path: str, ccd: str) -> dict:
@@ -195,15 +202,3 @@ def merge_labels(per_ccd: list[dict]) -> dict:
             if not math.isnan(value):
                 values[name].append(value)
     return {name: float(np.median(found)) for name, found in values.items()}
-
-
-def read_catalogue(path: str) -> dict[int, dict]:
-    """Reduction 6.0's labels by sobject_id; NaN ones are left out."""
-    with open_fits(path) as hdus:
-        table = next((hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU)), None)
-        if table is None:
-            raise SpectrumFileError(path, "file", describe(hdus), "a table of reduction 6.0 with column sobject_id")
-        keys = get_column(path, table, "sobject_id").tolist()
-        columns = {name: get_column(path, table, column).tolist() for name, column in CATALOGUE_COLUMNS.items()}
-    rows = ({name: number(values[index]) for name, values in columns.items()} for index in range(len(keys)))
-    return {key: {name: v for name, v in row.items() if not math.isnan(v)} for key, row in zip(keys, rows)}

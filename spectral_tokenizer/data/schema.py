@@ -8,6 +8,7 @@ from datasets import Features, List, Value
 
 
 FRAMES = ("observed", "heliocentric", "barycentric", "rest")
+CLASSES = ("GALAXY", "QSO", "STAR")
 
 #: Columns that the processor reads.
 #:
@@ -36,12 +37,15 @@ SPECTRUM = {
 RESOLUTION = {"lsf_sigma": List(Value("float32")), "lsf_kind": Value("string")}
 LSF_KINDS = ("measured", "nominal")
 
-#: What the file, or the survey's file beside it, says of the object. NaN (or null for strings) where unknown.
+#: What the file, or the survey's catalogue, says of the object. NaN (or null for strings) where unknown, and where the
+#: survey's own flags call it unreliable, unless such labels were asked for.
 #:
-#: - ``class``: ``"GALAXY"``, ``"QSO"`` or ``"STAR"``.
+#: - ``class``: one of `CLASSES`.
 #: - ``redshift``: of the object, dimensionless (for stars: v/c where the pipeline gives it).
 #: - ``radial_velocity``: km/s, barycentric or heliocentric, of a star.
 #: - ``teff`` in K, ``logg`` in dex of cm/s2, ``fe_h`` in dex: calibrated values only.
+#: - ``label_warnings``: the names of the flags that stand on the labels, comma-separated, whether or not the labels were
+#:   blanked for them; ``"not in catalogue"`` where there is a catalogue without the object; null where all is well.
 #: - ``snr``: median flux * sqrt(ivar) over usable pixels, computed by the builder for every survey alike.
 LABELS = {
     "class": Value("string"),
@@ -52,6 +56,7 @@ LABELS = {
     "fe_h": Value("float32"),
     "ra": Value("float64"),
     "dec": Value("float64"),
+    "label_warnings": Value("string"),
     "snr": Value("float32"),
 }
 

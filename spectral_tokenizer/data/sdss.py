@@ -10,6 +10,7 @@ Wavelengths are in vacuum and heliocentric, on pixels of exactly 1e-4 dex; flux 
 - ``wdisp`` is the sigma of arc lines in pixels, and 0 at some masked ones. The night sky's lines in the same files are
   as wide in the red and up to 30 % wider in the blue. A file without it gets the nominal resolution (Smee et al. 2013,
   AJ 146, 32).
+- ZWARNING other than MANY_OUTLIERS (bit 4, which good spectra of high S/N have) makes class and redshift unreliable.
 - ELODIE_TEFF and its like are those of the best-fitting template, even for white dwarfs: they are no labels.
 """
 
@@ -21,13 +22,29 @@ import numpy as np
 from astropy.io import fits
 
 from .builder import Dropped, SpectraBuilder, SurveyConfig
-from .fits_access import SPEED_OF_LIGHT, SpectrumFileError, describe, get_columns, get_hdu, number, open_fits
+from .catalogues import CatalogueLayout, LabelCut
+from .fits_access import SpectrumFileError, describe, get_hdu, number, open_fits
+from .fits_tables import get_columns, text
 from .wavelengths import nominal_sigma
 
 
+CATALOGUE = CatalogueLayout(
+    key=("PLATE", "MJD", "FIBERID"),
+    labels={
+        "class": ("CLASS",),
+        "redshift": ("Z",),
+        "ra": ("PLUG_RA", "RA"),
+        "dec": ("PLUG_DEC", "DEC"),
+        "teff": ("TEFF_ADOP", "TEFFADOP"),  # the stellar parameter pipeline's tables
+        "logg": ("LOGG_ADOP", "LOGGADOP"),
+        "fe_h": ("FEH_ADOP", "FEHADOP"),
+    },
+    flags=("ZWARNING",),
+    best="SPECPRIMARY",
+)
+LABEL_CUTS = (LabelCut("ZWARNING", "ZWARNING", ("class", "redshift", "radial_velocity"), bits=~(1 << 4)),)
 GRID_STEP = 1e-4  # dex per pixel
 GRID_TOLERANCE = 5e-7  # dex; rounding log10(wavelength) to float32 moves it by up to 2.4e-7
-CLASSES = ("GALAXY", "QSO", "STAR")
 REQUIRED_COLUMNS = ("PLATE", "MJD", "FIBERID", "CLASS", "Z", "ZWARNING")
 TYPE_COLUMNS = ("SOURCETYPE", "OBJTYPE", "TARGETTYPE")
 OTHER_COLUMNS = ("PLUG_RA", "PLUG_DEC", *TYPE_COLUMNS)
@@ -46,12 +63,16 @@ class SDSSConfig(SurveyConfig):
 
 
 class SDSS(SpectraBuilder):
-    """Rows of SDSS, BOSS and eBOSS ``spec`` files. Option: ``sky=True`` keeps sky fibres."""
+    """Rows of SDSS, BOSS and eBOSS ``spec`` files. Option: ``sky=True`` keeps sky fibres.
+
+    ``catalogue`` may be a specObj file or a table of stellar parameters, joined by plate, MJD and fibre.
+    """
 
     BUILDER_CONFIG_CLASS = SDSSConfig
     VERSION = "1.1.0"
     FILE_NAMES = ("spec-*.fits", "spec-*.fits.gz")
     HOMEPAGE = "https://www.sdss.org"
+    CATALOGUE, LABEL_CUTS = CATALOGUE, LABEL_CUTS
     CITATION = "SDSS DR17: Abdurro'uf et al. 2022, ApJS 259, 35"
 
     def read(self, files: tuple[str, ...]) -> Iterator[dict | Dropped]:
@@ -64,6 +85,8 @@ class SDSS(SpectraBuilder):
                 yield Dropped("sky fibre")
                 return
             spectrum = read_coadd(path, hdus[1])
+        fibre = tuple(catalogue[name] for name in CATALOGUE.key)
+        labels = {"class": catalogue["CLASS"], "redshift": number(catalogue["Z"])}
         yield {
             "object_id": "{PLATE:04d}-{MJD}-{FIBERID:04d}".format(**catalogue),
             "source": Path(path).name,
@@ -71,7 +94,7 @@ class SDSS(SpectraBuilder):
             "ra": number(catalogue.get("PLUG_RA")),
             "dec": number(catalogue.get("PLUG_DEC")),
             **spectrum,
-            **({} if is_sky else read_labels(catalogue)),
+            **({} if is_sky else self.join_labels(labels, {"ZWARNING": catalogue["ZWARNING"]}, path, fibre)),
         }
 
 
@@ -117,20 +140,11 @@ def read_catalogue(path: str, hdu: fits.BinTableHDU) -> dict:
     columns = get_columns(path, hdu, REQUIRED_COLUMNS, OTHER_COLUMNS)
     if len(columns["PLATE"]) != 1:
         raise SpectrumFileError(path, "HDU 2", f"{len(columns['PLATE'])} rows", "one row")
-    return {name: values[0].item() for name, values in columns.items()}
+    values = {name: column[0].item() for name, column in columns.items()}
+    return {name: text(value) if isinstance(value, bytes) else value for name, value in values.items()}
 
 
 def is_sky_fibre(catalogue: dict) -> bool:
     """Whether the fibre looked at blank sky: ZWARNING bit 0, or its target type says so."""
     types = (catalogue.get(name) for name in TYPE_COLUMNS)
     return bool(int(catalogue["ZWARNING"]) & 1) or "SKY" in types
-
-
-def read_labels(catalogue: dict) -> dict:
-    """Class and redshift as the pipeline gives them, whatever ZWARNING says; a star's redshift is also its velocity."""
-    redshift, name = number(catalogue["Z"]), catalogue["CLASS"]
-    return {
-        "class": name if name in CLASSES else None,
-        "redshift": redshift,
-        "radial_velocity": redshift * SPEED_OF_LIGHT if name == "STAR" else np.nan,
-    }

@@ -111,6 +111,19 @@ def write_redshifts(path, target_ids, redshifts, classes=None, hdu_name="REDSHIF
     return path
 
 
+def write_table(path, hdu_name="", **columns):
+    """A FITS table: integers as 64-bit unless they come as smaller ones, text, logicals and floats as they are."""
+    formats = {"i4": "J", "i8": "K", "f8": "D", "f4": "E", "b1": "L"}
+    table = []
+    for name, values in columns.items():
+        values = np.asarray(values)
+        kind = f"{values.dtype.itemsize // 4}A" if values.dtype.kind == "U" else formats[values.dtype.str[1:]]
+        table.append(fits.Column(name, kind, array=values))
+    hdus = [fits.PrimaryHDU(), fits.BinTableHDU.from_columns(table, name=hdu_name)]
+    fits.HDUList(hdus).writeto(path, overwrite=True)
+    return path
+
+
 GALAH_STARTS = {1: 4713.5, 2: 5649.0, 3: 6478.0, 4: 7585.0}
 
 
@@ -197,13 +210,15 @@ def _lsf_image(coefficients):
     return image
 
 
-def write_aspcapstar(path, *, params=(4500.0, 2.5, 0.0, -0.25)):
+def write_aspcapstar(path, *, params=(4500.0, 2.5, 0.0, -0.25), aspcapflag=0):
     """An aspcapStar file: no units, no pixel mask, error 0 in gaps, 10 on pixel 1000, an unparsable card."""
     flux, error = np.ones(APOGEE_PIXELS, dtype="f4"), np.full(APOGEE_PIXELS, 0.01, dtype="f4")
     for start, end in APOGEE_GAPS:
         flux[start:end] = error[start:end] = 0.0
     error[1000] = 10.0
-    table = fits.BinTableHDU.from_columns([fits.Column("PARAM", "9E", array=np.array([[*params, 0, 0, 0, 0, 0]]))])
+    columns = [fits.Column("PARAM", "9E", array=np.array([[*params, 0, 0, 0, 0, 0]]))]
+    columns.append(fits.Column("ASPCAPFLAG", "J", array=[aspcapflag]))
+    table = fits.BinTableHDU.from_columns(columns)
     primary = fits.PrimaryHDU()
     primary.header.update(OBJ="2M00000000+0000001", VHELIO=12.5, AKWISE=0.5)
     images = _log_images(flux, error, units=("", ""))

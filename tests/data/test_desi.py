@@ -105,11 +105,11 @@ def test_redshifts_beside(tmp_path, kind, hdu_name):
 def test_redshifts_option_and_its_change(tmp_path):
     path = write_desi(tmp_path / "coadd-1.fits", [BIG])
     catalogue = write_redshifts(tmp_path / "quasars.fits", [BIG], [2.25], hdu_name="QSO_CAT")
-    (row,) = rows_of(load(tmp_path, path, redshifts=catalogue))
+    (row,) = rows_of(load(tmp_path, path, catalogue=catalogue))
     assert (row["class"], row["redshift"]) == ("QSO", 2.25)
     catalogue.unlink()
     write_redshifts(catalogue, [BIG, BIG + 1], [3.5, 1.0], hdu_name="QSO_CAT")
-    (row,) = rows_of(load(tmp_path, path, redshifts=catalogue))
+    (row,) = rows_of(load(tmp_path, path, catalogue=catalogue))
     assert row["redshift"] == 3.5
 
 

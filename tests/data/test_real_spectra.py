@@ -115,8 +115,8 @@ def test_other_products_are_refused(spectra_dir, tmp_path, survey, foreign):
 
 
 def test_sdss_labels(load, spectra_dir):
-    datasets = [load("sdss", path) for path in ("sdss/*.fits", "sdss/full", "sdss/truncated")]
-    datasets.append(load("sdss", "sdss/sky", sky=True))
+    paths = ("sdss/*.fits", "sdss/full", "sdss/truncated", "sdss/sky")
+    datasets = [load("sdss", path, sky=True, unreliable_labels=True) for path in paths]
     rows = {row["source"]: row for dataset in datasets for row in rows_of(dataset)}
     labels = {Path(label["file"]).name: label for label in read_labels(spectra_dir, "sdss")}
     assert rows.keys() == labels.keys() and len(rows) == 97
@@ -130,14 +130,24 @@ def test_sdss_labels(load, spectra_dir):
         else:
             assert row["class"] == label["cls"]
             assert row["redshift"] == pytest.approx(float(label["z"]), abs=1e-6)
+            assert row["label_warnings"] == ("ZWARNING" if int(label["zwarning"]) & ~16 else None)
+
+
+def test_flagged_redshifts_are_blank_unless_asked_for(load, spectra_dir):
+    warned = {Path(e["file"]).name for e in read_labels(spectra_dir, "sdss") if int(e["zwarning"]) & ~16}
+    rows = {row["source"]: row for row in rows_of(load("sdss", "sdss/*.fits"))}
+    assert len(warned & rows.keys()) == 1
+    for source, row in rows.items():
+        assert row["label_warnings"] == ("ZWARNING" if source in warned else None)
+        assert (row["class"] is None) == np.isnan(row["redshift"]) == (source in warned)
 
 
 def test_desi_labels(load, spectra_dir):
     catalogue = str(spectra_dir / "desi/picca/QSO_cat_fuji_dark_tile.fits.gz")
     datasets = [
-        load("desi", "desi/picca", redshifts=catalogue),
+        load("desi", "desi/picca", catalogue=catalogue),
         load("desi", "desi/fastspecfit", "desi/specutils"),
-        load("desi", "desi/sim", simulated=True),
+        load("desi", "desi/sim", simulated=True, unreliable_labels=True),
     ]
     rows = {row["source"]: row for dataset in datasets for row in rows_of(dataset)}
     labels = {f"{Path(label['file']).name}#{label['row']}": label for label in read_labels(spectra_dir, "desi")}
@@ -174,7 +184,9 @@ def test_galah_labels(load, spectra_dir):
 
 
 def test_apogee_labels(load, spectra_dir):
-    datasets = [load("apogee", f"apogee/{folder}") for folder in ("apstar_data", "aspcap_data", "apVisit_data")]
+    datasets = [
+        load("apogee", f"apogee/{folder}") for folder in ("apstar_data", "aspcap_data", "apVisit_data")
+    ]  # none of these labels is flagged
     rows = {row["source"]: row for dataset in datasets for row in rows_of(dataset)}
     labels = {Path(label["file"]).name: label for label in read_labels(spectra_dir, "apogee")}
     assert rows.keys() == labels.keys() and len(rows) == 47
