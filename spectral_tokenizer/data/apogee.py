@@ -5,8 +5,8 @@ chips are segments, in ascending wavelength. Quirks:
 
 - apStar and aspcapStar: 8,575 pixels, log10(wavelength) = 4.179 + 6e-6 i, in the star's REST frame. The gaps between
   the chips are blank pixels whose place depends on the star's velocity; a segment ends inside a gap.
-- apStar: row 0 is the combined spectrum used here, row 1 another combination, visits follow; with one visit the arrays
-  are 1-D. Bad pixels have flux 0 and error 1e10.
+- apStar: row 0 is the combined spectrum used here, row 1 another combination, visits follow, at rest too; with one visit
+  the arrays are 1-D. On request the visits are rows, each with its own velocity. Bad pixels have flux 0 and error 1e10.
 - Bad pixels: bits 0 to 7 and 14 of the pixel mask. Persistence (9 to 11) and sky lines stand on very many good pixels.
 - aspcapStar has no pixel mask; the error is 0 in gaps and 10 on bad pixels.
 - apVisit: (3, num_pixels), the red chip first and wavelengths running down; in the OBSERVED frame.
@@ -22,13 +22,14 @@ chips are segments, in ascending wavelength. Quirks:
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 from numpy.polynomial import hermite_e, polynomial
 
-from .builder import SpectraBuilder
+from .builder import Dropped, SpectraBuilder, SurveyConfig
 from .catalogues import CatalogueLayout, LabelCut
 from .fits_access import SpectrumFileError, describe, native, number, open_fits
 from .fits_tables import get_columns
@@ -64,14 +65,26 @@ LIKELY_RESOLVING_POWER = (10000.0, 40000.0)  # coefficients that say otherwise a
 MIN_GAP_PIXELS = 100  # the gaps have 170 and more; bad columns have less
 
 
+@dataclass
+class APOGEEConfig(SurveyConfig):
+    """What an APOGEE build depends on.
+
+    Args:
+        visits: rows are the visits inside apStar files, instead of their combinations.
+    """
+
+    visits: bool = False
+
+
 class APOGEE(SpectraBuilder):
     """Rows of APOGEE ``apStar``, ``aspcapStar`` and ``apVisit`` files; which one a file is, is found by its content.
 
-    ``catalogue`` may be an allStar file, joined by APOGEE_ID; of a star observed in several fields, its best spectrum's
-    labels. ``VHELIO_AVG`` is the star's mean velocity, also for the row of one visit.
+    Option: ``visits=True`` gives the visits inside apStar files instead of their combinations. ``catalogue`` may be an
+    allStar file, joined by APOGEE_ID; of a star observed in several fields, its best spectrum's labels.
     """
 
-    VERSION = "1.1.0"
+    BUILDER_CONFIG_CLASS = APOGEEConfig
+    VERSION = "1.2.0"
     FILE_NAMES = tuple(
         f"{name}-*.fits{suffix}"
         for name in ("apStar", "asStar", "aspcapStar", "apVisit", "asVisit")
@@ -81,16 +94,22 @@ class APOGEE(SpectraBuilder):
     HOMEPAGE = "https://www.sdss.org/surveys/apogee"
     CITATION = "APOGEE: Majewski et al. 2017, AJ 154, 94"
 
-    def read(self, files: tuple[str, ...]) -> Iterator[dict]:
+    def read(self, files: tuple[str, ...]) -> Iterator[dict | Dropped]:
         (path,) = files
         with open_fits(path) as hdus:
-            header = hdus[0].header
-            spectrum, labels, flags = PRODUCTS[find_product(path, hdus)](path, hdus)
+            header, product = hdus[0].header, find_product(path, hdus)
+            if self.config.visits and product == "aspcapStar":
+                yield Dropped("no visits")
+                return
+            spectra, labels, flags = PRODUCTS[product](path, hdus, self.config.visits)
             apogee_id = str(header.get("OBJID") or header.get("OBJ") or "").strip()
-            labels |= {"class": "STAR", "radial_velocity": number(header.get("VHELIO"))}
-            labels |= {"ra": number(header.get("RA")), "dec": number(header.get("DEC"))}
-        labels = self.join_labels(labels, flags, path, apogee_id)
-        yield {"object_id": apogee_id, "source": Path(path).name, **spectrum, **labels}
+            labels |= {"class": "STAR", "ra": number(header.get("RA")), "dec": number(header.get("DEC"))}
+            for visit, spectrum in spectra.items():
+                velocity = {"radial_velocity": number(header.get(f"VHELIO{visit}"))}
+                row = {"object_id": apogee_id, "source": Path(path).name + (f"#{visit}" if visit else ""), **spectrum}
+                joined = self.join_labels(labels | velocity, flags, path, apogee_id)
+                # The catalogue's velocity is the mean of the visits.
+                yield {**row, **joined, **(velocity if visit else {})}
 
 
 def find_product(path: str, hdus: fits.HDUList) -> str:
@@ -107,15 +126,22 @@ def find_product(path: str, hdus: fits.HDUList) -> str:
     raise SpectrumFileError(path, "file", found, "an apStar, aspcapStar or apVisit file")
 
 
-def read_star(path: str, hdus: fits.HDUList) -> tuple[dict, dict, dict]:
-    """The combined spectrum of an apStar file; no labels, no flags."""
-    flux, error, flags = (native(np.atleast_2d(hdus[index].data)[0]) for index in (1, 2, 3))
-    is_usable = ((flags.astype(np.int64) & BAD_BITS) == 0) & (error > 0) & (error < BLANK_ERROR)
-    spectrum = log_spectrum(hdus[1].header, flux, error, is_usable, is_blank=flux == 0)
-    return spectrum | resolution(spectrum["wavelength"], lsf_coefficients(hdus)), {}, {}
+def read_star(path: str, hdus: fits.HDUList, visits: bool) -> tuple[dict[str, dict], dict, dict]:
+    """The combined spectrum of an apStar file, or its visits by number; no labels, no flags."""
+    images = [np.atleast_2d(hdus[index].data) for index in (1, 2, 3)]
+    rows = {"": 0}
+    if visits:  # a star with one visit has one row, which is that visit
+        rows = {str(row - 1): row for row in range(2, len(images[0]))} if len(images[0]) > 1 else {"1": 0}
+    spectra = {}
+    for visit, row in rows.items():
+        flux, error, flags = (native(image[row]) for image in images)
+        is_usable = ((flags.astype(np.int64) & BAD_BITS) == 0) & (error > 0) & (error < BLANK_ERROR)
+        spectra[visit] = log_spectrum(hdus[1].header, flux, error, is_usable, is_blank=flux == 0)
+        spectra[visit] |= resolution(spectra[visit]["wavelength"], lsf_coefficients(hdus))
+    return spectra, {}, {}
 
 
-def read_aspcap(path: str, hdus: fits.HDUList) -> tuple[dict, dict, dict]:
+def read_aspcap(path: str, hdus: fits.HDUList, visits: bool) -> tuple[dict[str, dict], dict, dict]:
     """The pseudo-continuum normalised spectrum, the calibrated labels and their flags of an aspcapStar file."""
     flux, error = native(hdus[1].data), native(hdus[2].data)
     is_usable = (error > 0) & (error < ASPCAP_BAD_ERROR)
@@ -124,10 +150,10 @@ def read_aspcap(path: str, hdus: fits.HDUList) -> tuple[dict, dict, dict]:
     labels = {"teff": number(teff), "logg": number(logg), "fe_h": number(metallicity)}
     flags = {name: int(values[0]) for name, values in columns.items()}
     spectrum = log_spectrum(hdus[1].header, flux, error, is_usable, is_blank=flux == 0)
-    return spectrum | resolution(spectrum["wavelength"], None), labels, flags
+    return {"": spectrum | resolution(spectrum["wavelength"], None)}, labels, flags
 
 
-def read_visit(path: str, hdus: fits.HDUList) -> tuple[dict, dict, dict]:
+def read_visit(path: str, hdus: fits.HDUList, visits: bool) -> tuple[dict[str, dict], dict, dict]:
     """One visit's spectrum; no labels, no flags. Reversing (chip, pixel) altogether makes both chips and pixels ascend."""
     wavelength = native(hdus[4].data)
     sigma = resolution(wavelength, lsf_coefficients(hdus))
@@ -142,7 +168,7 @@ def read_visit(path: str, hdus: fits.HDUList) -> tuple[dict, dict, dict]:
         "lsf_sigma": sigma["lsf_sigma"][::-1],
         "lsf_kind": sigma["lsf_kind"],
     }
-    return spectrum, {}, {}
+    return {"": spectrum}, {}, {}
 
 
 PRODUCTS = {"apStar": read_star, "aspcapStar": read_aspcap, "apVisit": read_visit}

@@ -2,7 +2,8 @@
 
 One file holds many spectra in up to three cameras, B, R and Z. The cameras overlap in wavelength and stay separate
 segments; a missing one is fine. Wavelengths are in vacuum and in the barycentric frame, flux in 1e-17 erg/s/cm2/A.
-``coadd`` files hold one row per target, ``spectra`` files one per exposure, so there a target may come repeatedly.
+``coadd`` files hold one row per target, ``spectra`` files one per exposure, so there a target may come repeatedly; where
+both are given, as in the survey's own folders by tile or by HEALPix, the exposures are left out unless asked for.
 Quirks:
 
 - ``MASK`` 0 is good, but ivar = 0 is bad whatever it says: dead fibres have 0 in both. Either makes a pixel unusable.
@@ -21,6 +22,7 @@ Quirks:
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -74,11 +76,13 @@ class DESIConfig(SurveyConfig):
         sky: keep fibres that are on no target: negative TARGETID, or OBJTYPE SKY or blank.
         bad_fibers: keep fibres whose status is not 0.
         simulated: keep files made by desisim.
+        exposures: keep ``spectra`` files whose ``coadd`` is among the files too.
     """
 
     sky: bool = False
     bad_fibers: bool = False
     simulated: bool = False
+    exposures: bool = False
 
     def beside(self, file: str) -> str | None:
         return find_redshifts(file)
@@ -87,12 +91,12 @@ class DESIConfig(SurveyConfig):
 class DESI(SpectraBuilder):
     """Rows of DESI ``coadd`` and ``spectra`` files.
 
-    Options: ``sky``, ``bad_fibers``, ``simulated`` (keep them). ``catalogue`` may be a redrock or zbest file, a redshift
+    Options: ``sky``, ``bad_fibers``, ``simulated``, ``exposures`` (keep them). ``catalogue`` may be a redrock or zbest file, a redshift
     or quasar catalogue or the Milky Way survey's table, joined by TARGETID, instead of the files beside.
     """
 
     BUILDER_CONFIG_CLASS = DESIConfig
-    VERSION = "1.1.0"
+    VERSION = "1.2.0"
     FILE_NAMES = ("coadd-*.fits", "coadd-*.fits.gz", "spectra-*.fits", "spectra-*.fits.gz")
     CATALOGUE, LABEL_CUTS = CATALOGUE, LABEL_CUTS
     HOMEPAGE = "https://data.desi.lbl.gov/doc"
@@ -100,6 +104,9 @@ class DESI(SpectraBuilder):
 
     def read(self, files: tuple[str, ...]) -> Iterator[dict | Dropped]:
         (path,) = files
+        if not self.config.exposures and not self._coadds.isdisjoint(possible_coadds(path)):
+            yield Dropped("file of exposures whose coadd is there")
+            return
         with open_fits(path) as hdus:
             cameras = find_cameras(path, hdus)
             fibers = Fibers(path, hdus, cameras[0].num_spectra)
@@ -114,6 +121,10 @@ class DESI(SpectraBuilder):
                 for index, reason, spectrum in zip(rows, reasons, spectra):
                     if not reason:
                         yield self._row(path, fibers, index, spectrum)
+
+    @cached_property
+    def _coadds(self) -> frozenset[str]:
+        return frozenset(file for file in self.config.files if os.path.basename(file).startswith("coadd-"))
 
     def _why_dropped(self, fibers: "Fibers", index: int, is_simulated: bool) -> str | None:
         """The reason to leave a row out, or None."""
@@ -253,6 +264,14 @@ def resolution_sigma(bands: np.ndarray) -> np.ndarray:
     total = np.where(total > 0, total, np.nan)
     variance = second / total - (first / total) ** 2
     return np.sqrt(np.where(variance > 0, variance, np.nan))
+
+
+def possible_coadds(file: str) -> set[str]:
+    """Names that the coadd of a file of exposures may have; none for other files."""
+    folder, name = os.path.split(file)
+    kind, _, rest = name.removesuffix(".gz").partition("-")
+    path = os.path.join(folder, f"coadd-{rest}")
+    return {path, path + ".gz"} if kind == "spectra" else set()
 
 
 def find_redshifts(file: str) -> str | None:

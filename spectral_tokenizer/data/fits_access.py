@@ -126,11 +126,11 @@ def get_hdu(path: str | Path, hdus: fits.HDUList, key: int | str) -> fits.hdu.ba
         raise SpectrumFileError(path, f"HDU {key}", describe(hdus), f"an HDU {key}") from None
 
 
-def find_hdu(hdus: fits.HDUList, name: str) -> fits.hdu.base.ExtensionHDU | None:
-    """The HDU of that name, or None."""
+def find_hdu(hdus: fits.HDUList, key: int | str) -> fits.hdu.base.ExtensionHDU | None:
+    """The HDU of that number or name, or None."""
     try:
-        return hdus[name]
-    except KeyError:
+        return hdus[key]
+    except (KeyError, IndexError):
         return None
 
 

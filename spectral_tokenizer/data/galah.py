@@ -78,7 +78,7 @@ class GALAH(SpectraBuilder):
     """
 
     BUILDER_CONFIG_CLASS = GALAHConfig
-    VERSION = "1.1.0"
+    VERSION = "1.2.0"
     FILE_NAMES = ("[0-9]" * 16 + ".fits", "[0-9]" * 16 + ".fits.gz")
     CATALOGUE, LABEL_CUTS = CATALOGUE, LABEL_CUTS
     HOMEPAGE = "https://www.galah-survey.org"

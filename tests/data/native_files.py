@@ -18,9 +18,10 @@ def write_sdss(
     loglam_start=3.58,
     plate=1,
     header=(),
+    exposures=(),
     **label,
 ):
-    """A ``spec`` file; keyword `label` overrides columns of HDU2."""
+    """A ``spec`` file; keyword `label` overrides columns of HDU2; `exposures` are names of HDUs like B1-00012345-..."""
     flux = np.ones(64) if flux is None else np.asarray(flux)
     num_pixels = len(flux)
     columns = {
@@ -43,6 +44,38 @@ def write_sdss(
     primary = fits.PrimaryHDU()
     primary.header.update(header)
     hdus = [primary, fits.BinTableHDU.from_columns(coadd), fits.BinTableHDU.from_columns(catalogue)]
+    if exposures:
+        hdus += [fits.BinTableHDU(name="SPZLINE"), *map(_exposure, exposures)]
+    fits.HDUList(hdus).writeto(path, overwrite=True)
+    return path
+
+
+def _exposure(name):
+    """Of spectrograph 1 the blue pixels run down, as SDSS's do; flux is the pixel's number from the blue end."""
+    loglam = {"B": 3.58, "R": 3.76}[name[0]] + 1.1e-4 * np.arange(30)
+    columns = {"flux": np.arange(30.0), "loglam": loglam, "ivar": np.full(30, 2.0), "wdisp": np.full(30, 0.8)}
+    step = -1 if name.startswith("B1") else 1
+    return fits.BinTableHDU.from_columns(
+        [fits.Column(key, "E", array=values[::step].astype("f4")) for key, values in columns.items()], name=name
+    )
+
+
+def write_plate(path, *, plate=266, mjd=51602, objtypes=("GALAXY", "SKY", "QSO"), num_pixels=50):
+    """A spPlate file; flux is the fibre's number."""
+    shape = (len(objtypes), num_pixels)
+    fibres = np.arange(1, len(objtypes) + 1)
+    flux = np.repeat(fibres[:, None], num_pixels, axis=1).astype("f4")
+    primary = fits.PrimaryHDU(flux)
+    primary.header.update(COEFF0=3.58, COEFF1=1e-4, PLATEID=plate, MJD=mjd)
+    images = [np.full(shape, 4.0, "f4"), np.zeros(shape, "i4"), np.zeros(shape, "i4"), np.full(shape, 0.9, "f4")]
+    plugs = [
+        fits.Column("FIBERID", "J", array=fibres),
+        fits.Column("OBJTYPE", "16A", array=objtypes),
+        fits.Column("RA", "D", array=fibres * 10.0),
+        fits.Column("DEC", "D", array=fibres * 1.0),
+    ]
+    hdus = [primary, *map(fits.ImageHDU, images), fits.BinTableHDU.from_columns(plugs), fits.ImageHDU(flux)]
+    path.parent.mkdir(parents=True, exist_ok=True)
     fits.HDUList(hdus).writeto(path, overwrite=True)
     return path
 
@@ -193,10 +226,11 @@ def write_apstar(path, *, num_visits=3, level=100.0, flags=None, lsf=None):
         bits[start:end] |= 1
     if num_visits > 1:
         num_rows = num_visits + 2
-        flux = np.stack([flux] + [flux * 3] * (num_rows - 1))
+        flux = np.stack([flux] + [flux * (row + 2) for row in range(1, num_rows)])
         error, bits = np.stack([error] * num_rows), np.stack([bits] * num_rows)
     primary = fits.PrimaryHDU()
     primary.header.update(OBJID="2M00000000+0000000", RA=1.5, DEC=2.5, VHELIO=-60.5, RVTEFF=4500.0, NVISITS=num_visits)
+    primary.header.update({f"VHELIO{visit}": -60.0 - visit for visit in range(1, num_visits + 1)})
     hdus = [primary, *_log_images(flux, error, bits)]
     if lsf is not None:
         hdus += [fits.ImageHDU(flux)] * 4 + [_lsf_image(lsf)]

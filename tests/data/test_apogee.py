@@ -3,9 +3,17 @@ import math
 import numpy as np
 import pytest
 from astropy.io import fits
-from native_files import APOGEE_GAPS, APOGEE_PIXELS, rows_of, write_apstar, write_apvisit, write_aspcapstar
+from native_files import (
+    APOGEE_GAPS,
+    APOGEE_PIXELS,
+    rows_of,
+    write_apstar,
+    write_apvisit,
+    write_aspcapstar,
+    write_table,
+)
 
-from spectral_tokenizer.data import SpectrumFileError, load_survey
+from spectral_tokenizer.data import SpectrumFileError, load_survey, survey_report
 from spectral_tokenizer.data.apogee import chip_lengths, gauss_hermite_sigma
 
 
@@ -33,6 +41,32 @@ def test_apstar(tmp_path, num_visits):
     # without coefficients of a line spread function: the nominal resolving power
     np.testing.assert_allclose(row["lsf_sigma"], WAVELENGTH / 22500 / 2.3548, rtol=1e-4)
     assert row["lsf_kind"] == "nominal"
+
+
+def test_visits(tmp_path):
+    path = write_apstar(tmp_path / "apStar-1.fits", num_visits=3)
+    rows = rows_of(load_survey("apogee", path, cache_dir=tmp_path / "cache", visits=True))
+    assert [row["source"] for row in rows] == ["apStar-1.fits#1", "apStar-1.fits#2", "apStar-1.fits#3"]
+    assert [row["flux"][1000] for row in rows] == [400, 500, 600]
+    assert [row["radial_velocity"] for row in rows] == [-61, -62, -63]
+    assert {row["object_id"] for row in rows} == {"2M00000000+0000000"}
+    catalogue = write_table(tmp_path / "allStar.fits", APOGEE_ID=["2M00000000+0000000"], VHELIO_AVG=[7.0], TEFF=[4e3])
+    rows = rows_of(load_survey("apogee", path, cache_dir=tmp_path / "cache", visits=True, catalogue=catalogue))
+    assert [row["radial_velocity"] for row in rows] == [-61, -62, -63] and rows[0]["teff"] == 4000
+
+
+def test_the_only_visit_is_the_star(tmp_path):
+    path = write_apstar(tmp_path / "apStar-1.fits", num_visits=1)
+    (row,) = rows_of(load_survey("apogee", path, cache_dir=tmp_path / "cache", visits=True))
+    assert row["flux"][1000] == 100 and row["radial_velocity"] == -61 and row["source"] == "apStar-1.fits#1"
+
+
+def test_files_without_visits_are_counted(tmp_path):
+    write_apvisit(tmp_path / "apVisit-1.fits")
+    write_aspcapstar(tmp_path / "aspcapStar-1.fits")
+    dataset = load_survey("apogee", tmp_path, cache_dir=tmp_path / "cache", visits=True)
+    assert dataset["source"][:] == ["apVisit-1.fits"]
+    assert dict(survey_report(dataset).dropped) == {"no visits": 1}
 
 
 @pytest.mark.parametrize("num_visits", [1, 2])

@@ -102,6 +102,33 @@ def test_redshifts_beside(tmp_path, kind, hdu_name):
     assert third["class"] is None and np.isnan(third["redshift"])
 
 
+@pytest.mark.parametrize(
+    ("folder", "rest"),
+    [
+        ("healpix/sv3/dark/260/26065", "sv3-dark-26065"),
+        ("tiles/cumulative/169/20210419", "5-169-thru20210419"),
+        ("tiles/80608/20201215", "0-80608-20201215"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".fits", ".fits.gz"])
+def test_layouts_of_the_surveys_folders(tmp_path, folder, rest, suffix):
+    """By HEALPix or by tile: coadds with the redshifts beside, the exposures' files only on request."""
+    folder = tmp_path / "iron" / folder
+    folder.mkdir(parents=True)
+    write_desi(folder / f"coadd-{rest}.fits", [BIG])
+    write_desi(folder / f"spectra-{rest}{suffix}", [BIG, BIG], status=[0, 0], status_name="FIBERSTATUS")
+    write_redshifts(folder / f"redrock-{rest}{suffix}", [BIG], [0.5], ["QSO"])
+    dataset = load(tmp_path, tmp_path / "iron")
+    assert dataset["redshift"][:] == [0.5]
+    assert dict(survey_report(dataset).dropped) == {"file of exposures whose coadd is there": 1}
+    dataset = load(tmp_path, tmp_path / "iron", exposures=True)
+    assert sorted(dataset["source"][:]) == sorted(
+        [f"coadd-{rest}.fits#0", f"spectra-{rest}{suffix}#0", f"spectra-{rest}{suffix}#1"]
+    )
+    assert dataset["redshift"][:] == [0.5] * 3
+    assert len(load(tmp_path, folder / f"spectra-{rest}{suffix}")) == 2  # named alone, it is wanted
+
+
 def test_redshifts_option_and_its_change(tmp_path):
     path = write_desi(tmp_path / "coadd-1.fits", [BIG])
     catalogue = write_redshifts(tmp_path / "quasars.fits", [BIG], [2.25], hdu_name="QSO_CAT")

@@ -49,12 +49,15 @@ TARGETS = {"negative TARGETID": 5, "sky fibre": 1, "bad fibre status": 1}
     [
         ("sdss", "sdss/*.fits", {}, 78, 78, {}, 0),
         ("sdss", "sdss/full", {}, 3, 3, {}, 0),
+        ("sdss", "sdss/full", {"exposures": True}, 3, 12, {}, 0),
+        ("sdss", "sdss/truncated", {"exposures": True}, 6, 0, {"no single exposures": 6}, 0),
         ("sdss", "sdss/truncated", {}, 6, 6, {}, 0),
         ("sdss", "sdss/sky", {}, 10, 0, {"sky fibre": 10}, 0),
         ("sdss", "sdss/sky", {"sky": True}, 10, 10, {}, 0),
         ("sdss", "sdss/legacy/*.fits", {}, 1, 0, {}, 1),
         ("desi", "desi/specutils/coadd-*", {}, 2, 3, TARGETS, 0),
         ("desi", "desi/specutils/spectra-*", {}, 2, 2, TARGETS | {"bad fibre status": 2}, 0),
+        ("desi", "desi/specutils", {}, 4, 3, TARGETS | {"file of exposures whose coadd is there": 2}, 0),
         ("desi", "desi/picca", {}, 1, 5, {}, 0),
         ("desi", "desi/fastspecfit", {}, 1, 1, {}, 0),
         ("desi", "desi/quasarnp/test_coadd.fits", {}, 1, 24, {"no usable pixel": 1}, 0),
@@ -65,6 +68,7 @@ TARGETS = {"negative TARGETID": 5, "sky fibre": 1, "bad fibre status": 1}
         ("galah", "galah/galah_workshop", {}, 12, 3, {}, 0),
         ("galah", "galah/dr4_fit/*.fits", {}, 4, 0, {}, 4),
         ("apogee", "apogee/apstar_data", {}, 16, 16, {}, 0),
+        ("apogee", "apogee/apstar_data", {"visits": True}, 16, 59, {}, 0),
         ("apogee", "apogee/aspcap_data", {}, 19, 19, {}, 0),
         ("apogee", "apogee/apVisit_data", {}, 12, 12, {}, 0),
     ],
@@ -146,7 +150,7 @@ def test_desi_labels(load, spectra_dir):
     catalogue = str(spectra_dir / "desi/picca/QSO_cat_fuji_dark_tile.fits.gz")
     datasets = [
         load("desi", "desi/picca", catalogue=catalogue),
-        load("desi", "desi/fastspecfit", "desi/specutils"),
+        load("desi", "desi/fastspecfit", "desi/specutils", exposures=True),
         load("desi", "desi/sim", simulated=True, unreliable_labels=True),
     ]
     rows = {row["source"]: row for dataset in datasets for row in rows_of(dataset)}
@@ -198,6 +202,55 @@ def test_apogee_labels(load, spectra_dir):
             assert row[name] == pytest.approx(as_float(label[column]), rel=1e-6, nan_ok=True)
         assert row["frame"] == ("observed" if label["kind"] == "apVisit" else "rest")
         assert len(row["segment_lengths"]) == 3
+
+
+def test_exposures_add_up_to_the_coadd(load):
+    """The mean of the exposures, put on the coadd's pixels, is the coadd; in wavelength they agree to a tenth pixel."""
+    coadds = {row["source"]: row for row in rows_of(load("sdss", "sdss/full"))}
+    groups = {}
+    for row in rows_of(load("sdss", "sdss/full", exposures=True)):
+        assert len(row["segment_lengths"]) == 2 and row["lsf_kind"] == "measured"
+        groups.setdefault(row["source"].split("#")[0], []).append(row)
+    assert {name: len(rows) for name, rows in groups.items()} == {
+        "spec-0385-51783-0396.fits": 3, "spec-1325-52762-0133.fits": 3, "spec-7339-58895-0735.fits": 6,
+    }  # fmt: skip
+    for name, rows in groups.items():
+        coadd = coadds[name]
+        assert {row["object_id"] for row in rows} == {coadd["object_id"]}
+        is_red = (coadd["wavelength"] > 6600) & (coadd["wavelength"] < 8900) & (coadd["ivar"] > 0)
+        wavelength, flux = coadd["wavelength"][is_red], coadd["flux"][is_red]
+        smooth = np.ones(5) / 5
+        likeness = []
+        for shift in (-1.5, 0.0, 1.5):  # Angstrom, a pixel
+            parts = [red_arm(row) for row in rows]
+            mean = np.mean([np.interp(wavelength + shift, *part) for part in parts], axis=0)
+            likeness.append(np.corrcoef(np.convolve(mean, smooth, "valid"), np.convolve(flux, smooth, "valid"))[0, 1])
+        assert np.argmax(likeness) == 1 and likeness[1] > 0.7
+        for row in rows:
+            sigma = np.interp(8000.0, *red_arm(row, "lsf_sigma"))
+            assert sigma == pytest.approx(np.interp(8000.0, coadd["wavelength"], coadd["lsf_sigma"]), rel=0.02)
+
+
+def red_arm(row, column="flux"):
+    start = row["segment_lengths"][0]
+    return row["wavelength"][start:], row[column][start:]
+
+
+def test_visits_of_apogee(load, spectra_dir):
+    """Each with its own velocity; together they are the combination."""
+    combined = {row["source"]: row for row in rows_of(load("apogee", "apogee/apstar_data"))}
+    visits = rows_of(load("apogee", "apogee/apstar_data", visits=True))
+    for row in visits:
+        name, number = row["source"].split("#")
+        header = fits.getheader(spectra_dir / "apogee/apstar_data" / name)
+        assert int(number) <= header["NVISITS"] and row["object_id"] == combined[name]["object_id"]
+        assert row["radial_velocity"] == header[f"VHELIO{number}"] and row["frame"] == "rest"
+    for name, star in combined.items():
+        own = [row for row in visits if row["source"].startswith(name)]
+        assert len(own) == fits.getheader(spectra_dir / "apogee/apstar_data" / name)["NVISITS"]
+        good = np.all([row["ivar"] > 0 for row in (star, *own)], axis=0)
+        mean = np.average([row["flux"][good] for row in own], axis=0, weights=[row["ivar"][good] for row in own])
+        assert np.median(np.abs(mean / star["flux"][good] - 1)) < 0.05
 
 
 def test_apogee_chips_end_in_gaps(load):
