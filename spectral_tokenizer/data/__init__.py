@@ -1,10 +1,10 @@
-"""From the surveys' own FITS files to one kind of row: `load_survey`.
+"""From the surveys' own FITS files, or from tables, to one kind of row: `load_survey`, `load_table`.
 
 A survey is one module with one class; a further one is one more file and one more line in `SURVEYS`.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from datasets import Dataset
@@ -15,11 +15,21 @@ from .desi import DESI
 from .fits_access import SpectrumFileError
 from .galah import GALAH
 from .input_files import find_files
+from .multimodal_universe import MultimodalUniverse
 from .report import SurveyReport, survey_report
 from .sdss import SDSS
+from .table import Table
 
 
-__all__ = ["SURVEYS", "SpectrumFileError", "SurveyReport", "load_survey", "survey_report"]
+__all__ = [
+    "SURVEYS",
+    "SpectrumFileError",
+    "SurveyReport",
+    "load_multimodal_universe",
+    "load_survey",
+    "load_table",
+    "survey_report",
+]
 
 SURVEYS: dict[str, type[SpectraBuilder]] = {"sdss": SDSS, "desi": DESI, "galah": GALAH, "apogee": APOGEE}
 
@@ -65,10 +75,77 @@ def load_survey(
     """
     if name not in SURVEYS:
         raise ValueError(f"unknown survey: found {name!r}; expected one of {sorted(SURVEYS)}")
-    survey = SURVEYS[name]
-    files = find_files(data_files, survey.FILE_NAMES)
+    return _load(SURVEYS[name], data_files, cache_dir, num_proc, strict, options)
+
+
+def load_table(
+    data_files: str | Path | Iterable[str | Path],
+    *,
+    survey: str | None = None,
+    frame: str | None = None,
+    medium: str = "vacuum",
+    columns: Mapping[str, str] | None = None,
+    cache_dir: str | Path | None = None,
+    num_proc: int | None = None,
+    strict: bool = False,
+) -> Dataset:
+    """Read tables that hold the canonical columns already, in Parquet, Arrow or HDF5, checked as a survey's files are.
+
+    A damaged row is left out and counted by itself; otherwise as `load_survey`.
+
+    Args:
+        data_files: as `load_survey`; folders are searched for tables.
+        survey: name of the survey, where there is no such column.
+        frame: one of `schema.FRAMES`, where there is no such column.
+        medium: "vacuum", or "air": then wavelengths are converted.
+        columns: canonical column -> the file's name for it, where they differ.
+        cache_dir, num_proc, strict: as `load_survey`.
+
+    Raises:
+        ValueError: an unknown medium or canonical column.
+        FileNotFoundError, SpectrumFileError: as `load_survey`.
+        ImportError: a file is HDF5 and h5py is not installed.
+    """
+    names = tuple(sorted((columns or {}).items()))
+    options = {"survey": survey, "frame": frame, "medium": medium, "columns": names}
+    return _load(Table, data_files, cache_dir, num_proc, strict, options)
+
+
+def load_multimodal_universe(
+    name: str,
+    data_files: str | Path | Iterable[str | Path],
+    *,
+    cache_dir: str | Path | None = None,
+    num_proc: int | None = None,
+    strict: bool = False,
+    unreliable_labels: bool = False,
+) -> Dataset:
+    """Read a survey from MultimodalUniverse's HDF5 or Parquet files; `multimodal_universe` tells what is put right.
+
+    Args:
+        name: one of `SURVEYS`.
+        data_files: as `load_survey`.
+        cache_dir, num_proc, strict, unreliable_labels: as `load_survey`.
+
+    Raises:
+        ValueError: an unknown survey.
+        FileNotFoundError, SpectrumFileError, ImportError: as `load_table`.
+    """
+    options = {"survey": name, "unreliable_labels": unreliable_labels}
+    return _load(MultimodalUniverse, data_files, cache_dir, num_proc, strict, options)
+
+
+def _load(
+    builder_class: type[SpectraBuilder],
+    data_files: str | Path | Iterable[str | Path],
+    cache_dir: str | Path | None,
+    num_proc: int | None,
+    strict: bool,
+    options: dict,
+) -> Dataset:
+    files = find_files(data_files, builder_class.FILE_NAMES)
     options = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
-    builder = survey(cache_dir=cache_dir and str(cache_dir), files=tuple(files), strict=strict, **options)
+    builder = builder_class(cache_dir=cache_dir and str(cache_dir), files=tuple(files), strict=strict, **options)
     dataset = builder.build(num_proc)
     report = survey_report(dataset)
     logger.log(logging.WARNING if report.dropped or report.damaged else logging.INFO, "%s", report)

@@ -85,8 +85,8 @@ class SpectraBuilder(ArrowBasedBuilder):
         """Read one unit of files.
 
         Yields:
-            Rows with the columns of `schema.FEATURES` (without ``survey`` and ``snr``; what is unknown may be left
-            out), arrays in native byte order, or `Dropped`.
+            Rows with the columns of `schema.FEATURES` (without ``snr``; what is unknown may be left out, and ``survey``
+            where it is the builder's), arrays in native byte order, or `Dropped`.
 
         Raises:
             SpectrumFileError: a file is damaged or is another product; then no row of the unit is taken.
@@ -98,6 +98,8 @@ class SpectraBuilder(ArrowBasedBuilder):
     ) -> dict:
         """An object's labels from its own `file` and from the catalogue, as far as the survey's flags trust them."""
         path = self.config.catalogue or self.config.beside(file)
+        if path is not None and self.CATALOGUE is None:
+            raise ValueError(f"catalogue: found {path}; expected none, as {self.name} has no identifiers to join by")
         if path is not None and (self._catalogue is None or self._catalogue.path != path):
             self._catalogue = Catalogue(path, self.CATALOGUE)  # the latest one alone stays in memory
         catalogue = None if path is None else self._catalogue
@@ -154,22 +156,7 @@ class SpectraBuilder(ArrowBasedBuilder):
         return rows
 
     def _finish(self, row: dict) -> dict | Dropped:
-        """Fill in what is missing, state bad pixels once (ivar = 0) and check all that later code relies on."""
-        missing = {name: None if value.dtype == "string" else np.nan for name, value in LABELS.items()}
-        row = {"lsf_sigma": None, "lsf_kind": None, **missing, **row, "survey": self.name}
-        flux, ivar = np.asarray(row["flux"]), np.asarray(row["ivar"])
-        check_row(row)
-        row["lsf_sigma"] = fill_resolution(row["lsf_sigma"], row["segment_lengths"])
-        row["lsf_kind"] = row["lsf_kind"] if len(row["lsf_sigma"]) else None
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows float32 is as useless as infinity
-            flux, ivar = flux.astype(np.float32, copy=False), ivar.astype(np.float32, copy=False)
-        is_finite = np.isfinite(flux)
-        is_usable = is_finite & (ivar > 0) & (ivar <= MAX_FLOAT32)
-        row["flux"], row["ivar"] = np.where(is_finite, flux, np.float32(0)), np.where(is_usable, ivar, np.float32(0))
-        if not is_usable.any():
-            return Dropped("no usable pixel")
-        row["snr"] = float(np.median(row["flux"][is_usable] * np.sqrt(row["ivar"][is_usable])))
-        return row
+        return finish_row({"survey": self.name, **row})
 
     def _prepare_split_single(self, gen_kwargs, fpath, file_format, max_shard_size, job_id):
         # Runs in the worker. Its part of the report lies beside its Arrow files until `_prepare_split` adds them up.
@@ -189,6 +176,29 @@ class SpectraBuilder(ArrowBasedBuilder):
             part.unlink()
         # The info is written into the same temporary folder as the rows, which then takes its final name at once.
         self.info.description = report.to_json()
+
+
+def finish_row(row: dict) -> dict | Dropped:
+    """Fill in what is missing, state bad pixels once (ivar = 0) and check all that later code relies on.
+
+    Raises:
+        SpectrumFileError: as `check_row`.
+    """
+    missing = {name: None if value.dtype == "string" else np.nan for name, value in LABELS.items()}
+    row = {"lsf_sigma": None, "lsf_kind": None, **missing, **row}
+    flux, ivar = np.asarray(row["flux"]), np.asarray(row["ivar"])
+    check_row(row)
+    row["lsf_sigma"] = fill_resolution(row["lsf_sigma"], row["segment_lengths"])
+    row["lsf_kind"] = row["lsf_kind"] if len(row["lsf_sigma"]) else None
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows float32 is as useless as infinity
+        flux, ivar = flux.astype(np.float32, copy=False), ivar.astype(np.float32, copy=False)
+    is_finite = np.isfinite(flux)
+    is_usable = is_finite & (ivar > 0) & (ivar <= MAX_FLOAT32)
+    row["flux"], row["ivar"] = np.where(is_finite, flux, np.float32(0)), np.where(is_usable, ivar, np.float32(0))
+    if not is_usable.any():
+        return Dropped("no usable pixel")
+    row["snr"] = float(np.median(row["flux"][is_usable] * np.sqrt(row["ivar"][is_usable])))
+    return row
 
 
 def check_row(row: dict) -> None:
