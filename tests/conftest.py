@@ -16,6 +16,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="folder of real spectra, absolute or relative to the repository (also: environment variable SPECTRA_DIR)",
     )
 
+    parser.addoption("--mutations", type=int, default=400, help="damaged files that tests/data/test_fuzz.py reads")
+
 
 @pytest.fixture(scope="session")
 def spectra_dir(pytestconfig: pytest.Config) -> Path:

@@ -21,6 +21,7 @@ chips are segments, in ascending wavelength. Quirks:
 """
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +32,8 @@ from numpy.polynomial import hermite_e, polynomial
 
 from .builder import Dropped, SpectraBuilder, SurveyConfig
 from .catalogues import CatalogueLayout, LabelCut
-from .fits_access import SpectrumFileError, describe, native, number, open_fits
-from .fits_tables import get_columns
+from .fits_access import SpectrumFileError, check_unit, describe, get_image, native, number, open_fits
+from .fits_tables import column_names, get_columns
 from .wavelengths import FWHM_PER_SIGMA, nominal_sigma
 
 
@@ -58,6 +59,9 @@ LABEL_CUTS = (
 BAD_BITS = sum(1 << bit for bit in (*range(8), 14))
 BLANK_ERROR = 1e9  # apStar writes 1e10 on pixels without data
 ASPCAP_BAD_ERROR = 10.0
+FLUX_UNIT = re.compile(r"^Flux.*\(10\^-17")
+STAR_NAME = re.compile(r"2M\d{8}[+-]\d{7}")
+GRID = (4.179, 6e-6)  # log10 of the first wavelength in Angstrom, and step: of every star and release
 CHIP_GAPS = (15834.0, 16454.0)  # Angstrom, centres of the gaps between the chips for a star at rest
 GAP_SEARCH = 40.0  # Angstrom to either side: 700 km/s
 RESOLVING_POWER = 22500.0
@@ -91,6 +95,7 @@ class APOGEE(SpectraBuilder):
         for suffix in ("", ".gz")
     )
     CATALOGUE, LABEL_CUTS = CATALOGUE, LABEL_CUTS
+    WAVELENGTHS = (15000.0, 17100.0)
     HOMEPAGE = "https://www.sdss.org/surveys/apogee"
     CITATION = "APOGEE: Majewski et al. 2017, AJ 154, 94"
 
@@ -101,9 +106,13 @@ class APOGEE(SpectraBuilder):
             if self.config.visits and product == "aspcapStar":
                 yield Dropped("no visits")
                 return
+            if product != "aspcapStar":
+                check_unit(path, hdus[1], FLUX_UNIT)
             spectra, labels, flags = PRODUCTS[product](path, hdus, self.config.visits)
             apogee_id = str(header.get("OBJID") or header.get("OBJ") or "").strip()
             labels |= {"class": "STAR", "ra": number(header.get("RA")), "dec": number(header.get("DEC"))}
+            if (match := STAR_NAME.search(Path(path).name)) and apogee_id and match[0] != apogee_id:
+                raise SpectrumFileError(path, "OBJID", apogee_id, "the star in the file's name")
             for visit, spectrum in spectra.items():
                 velocity = {"radial_velocity": number(header.get(f"VHELIO{visit}"))}
                 row = {"object_id": apogee_id, "source": Path(path).name + (f"#{visit}" if visit else ""), **spectrum}
@@ -116,7 +125,7 @@ def find_product(path: str, hdus: fits.HDUList) -> str:
     """Which of the three products a file is, by its content; raises `SpectrumFileError` for any other."""
     units = [str(hdu.header.get("BUNIT", "")) for hdu in hdus[1:5]] + [""] * 4
     is_log = len(hdus) > 2 and str(hdus[1].header.get("CTYPE1", "")).startswith("LOG")
-    if is_log and len(hdus) > 4 and isinstance(hdus[4], fits.BinTableHDU) and "PARAM" in hdus[4].columns.names:
+    if is_log and len(hdus) > 4 and "PARAM" in column_names(hdus[4]):
         return "aspcapStar"
     if is_log and units[0].startswith("Flux") and units[2].startswith("Flag"):
         return "apStar"
@@ -128,7 +137,7 @@ def find_product(path: str, hdus: fits.HDUList) -> str:
 
 def read_star(path: str, hdus: fits.HDUList, visits: bool) -> tuple[dict[str, dict], dict, dict]:
     """The combined spectrum of an apStar file, or its visits by number; no labels, no flags."""
-    images = [np.atleast_2d(hdus[index].data) for index in (1, 2, 3)]
+    images = [np.atleast_2d(get_image(path, hdus[index])) for index in (1, 2)] + [np.atleast_2d(hdus[3].data)]
     rows = {"": 0}
     if visits:  # a star with one visit has one row, which is that visit
         rows = {str(row - 1): row for row in range(2, len(images[0]))} if len(images[0]) > 1 else {"1": 0}
@@ -136,28 +145,32 @@ def read_star(path: str, hdus: fits.HDUList, visits: bool) -> tuple[dict[str, di
     for visit, row in rows.items():
         flux, error, flags = (native(image[row]) for image in images)
         is_usable = ((flags.astype(np.int64) & BAD_BITS) == 0) & (error > 0) & (error < BLANK_ERROR)
-        spectra[visit] = log_spectrum(hdus[1].header, flux, error, is_usable, is_blank=flux == 0)
+        spectra[visit] = log_spectrum(path, hdus[1].header, flux, error, is_usable, is_blank=flux == 0)
         spectra[visit] |= resolution(spectra[visit]["wavelength"], lsf_coefficients(hdus))
     return spectra, {}, {}
 
 
 def read_aspcap(path: str, hdus: fits.HDUList, visits: bool) -> tuple[dict[str, dict], dict, dict]:
     """The pseudo-continuum normalised spectrum, the calibrated labels and their flags of an aspcapStar file."""
-    flux, error = native(hdus[1].data), native(hdus[2].data)
+    flux, error = get_image(path, hdus[1]), get_image(path, hdus[2])
     is_usable = (error > 0) & (error < ASPCAP_BAD_ERROR)
+    if is_usable.any() and not 0.2 < np.median(flux[is_usable]) < 5.0:
+        found = f"a median of {np.median(flux[is_usable]):g}"
+        raise SpectrumFileError(path, "HDU 1", found, "flux relative to the pseudo-continuum")
     columns = get_columns(path, hdus[4], ("PARAM",), ("ASPCAPFLAG",))
     teff, logg, _, metallicity = columns.pop("PARAM")[0][:4]
     labels = {"teff": number(teff), "logg": number(logg), "fe_h": number(metallicity)}
     flags = {name: int(values[0]) for name, values in columns.items()}
-    spectrum = log_spectrum(hdus[1].header, flux, error, is_usable, is_blank=flux == 0)
+    spectrum = log_spectrum(path, hdus[1].header, flux, error, is_usable, is_blank=flux == 0)
     return {"": spectrum | resolution(spectrum["wavelength"], None)}, labels, flags
 
 
 def read_visit(path: str, hdus: fits.HDUList, visits: bool) -> tuple[dict[str, dict], dict, dict]:
     """One visit's spectrum; no labels, no flags. Reversing (chip, pixel) altogether makes both chips and pixels ascend."""
-    wavelength = native(hdus[4].data)
+    wavelength = get_image(path, hdus[4])
     sigma = resolution(wavelength, lsf_coefficients(hdus))
-    flux, error, flags = (native(hdus[index].data).ravel()[::-1] for index in (1, 2, 3))
+    images = get_image(path, hdus[1]), get_image(path, hdus[2]), native(hdus[3].data)
+    flux, error, flags = (image.ravel()[::-1] for image in images)
     is_usable = ((flags.astype(np.int64) & BAD_BITS) == 0) & (error > 0) & (error < BLANK_ERROR)
     spectrum = {
         "frame": "observed",
@@ -175,11 +188,13 @@ PRODUCTS = {"apStar": read_star, "aspcapStar": read_aspcap, "apVisit": read_visi
 
 
 def log_spectrum(
-    header: fits.Header, flux: np.ndarray, error: np.ndarray, is_usable: np.ndarray, is_blank: np.ndarray
+    path: str, header: fits.Header, flux: np.ndarray, error: np.ndarray, is_usable: np.ndarray, is_blank: np.ndarray
 ) -> dict:
     """The columns common to the rest-frame products, on their log-linear grid."""
-    pixel = np.arange(len(flux)) + 1 - header.get("CRPIX1", 1)
-    wavelength = 10.0 ** (header["CRVAL1"] + header["CDELT1"] * pixel)
+    axis = header.get("CRVAL1"), header.get("CDELT1"), header.get("CRPIX1", 1)
+    if None in axis or np.abs(np.subtract(axis, (*GRID, 1))).max() > 1e-9:
+        raise SpectrumFileError(path, "CRVAL1, CDELT1, CRPIX1", axis, f"{(*GRID, 1)}, the grid of all stars")
+    wavelength = 10.0 ** (GRID[0] + GRID[1] * np.arange(len(flux)))
     return {
         "frame": "rest",
         "wavelength": wavelength,

@@ -77,6 +77,8 @@ class SpectraBuilder(ArrowBasedBuilder):
     FILE_NAMES: tuple[str, ...]
     HOMEPAGE = ""
     CITATION = ""
+    #: Vacuum Angstrom beyond which no spectrum of the survey goes; what does is damaged, or in another unit.
+    WAVELENGTHS: tuple[float, float] = (0.0, np.inf)
     CATALOGUE: CatalogueLayout | None = None
     LABEL_CUTS: tuple[LabelCut, ...] = ()
     _catalogue: Catalogue | None = None
@@ -156,7 +158,12 @@ class SpectraBuilder(ArrowBasedBuilder):
         return rows
 
     def _finish(self, row: dict) -> dict | Dropped:
-        return finish_row({"survey": self.name, **row})
+        finished = finish_row({"survey": self.name, **row})
+        wavelength, (low, high) = row["wavelength"], self.WAVELENGTHS
+        if len(wavelength) and not low <= wavelength.min() <= wavelength.max() <= high:
+            found = f"{wavelength.min():g} to {wavelength.max():g}"
+            raise SpectrumFileError(row["source"], "wavelength", found, f"{low:g} to {high:g} Angstrom")
+        return finished
 
     def _prepare_split_single(self, gen_kwargs, fpath, file_format, max_shard_size, job_id):
         # Runs in the worker. Its part of the report lies beside its Arrow files until `_prepare_split` adds them up.

@@ -14,12 +14,14 @@ Quirks:
 - Redshifts stand in another file: ``redrock-`` or ``zbest-`` beside, with the same rest of the name, or `catalogue=`.
   ZWARN other than 0 makes class and redshift unreliable, RVS_WARN the stellar parameters.
 - Simulations come in the same format; their headers name desisim. They are left out unless asked for.
+- HDUs carry checksums, which are verified.
 - ``RESOLUTION`` is a banded matrix (num_spectra, num_diagonals, num_pixels): column j of a band is the response to
   pixel j, and its second moment gives `lsf_sigma`. Files without it get the nominal resolution, 2000 at 3600 A to 5500
   at 9800 A (DESI Collaboration 2022, AJ 164, 207).
 """
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,12 +34,15 @@ from .builder import Dropped, SpectraBuilder, SurveyConfig
 from .catalogues import CatalogueLayout, LabelCut
 from .fits_access import (
     SpectrumFileError,
+    check_unit,
     describe,
     find_hdu,
     get_hdu,
+    get_image,
     native,
     number,
     open_fits,
+    verify_checksum,
 )
 from .fits_tables import get_columns
 from .wavelengths import nominal_sigma
@@ -46,6 +51,8 @@ from .wavelengths import nominal_sigma
 CAMERAS = ("B", "R", "Z")
 ROWS_PER_BLOCK = 32  # read at once: 14 MB, of which the resolution is 11
 RESOLVING_POWER = ((3600.0, 9800.0), (2000.0, 5500.0))  # at Angstrom
+FLUX_UNIT = re.compile(r"^(10\*\*-17|1e-17) erg", re.IGNORECASE)
+WAVELENGTH_UNIT = re.compile(r"Angstrom", re.IGNORECASE)
 FIBER_COLUMNS = ("COADD_FIBERSTATUS", "FIBERSTATUS", "OBJTYPE", "TARGET_RA", "TARGET_DEC")
 CATALOGUE = CatalogueLayout(
     key=("TARGETID",),
@@ -99,6 +106,7 @@ class DESI(SpectraBuilder):
     VERSION = "1.2.0"
     FILE_NAMES = ("coadd-*.fits", "coadd-*.fits.gz", "spectra-*.fits", "spectra-*.fits.gz")
     CATALOGUE, LABEL_CUTS = CATALOGUE, LABEL_CUTS
+    WAVELENGTHS = (3500.0, 9900.0)
     HOMEPAGE = "https://data.desi.lbl.gov/doc"
     CITATION = "DESI EDR: DESI Collaboration 2024, AJ 168, 58"
 
@@ -147,6 +155,8 @@ class Fibers:
     def __init__(self, path: str, hdus: fits.HDUList, num_spectra: int):
         self.file_name, self.num_spectra = Path(path).name, num_spectra
         table = find_hdu(hdus, "FIBERMAP")
+        if table is not None:
+            verify_checksum(path, table)
         columns = {} if table is None else get_columns(path, table, ("TARGETID",), FIBER_COLUMNS)
         self.target_ids = columns.get("TARGETID")
         if self.target_ids is not None and len(self.target_ids) != num_spectra:
@@ -214,15 +224,24 @@ def find_cameras(path: str, hdus: fits.HDUList) -> list[Camera]:
 
 def find_camera(path: str, hdus: fits.HDUList, name: str, num_spectra: int) -> Camera:
     """One camera; raises `SpectrumFileError` if its images do not have `num_spectra` rows or its wavelengths' length."""
-    wavelength = native(get_hdu(path, hdus, f"{name}_WAVELENGTH").data, np.float64)
+    grid = get_hdu(path, hdus, f"{name}_WAVELENGTH")
+    check_unit(path, grid, WAVELENGTH_UNIT)
+    verify_checksum(path, grid)
+    wavelength = get_image(path, grid).astype(np.float64)
     images = {kind: get_hdu(path, hdus, f"{name}_{kind}") for kind in ("FLUX", "IVAR")}
     images |= {kind: find_hdu(hdus, f"{name}_{kind}") for kind in ("MASK", "RESOLUTION")}
+    check_unit(path, images["FLUX"], FLUX_UNIT)
     for kind, image in images.items():
-        shape = () if image is None else image.shape
+        if image is None:
+            continue
+        verify_checksum(path, image)
+        shape = image.shape
+        if kind != "MASK" and image.header["BITPIX"] > 0:
+            raise SpectrumFileError(path, f"{name}_{kind}", "integers", "an image of floating-point numbers")
         if kind == "RESOLUTION" and len(shape) == 3:
             shape = (shape[0], shape[2])  # without the diagonals
         expected = (num_spectra, wavelength.size)
-        if image is not None and (shape != expected or wavelength.ndim != 1):
+        if shape != expected or wavelength.ndim != 1:
             raise SpectrumFileError(path, f"{name}_{kind}", f"shape {image.shape}", f"{expected} spectra and pixels")
     return Camera(wavelength, images["FLUX"], images["IVAR"], images["MASK"], images["RESOLUTION"])
 

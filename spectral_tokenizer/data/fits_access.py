@@ -7,6 +7,7 @@ is refused. Nothing is memory-mapped, because a file that shrinks under a map en
 import gzip
 import math
 import os
+import re
 import struct
 import tempfile
 import warnings
@@ -26,10 +27,15 @@ SPEED_OF_LIGHT = 299792.458  # km/s
 MAX_IN_MEMORY = 2**24  # bytes; larger files are read piece by piece, from disk
 MIN_BOMB, MAX_COMPRESSION = 2**26, 100  # more bytes than that, and that many times the file's: noise does not compress
 PIECE = 2**20  # bytes
+ALL_ONES = 2**32 - 1
+CARD, BLOCK, END = 80, 2880, b"END".ljust(80)
+MAX_HEADER = 2**24  # bytes
+MAX_NUMBER = 999  # of axes or of columns (FITS standard 4.0, sections 4.4.1.1 and 7.3.1)
+PRINTABLE = bytes(range(0x20, 0x7F))
 
 # What astropy and numpy let through when the bytes of a file are not what its headers promise.
 _DAMAGE = (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError)
-_DAMAGE += (AssertionError, RecursionError, struct.error, zlib.error, fits.VerifyError, AstropyUserWarning)
+_DAMAGE += (AssertionError, RecursionError, NameError, struct.error, zlib.error, fits.VerifyError, AstropyUserWarning)
 
 
 class SpectrumFileError(ValueError):
@@ -65,8 +71,11 @@ def open_fits(path: str | Path) -> Iterator[fits.HDUList]:
         try:
             with open(path, "rb") as file:
                 before = os.fstat(file.fileno())
-                with _contents(path, file, before.st_size) as contents, fits.open(contents, memmap=False) as hdus:
-                    yield hdus
+                with _contents(path, file, before.st_size) as contents:
+                    check_sizes(path, contents)
+                    with fits.open(contents, memmap=False) as hdus:
+                        yield hdus
+                        check_headers(path, hdus)
             after = os.stat(path)
         except SpectrumFileError:
             raise
@@ -75,6 +84,63 @@ def open_fits(path: str | Path) -> Iterator[fits.HDUList]:
             raise SpectrumFileError(path, "file", found, "a complete FITS file of this survey") from error
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise SpectrumFileError(path, "file", "another size or time than before", "a file that stays as it is")
+
+
+def check_sizes(path: str | Path, contents: BinaryIO) -> None:
+    """Check the numbers of which astropy makes as many objects, whatever they are: 4 billion axes fill any memory.
+
+    Raises:
+        SpectrumFileError: a header has more axes or columns than the standard allows, or goes on for `MAX_HEADER` bytes.
+    """
+    place = 0
+    while header := read_header(path, contents, place):
+        sizes = {}
+        for start in range(0, len(header), CARD):
+            if header.startswith((b"NAXIS", b"TFIELDS ", b"BITPIX ", b"PCOUNT "), start):
+                keyword, _, value = header[start : start + 30].partition(b"=")
+                sizes.setdefault(keyword.strip().decode("latin-1"), value.strip().decode("latin-1"))
+        for keyword in ("NAXIS", "TFIELDS"):
+            if (value := sizes.get(keyword, "0")).lstrip("+-").isdecimal() and int(value) > MAX_NUMBER:
+                raise SpectrumFileError(path, keyword, value, f"at most {MAX_NUMBER}")
+        try:
+            shape = [int(sizes[f"NAXIS{axis}"]) for axis in range(1, int(sizes["NAXIS"]) + 1)]
+            size = abs(int(sizes["BITPIX"])) // 8 * math.prod(shape) if shape else 0
+        except (KeyError, ValueError):
+            return  # astropy will say so
+        size += int(sizes["PCOUNT"]) if sizes.get("PCOUNT", "").isdecimal() else 0
+        place += len(header) + -(-size // BLOCK) * BLOCK
+    contents.seek(0)
+
+
+def read_header(path: str | Path, contents: BinaryIO, place: int) -> bytes:
+    """The header that begins at a byte, in whole blocks; nothing if none begins there."""
+    contents.seek(place)
+    header = contents.read(BLOCK)
+    if not header.startswith((b"SIMPLE  =", b"XTENSION=")):
+        return b""
+    while not any(header.startswith(END, start) for start in range(len(header) - BLOCK, len(header), CARD)):
+        block = contents.read(BLOCK)
+        if len(block) < BLOCK:
+            return b""  # astropy will say so
+        header += block
+        if len(header) > MAX_HEADER:
+            raise SpectrumFileError(path, "header", f"more than {MAX_HEADER} bytes", "an END card")
+    return header
+
+
+def check_headers(path: str | Path, hdus: fits.HDUList) -> None:
+    """Check that the headers that were looked at are text: one that lost its END goes on into data and the next header.
+
+    Raises:
+        SpectrumFileError: one is not.
+    """
+    for hdu in list.__iter__(hdus):  # those that astropy has parsed so far; plain iteration would parse the rest
+        location = hdu.fileinfo()
+        location["file"].seek(location["hdrLoc"])
+        header = location["file"].read(location["datLoc"] - location["hdrLoc"])
+        if strange := header.translate(None, PRINTABLE):
+            found = f"{len(strange)} bytes that are no text, such as {strange[:8]!r}"
+            raise SpectrumFileError(path, f"header of HDU {hdu.name}", found, "text that ends with END")
 
 
 def _contents(path: str | Path, file: BinaryIO, size: int) -> BinaryIO:
@@ -112,6 +178,55 @@ def native(array: np.ndarray, dtype: type | None = None) -> np.ndarray:
     """A copy of `array` in memory and in this machine's byte order: FITS is big-endian, Arrow and torch are not."""
     array = np.asarray(array)
     return np.array(array, dtype=dtype or array.dtype.newbyteorder("="))
+
+
+def get_image(path: str | Path, hdu: fits.hdu.base.ExtensionHDU) -> np.ndarray:
+    """An image of floating-point numbers, as spectra are, in this machine's byte order.
+
+    Raises:
+        SpectrumFileError: the HDU is no image, is empty, or holds integers: a header that lost its sign.
+    """
+    data = getattr(hdu, "data", None)
+    if not isinstance(data, np.ndarray) or data.dtype.kind != "f":
+        found = "no image" if not isinstance(data, np.ndarray) else f"an image of {data.dtype}"
+        raise SpectrumFileError(path, f"HDU {hdu.name or hdu.ver}", found, "an image of floating-point numbers")
+    return native(data)
+
+
+def check_unit(
+    path: str | Path, hdu: fits.hdu.base.ExtensionHDU, expected: re.Pattern, keyword: str = "BUNIT"
+) -> None:
+    """Check a unit where the header names one.
+
+    Raises:
+        SpectrumFileError: it is another than the survey's, which no reader converts.
+    """
+    unit = hdu.header.get(keyword)
+    if unit is not None and not expected.search(str(unit)):
+        raise SpectrumFileError(path, f"{keyword} of HDU {hdu.name}", repr(unit), f"a unit like {expected.pattern}")
+
+
+def verify_checksum(path: str | Path, hdu: fits.hdu.base.ExtensionHDU) -> None:
+    """Check that an HDU is as it was written, where it has a CHECKSUM (FITS standard 4.0, appendix J).
+
+    Raises:
+        SpectrumFileError: header or data were damaged since.
+    """
+    if "CHECKSUM" not in hdu.header:
+        return
+    location, total = hdu.fileinfo(), 0
+    location["file"].seek(location["hdrLoc"])
+    remaining = location["datLoc"] + location["datSpan"] - location["hdrLoc"]
+    while remaining > 0:
+        piece = location["file"].read(min(PIECE, remaining))
+        if not piece:
+            break
+        total += int(np.frombuffer(piece[: len(piece) // 4 * 4], dtype=">u4").sum(dtype=np.uint64))
+        remaining -= len(piece)
+    while total >> 32:  # ones' complement: carries go round
+        total = (total & ALL_ONES) + (total >> 32)
+    if total != ALL_ONES:
+        raise SpectrumFileError(path, f"CHECKSUM of HDU {hdu.name}", hex(total), "the bytes that were written")
 
 
 def get_hdu(path: str | Path, hdus: fits.HDUList, key: int | str) -> fits.hdu.base.ExtensionHDU:

@@ -9,14 +9,19 @@ from typing import BinaryIO
 import numpy as np
 from astropy.io import fits
 
-from .fits_access import PIECE, SpectrumFileError, native
+from .fits_access import CARD, PIECE, SpectrumFileError, native
 
 
-CARD_SIZE = 80
 TABLE_CARD = re.compile(r"((?:NAXIS[12]|TFIELDS|(?:TTYPE|TFORM|TSCAL|TZERO)\d+)) *= *('([^']*)'|[^ /]+)")
 TFORM = re.compile(r"(\d*)([LXBIJKAEDCMPQ])")
 WIDTHS = {"L": 1, "B": 1, "A": 1, "I": 2, "J": 4, "K": 8, "E": 4, "D": 8, "C": 8, "M": 16, "P": 8, "Q": 16}
 NUMPY_FORMATS = {"L": "S1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
+
+
+def column_names(hdu: fits.hdu.base.ExtensionHDU) -> list[str]:
+    """The names of a binary table's columns; none of another HDU."""
+    cards = layout_cards(hdu) if isinstance(hdu, fits.BinTableHDU) else {}
+    return [value for keyword, value in cards.items() if keyword.startswith("TTYPE")]
 
 
 def get_column(path: str | Path, hdu: fits.BinTableHDU, name: str) -> np.ndarray:
@@ -50,10 +55,7 @@ def get_columns(
     """
     if not isinstance(hdu, fits.BinTableHDU):
         raise SpectrumFileError(path, f"HDU {hdu.name}", f"a {type(hdu).__name__}", "a binary table")
-    location = hdu.fileinfo()
-    file = location["file"]
-    file.seek(location["hdrLoc"])
-    cards = table_cards(file.read(location["datLoc"] - location["hdrLoc"]).decode("ascii", "replace"))
+    cards, location = layout_cards(hdu), hdu.fileinfo()
     layout, row_size = table_layout(path, cards)
     places = {}
     for name in (*names, *optional):
@@ -63,9 +65,26 @@ def get_columns(
             found = [cards.get(f"TTYPE{place.number}") for place in list(layout.values())[:20]]
             raise SpectrumFileError(path, f"column {name}", f"columns {found}", f"a column named {name}")
     plain = {name: place for name, place in places.items() if place.kind}
-    columns = read_rows(path, file, location["datLoc"], row_size, int(cards["NAXIS2"]), plain)
+    columns = read_rows(path, location["file"], location["datLoc"], row_size, int(cards["NAXIS2"]), plain)
     columns |= {name: columns[name] == b"T" for name, place in plain.items() if place.is_logical}
     return columns | {name: native(hdu.data.field(places[name].number - 1)) for name in places.keys() - plain.keys()}
+
+
+def get_pixels(
+    path: str | Path, hdu: fits.BinTableHDU, names: Iterable[str], optional: Iterable[str] = ()
+) -> dict[str, np.ndarray]:
+    """`get_columns` of floating-point numbers, one per row, as pixels are.
+
+    Raises:
+        SpectrumFileError: as there, or a column holds something else.
+    """
+    columns = get_columns(path, hdu, names, optional)
+    for name, values in columns.items():
+        if values.dtype.kind != "f" or values.ndim != 1:
+            raise SpectrumFileError(
+                path, f"column {name}", f"{values.dtype} {values.shape}", "a floating-point number a row"
+            )
+    return columns
 
 
 def read_rows(
@@ -118,11 +137,14 @@ class ColumnPlace:
         return np.dtype({**fields, "itemsize": row_size})
 
 
-def table_cards(header: str) -> dict[str, str]:
-    """What lays out a binary table in the text of its header: keyword -> value as text; the first of repeated ones."""
+def layout_cards(hdu: fits.BinTableHDU) -> dict[str, str]:
+    """What lays out a binary table in its header: keyword -> value as text; the first of repeated ones."""
+    location = hdu.fileinfo()
+    location["file"].seek(location["hdrLoc"])
+    header = location["file"].read(location["datLoc"] - location["hdrLoc"]).decode("ascii", "replace")
     cards: dict[str, str] = {}
-    for start in range(0, len(header), CARD_SIZE):
-        if match := TABLE_CARD.match(header, start, start + CARD_SIZE):
+    for start in range(0, len(header), CARD):
+        if match := TABLE_CARD.match(header, start, start + CARD):
             cards.setdefault(match[1], (match[2] if match[3] is None else match[3]).strip())
     return cards
 

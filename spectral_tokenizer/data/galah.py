@@ -32,12 +32,15 @@ from astropy.io import fits
 
 from .builder import SpectraBuilder, SurveyConfig
 from .catalogues import CatalogueLayout, LabelCut
-from .fits_access import SPEED_OF_LIGHT, SpectrumFileError, describe, native, number, open_fits
+from .fits_access import SPEED_OF_LIGHT, SpectrumFileError, check_unit, describe, get_image, number, open_fits
 from .wavelengths import air_to_vacuum, nominal_sigma
 
 
 FILE_NAME = re.compile(r"(?P<sobject_id>\d{15})(?P<ccd>[1-4])\.fits(\.gz)?")
 MIN_RELATIVE_SIGMA = 0.1
+#: Where a CCD begins and its step, air Angstrom; stars differ by some Angstrom and by some per mille.
+CCD_GRIDS = {"1": (4713.3, 0.0460), "2": (5648.5, 0.0547), "3": (6478.0, 0.0632), "4": (7585.3, 0.0736)}
+ANGSTROM = re.compile(r"^ *angstroms? *$", re.IGNORECASE)
 RESOLVING_POWER = {"1": 27000.0, "2": 22500.0, "3": 22500.0, "4": 22000.0}  # by CCD
 CATALOGUE = CatalogueLayout(
     key=("sobject_id",),
@@ -81,6 +84,7 @@ class GALAH(SpectraBuilder):
     VERSION = "1.2.0"
     FILE_NAMES = ("[0-9]" * 16 + ".fits", "[0-9]" * 16 + ".fits.gz")
     CATALOGUE, LABEL_CUTS = CATALOGUE, LABEL_CUTS
+    WAVELENGTHS = (4700.0, 7910.0)
     HOMEPAGE = "https://www.galah-survey.org"
     CITATION = "GALAH DR3: Buder et al. 2021, MNRAS 506, 150"
 
@@ -125,15 +129,16 @@ def read_ccd(path: str, ccd: str) -> dict:
         if not is_release and not {"relative_error", "resolution_profile"} <= set(names):
             raise SpectrumFileError(path, "file", describe(hdus), "a CCD of GALAH DR3 or reduction 6.0")
         header = hdus[0].header
-        wavelength = air_to_vacuum(linear_wavelength(header))
-        flux = native(hdus[0].data, np.float64)
+        wavelength = air_to_vacuum(read_grid(path, hdus[0], ccd))
+        flux = get_image(path, hdus[0]).astype(np.float64)
         if is_release:
-            relative_error = native(hdus[1].data, np.float64)
+            relative_error = get_image(path, hdus[1]).astype(np.float64)
             lsf_sigma = nominal_sigma(wavelength, RESOLVING_POWER[ccd])
             labels = {"radial_velocity": rest_frame_velocity(hdus)}
         else:
-            relative_error = native(hdus[names["relative_error"]].data, np.float64)
-            lsf_sigma = profile_sigma(native(hdus[names["resolution_profile"]].data, np.float64), header.get("B", 2.0))
+            relative_error = get_image(path, hdus[names["relative_error"]]).astype(np.float64)
+            profile = get_image(path, hdus[names["resolution_profile"]]).astype(np.float64)
+            lsf_sigma = profile_sigma(profile, header.get("B", 2.0))
             labels = header_labels(header)
     arrays = {"wavelength": wavelength, "flux": flux, "relative error": relative_error, "resolution": lsf_sigma}
     if len({array.shape for array in arrays.values()}) > 1 or flux.ndim != 1:
@@ -148,6 +153,16 @@ def read_ccd(path: str, ccd: str) -> dict:
         "has_profile": not is_release,
         "labels": labels,
     }
+
+
+def read_grid(path: str, hdu: fits.PrimaryHDU, ccd: str) -> np.ndarray:
+    """Air wavelengths (num_pixels,); raises `SpectrumFileError` where they are not this CCD's, or not in Angstrom."""
+    check_unit(path, hdu, ANGSTROM, "CUNIT1")
+    wavelength, (first, step) = linear_wavelength(hdu.header), CCD_GRIDS[ccd]
+    found = float(wavelength[0]), float(hdu.header["CDELT1"])
+    if not (abs(found[0] - first) < 8.0 and abs(found[1] / step - 1.0) < 0.05):
+        raise SpectrumFileError(path, "CRVAL1, CDELT1", found, f"about {first} and {step} Angstrom, as CCD {ccd} has")
+    return wavelength
 
 
 def linear_wavelength(header: fits.Header) -> np.ndarray:

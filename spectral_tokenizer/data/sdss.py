@@ -25,8 +25,8 @@ from astropy.io import fits
 
 from .builder import Dropped, SpectraBuilder, SurveyConfig
 from .catalogues import CatalogueLayout, LabelCut
-from .fits_access import SpectrumFileError, describe, get_hdu, number, open_fits
-from .fits_tables import get_columns, text
+from .fits_access import SpectrumFileError, check_unit, describe, get_hdu, number, open_fits
+from .fits_tables import column_names, get_columns, get_pixels, text
 from .sdss_plates import find_plate_redshifts, is_plate, read_plate
 from .wavelengths import nominal_sigma
 
@@ -46,6 +46,8 @@ CATALOGUE = CatalogueLayout(
     best="SPECPRIMARY",
 )
 LABEL_CUTS = (LabelCut("ZWARNING", "ZWARNING", ("class", "redshift", "radial_velocity"), bits=~(1 << 4)),)
+FILE_NAME = re.compile(r"spec-(\d{4,5})-(\d{5})-(\d{4})\.fits(?:\.gz)?")
+FLUX_UNIT = re.compile(r"1e-17 *erg/cm\^2/s/Ang", re.IGNORECASE)
 EXPOSURE_NAME = re.compile(r"(?P<camera>[BR])(?P<spectrograph>[12])-(?P<exposure>\d{8})")
 GRID_STEP = 1e-4  # dex per pixel
 GRID_TOLERANCE = 5e-7  # dex; rounding log10(wavelength) to float32 moves it by up to 2.4e-7
@@ -81,6 +83,7 @@ class SDSS(SpectraBuilder):
     BUILDER_CONFIG_CLASS = SDSSConfig
     VERSION = "1.2.0"
     FILE_NAMES = ("spec-*.fits", "spec-*.fits.gz", "spPlate-*.fits", "spPlate-*.fits.gz")
+    WAVELENGTHS = (3400.0, 10700.0)
     HOMEPAGE = "https://www.sdss.org"
     CATALOGUE, LABEL_CUTS = CATALOGUE, LABEL_CUTS
     CITATION = "SDSS DR17: Abdurro'uf et al. 2022, ApJS 259, 35"
@@ -88,12 +91,14 @@ class SDSS(SpectraBuilder):
     def read(self, files: tuple[str, ...]) -> Iterator[dict | Dropped]:
         (path,) = files
         with open_fits(path) as hdus:
+            check_unit(path, hdus[0], FLUX_UNIT)
             if is_plate(hdus):
                 for fibre, columns in read_plate(path, hdus):
                     yield self._row(path, fibre, f"#{fibre['FIBERID']}", [columns])
                 return
             reject_foreign(path, hdus)
             fibre = read_catalogue(path, hdus[2])
+            reject_renamed(path, fibre)
             spectra = read_exposures(path, hdus) if self.config.exposures else {"": [read_pixels(path, hdus[1])]}
             if not spectra:
                 yield Dropped("no single exposures")
@@ -124,13 +129,24 @@ def reject_foreign(path: str, hdus: fits.HDUList) -> None:
         raise SpectrumFileError(path, "HDU 0", "an image: the legacy spSpec format", "a spec-PLATE-MJD-FIBER file")
     if not all(isinstance(get_hdu(path, hdus, index), fits.BinTableHDU) for index in (1, 2)):
         raise SpectrumFileError(path, "HDUs 1 and 2", describe(hdus), "the tables COADD and SPECOBJ")
+    columns = column_names(hdus[1])
+    if "and_mask" not in map(str.lower, columns):  # single exposures have only one mask
+        raise SpectrumFileError(path, "HDU 1", f"columns {columns[:20]}", "the coadd, which has an and_mask")
     if not hdus[0].header.get("VACUUM", True):
         raise SpectrumFileError(path, "VACUUM", False, "wavelengths in vacuum")
 
 
+def reject_renamed(path: str, fibre: dict) -> None:
+    """Raise `SpectrumFileError` where a file has the name of another fibre: one of the two is wrong."""
+    name, match = Path(path).name, FILE_NAME.fullmatch(Path(path).name)
+    found = tuple(fibre[key] for key in CATALOGUE.key)
+    if match and tuple(map(int, match.groups())) != found:
+        raise SpectrumFileError(path, "PLATE, MJD, FIBERID", found, f"those of the file's name, {name}")
+
+
 def read_pixels(path: str, hdu: fits.BinTableHDU) -> dict[str, np.ndarray]:
     """loglam, flux, ivar and, where it is there, wdisp, of the coadd or of an exposure's arm; each (num_pixels,)."""
-    return get_columns(path, hdu, ("loglam", "flux", "ivar"), ("wdisp",))
+    return get_pixels(path, hdu, ("loglam", "flux", "ivar"), ("wdisp",))
 
 
 def read_exposures(path: str, hdus: fits.HDUList) -> dict[str, list[dict[str, np.ndarray]]]:

@@ -39,6 +39,8 @@ def read_plate(path: str, hdus: fits.HDUList) -> Iterator[tuple[dict, dict]]:
     for index in (1, 4):
         if hdus[index].shape != shape:
             raise SpectrumFileError(path, f"HDU {index}", f"shape {hdus[index].shape}", f"{shape}, as HDU 0 has")
+    if any(hdus[index].header["BITPIX"] > 0 for index in (0, 1, 4)):
+        raise SpectrumFileError(path, "BITPIX", "integers", "images of floating-point numbers")
     plugs = get_columns(path, hdus[5], ("FIBERID",), PLUG_COLUMNS)
     if len(plugs["FIBERID"]) != shape[0]:
         raise SpectrumFileError(path, "plug map", f"{len(plugs['FIBERID'])} rows", f"{shape[0]}, the fibres of HDU 0")

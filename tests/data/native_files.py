@@ -158,6 +158,7 @@ def write_table(path, hdu_name="", **columns):
 
 
 GALAH_STARTS = {1: 4713.5, 2: 5649.0, 3: 6478.0, 4: 7585.0}
+GALAH_STEPS = {1: 0.046, 2: 0.0547, 3: 0.0632, 4: 0.0736}
 
 
 def write_galah_ccd(
@@ -170,7 +171,7 @@ def write_galah_ccd(
 
     def image(data, name, crval=start, is_primary=False):
         hdu = fits.PrimaryHDU(data) if is_primary else fits.ImageHDU(data, name=name)
-        hdu.header.update(CRVAL1=crval, CDELT1=0.05, CRPIX1=crpix)
+        hdu.header.update(CRVAL1=crval, CDELT1=GALAH_STEPS[ccd], CRPIX1=crpix)
         return hdu
 
     primary = image(flux, "", is_primary=True)

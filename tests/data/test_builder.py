@@ -9,7 +9,7 @@ from native_files import rows_of, write_desi, write_sdss
 
 from spectral_tokenizer.data import SURVEYS, SpectrumFileError, load_survey, survey_report
 from spectral_tokenizer.data import builder as builder_module
-from spectral_tokenizer.data.builder import SpectraBuilder, check_row, fill_resolution, to_table
+from spectral_tokenizer.data.builder import SpectraBuilder, check_row, fill_resolution, finish_row, to_table
 from spectral_tokenizer.data.schema import FEATURES
 
 
@@ -167,6 +167,7 @@ def test_memory_is_bounded(tmp_path, folder, monkeypatch):
 def good_row(**changes):
     row = {
         "source": "file",
+        "survey": "mine",
         "frame": "rest",
         "wavelength": np.array([1.0, 2.0, 3.0, 2.5, 3.5]),
         "flux": np.ones(5),
@@ -218,20 +219,18 @@ def test_resolution_says_where_it_comes_from():
         check_row(good_row(lsf_sigma=np.ones(5)))
 
 
-def test_float32_overflow_is_unusable(tmp_path):
-    survey = SURVEYS["sdss"](cache_dir=str(tmp_path), files=())
-    row = survey._finish(good_row(flux=np.array([1.0, 1e39, 1, 1, -2]), ivar=np.array([1e39, 1, 1e-60, -1, 4.0])))
+def test_float32_overflow_is_unusable():
+    row = finish_row(good_row(flux=np.array([1.0, 1e39, 1, 1, -2]), ivar=np.array([1e39, 1, 1e-60, -1, 4.0])))
     assert row["ivar"].tolist() == [0, 0, 0, 0, 4] and np.isfinite(row["flux"]).all()
     assert row["snr"] == -4.0
 
 
-def test_table_keeps_null_and_ragged_lists(tmp_path):
-    survey = SURVEYS["sdss"](cache_dir=str(tmp_path), files=())
+def test_table_keeps_null_and_ragged_lists():
     short = {"wavelength": np.array([1.0, 2.0]), "flux": np.ones(2), "ivar": np.ones(2), "segment_lengths": [2]}
     rows = [
-        survey._finish(good_row(object_id="a")),
-        survey._finish(good_row(object_id="b", lsf_sigma=np.array([1.0, np.nan, 2, 3, -4]), lsf_kind="measured")),
-        survey._finish(good_row(object_id="c", **short)),
+        finish_row(good_row(object_id="a")),
+        finish_row(good_row(object_id="b", lsf_sigma=np.array([1.0, np.nan, 2, 3, -4]), lsf_kind="measured")),
+        finish_row(good_row(object_id="c", **short)),
     ]
     first, second, third = rows_of(Dataset(to_table(rows)))
     assert len(first["lsf_sigma"]) == len(third["lsf_sigma"]) == 0

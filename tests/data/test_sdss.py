@@ -155,7 +155,7 @@ def write_other_table(path):
     ("write", "message"),
     [
         (write_legacy, "legacy spSpec"),
-        (write_other_table, "column PLATE"),
+        (write_other_table, "HDU 1: found columns"),
         (lambda path: fits.PrimaryHDU(np.ones(4)).writeto(path), "HDU 1"),
         (lambda path: write_sdss(path, header={"VACUUM": False}), "VACUUM"),
         (lambda path: path.write_bytes(b""), "file: found"),
