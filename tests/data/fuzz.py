@@ -360,13 +360,13 @@ def run(
     subjects: list[Subject], count: int, seed: int = 0, seconds: float = np.inf, keep: Path | None = None
 ) -> tuple[Counter, list[str]]:
     """Mutate the subjects' files in turn; the outcomes by (survey, kind, outcome), and a line for each failure."""
-    counts, failures, end = Counter(), [], time.monotonic() + seconds
+    counts, failures, end = Counter(), [], time.process_time() + seconds
     previous = signal.signal(signal.SIGPROF, raise_timeout)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for number in range(count):
-                if time.monotonic() > end:
+                if time.process_time() > end:
                     break
                 subject = subjects[number % len(subjects)]
                 mutation = mutate(subject.content, np.random.default_rng([seed, number]))
@@ -381,6 +381,12 @@ def run(
     return counts, failures
 
 
+def memory_in_use() -> int:
+    """Bytes of this process's data that count against the limit."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmData:")[1].split()[0]) * 1024
+
+
 def raise_timeout(*_: object) -> None:
     raise TimeoutError
 
@@ -389,11 +395,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("files", nargs="+", metavar="SURVEY=FILE", help="undamaged files, small ones")
     parser.add_argument("--mutations", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=np.inf)
+    parser.add_argument("--seconds", type=float, default=np.inf, help="of processor time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="a folder for the files that failed")
     given = parser.parse_args()
-    resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as temporary:
         subjects = []
         for index, entry in enumerate(given.files):
@@ -401,7 +406,8 @@ def main() -> None:
             folder = Path(temporary, str(index))
             folder.mkdir()
             subjects.append(Subject(survey, Path(path), folder))
-        start = time.monotonic()
+        start, used = time.monotonic(), memory_in_use()
+        resource.setrlimit(resource.RLIMIT_DATA, (used + MAX_MEMORY, used + MAX_MEMORY))
         counts, failures = run(subjects, given.mutations, given.seed, given.seconds, given.keep)
     print("\n".join(failures[:200]))
     outcomes, kinds = Counter(), Counter()
