@@ -104,7 +104,10 @@ def scramble(content: bytes, generator: np.random.Generator) -> Mutation:
 
 
 def changed_bytes(before: bytes, after: bytes) -> int | None:
-    """Number of bytes that differ in files of one length, or None if a header is among them."""
+    """Number of bytes that differ in files of one length, or None if a header is among them.
+
+    Two images with the same header may change places without a trace.
+    """
     differs = np.frombuffer(before, dtype=np.uint8) != np.frombuffer(bytes(after), dtype=np.uint8)
     if any(differs[start:end].any() for start, end in headers(before)):
         return None
@@ -149,7 +152,9 @@ def move_hdus(content: bytes, generator: np.random.Generator) -> Mutation:
         del hdus[first]
     else:
         hdus.insert(second, hdus[first])
-    return Mutation(b"".join(hdus), ("HDUs swapped", "HDU lost", "HDU doubled")[action])
+    result = b"".join(hdus)
+    changed = changed_bytes(content, result) if action == 0 else None  # None unless the headers are the same
+    return Mutation(result, ("HDUs swapped", "HDU lost", "HDU doubled")[action], changed)
 
 
 def damage_card(content: bytes, generator: np.random.Generator) -> Mutation:
