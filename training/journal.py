@@ -43,8 +43,11 @@ class Journal:
     def write(self, step: int, **values) -> None:
         if not self.is_on:
             return
-        with self.path.open("a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps({"step": step, **values}) + "\n")
+        except OSError as error:  # a write's error names no file
+            raise OSError(f"{self.path}: expected to write the log of step {step}, found: {error}") from error
         self.accelerator.log(dict(flat(values)), step=step)
 
     def show(self, values: dict) -> None:

@@ -128,17 +128,18 @@ def train_loop(accelerator, model, optimizers, loader, recipe: Recipe, state: di
             journal.write(step, learning_rate=groups[0]["lr"], **values, skipped_steps=state["skipped"])
             journal.show(values)
         journal.bar.update()
-        is_better = False
+        scores, is_better = None, False
         if step % recipe.validate_every == 0 and not is_last:
             scores = validate(accelerator.unwrap_model(model), validations)
             is_better, state["best"] = judge(accelerator, scores, state)
-            report(accelerator, model, validations, scores, journal, output, step, not recipe.data)
-            meter.reset()
         stop = interruption.requested
         if accelerator.num_processes > 1:  # all processes leave together, or none
             stop = bool(accelerator.reduce(torch.tensor(int(stop), device=accelerator.device)))
         if step % recipe.checkpoint_every == 0 or is_last or is_better or stop:
             checkpoints.save(accelerator, output / "checkpoints", state, recipe.keep_checkpoints)
+        if scores is not None:
+            report(accelerator, model, validations, scores, journal, output, step, not recipe.data)
+            meter.reset()
         if stop and not is_last:
             journal.say(f"Interrupted at step {step}: checkpoint written, go on with --resume auto.")
             break
