@@ -1,4 +1,4 @@
-"""From the surveys' own FITS files to one kind of row: `load_survey`.
+"""From the surveys' own FITS files to one kind of row: `load_survey`, at scale `prepare_survey`.
 
 A survey is one module with one class; a further one is one more file and one more line in `SURVEYS`.
 """
@@ -15,11 +15,12 @@ from .desi import DESI
 from .fits_access import SpectrumFileError
 from .galah import GALAH
 from .input_files import find_files
+from .prepare import prepare_files
 from .report import SurveyReport, survey_report
 from .sdss import SDSS
 
 
-__all__ = ["SURVEYS", "SpectrumFileError", "SurveyReport", "load_survey", "survey_report"]
+__all__ = ["SURVEYS", "SpectrumFileError", "SurveyReport", "load_survey", "prepare_survey", "survey_report"]
 
 SURVEYS: dict[str, type[SpectraBuilder]] = {"sdss": SDSS, "desi": DESI, "galah": GALAH, "apogee": APOGEE}
 
@@ -60,9 +61,7 @@ def load_survey(
         FileNotFoundError: no files.
         SpectrumFileError: a damaged or foreign file, if `strict`.
     """
-    if name not in SURVEYS:
-        raise ValueError(f"unknown survey: found {name!r}; expected one of {sorted(SURVEYS)}")
-    survey = SURVEYS[name]
+    survey = find_survey(name)
     files = find_files(data_files, survey.FILE_NAMES)
     options = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
     builder = survey(cache_dir=cache_dir and str(cache_dir), files=tuple(files), strict=strict, **options)
@@ -70,3 +69,29 @@ def load_survey(
     report = survey_report(dataset)
     logger.log(logging.WARNING if report.dropped or report.damaged else logging.INFO, "%s", report)
     return dataset
+
+
+def prepare_survey(
+    name: str, data_files: str | Path | Iterable[str | Path], output: str | Path, **arguments
+) -> SurveyReport:
+    """Write a survey's rows as Parquet with a manifest, resumable by shard: `prepare.prepare_files`, by the name.
+
+    Args:
+        name: one of `SURVEYS`.
+        data_files, output, **arguments: as `prepare.prepare_files` has them.
+
+    Raises:
+        ValueError: an unknown survey, or as `prepare.prepare_files`.
+    """
+    return prepare_files(find_survey(name), data_files, output, **arguments)
+
+
+def find_survey(name: str) -> type[SpectraBuilder]:
+    """The survey of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in SURVEYS:
+        raise ValueError(f"unknown survey: found {name!r}; expected one of {sorted(SURVEYS)}")
+    return SURVEYS[name]

@@ -1,0 +1,70 @@
+"""`spectral-tokenizer prepare`: a survey's files as Parquet, with a manifest."""
+
+from typing import Annotated
+
+import typer
+
+from .console import console, read_entries, read_options, reader_options
+
+
+def prepare(
+    survey: Annotated[str, typer.Argument(metavar="SURVEY", help="sdss, desi, galah or apogee.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE", help="Files, globs, folders, or @LIST: a text file with one of them a line."),
+    ],
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="Folder, or fsspec URL (s3://, gs://, hf://, ...), of the results.")
+    ],
+    num_proc: Annotated[int, typer.Option("--num-proc", "-j", min=1, help="Processes on this machine.")] = 1,
+    num_shards: Annotated[
+        int | None, typer.Option(min=1, help="Parquet files. Default: as in the earlier run, else one per 512 MiB.")
+    ] = None,
+    shard: Annotated[
+        list[int] | None,
+        typer.Option(min=0, help="Make only this shard, from 0; give it again for more. Default: all."),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first damaged or foreign file.")] = False,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-O", help="Option of the reader, NAME or NAME=VALUE, such as sky or simulated."),
+    ] = None,
+) -> None:
+    """
+    Write a survey's spectra as Parquet, with a manifest of what was read, dropped and damaged.
+
+    A run that was killed goes on when it is started again; what is finished is not made twice. The results lie in
+    OUTPUT/SURVEY: a Parquet file and a manifest (a line of JSON per file) for each shard.
+
+    **Examples**
+
+        spectral-tokenizer prepare sdss /data/sdss --output prepared --num-proc 8
+
+        spectral-tokenizer prepare desi @coadds.txt --output s3://bucket/spectra --option simulated
+
+    On many machines, here as a Slurm array of 100 tasks (sbatch --array=0-99), a shard each:
+
+        spectral-tokenizer prepare sdss /data/sdss --output prepared --num-shards 100 --shard $SLURM_ARRAY_TASK_ID
+
+    **In Python**
+
+        datasets.load_dataset("parquet", data_files="prepared/sdss/*.parquet", streaming=True)
+    """
+    from ..data import SURVEYS, prepare_survey
+
+    if survey not in SURVEYS:
+        raise typer.BadParameter(f"found {survey!r}; expected one of: {', '.join(SURVEYS)}", param_hint="SURVEY")
+    options = read_options(option or (), reader_options([SURVEYS[survey]]))
+    report = prepare_survey(
+        survey,
+        read_entries(files),
+        output,
+        num_shards=num_shards,
+        shards=shard,
+        num_proc=num_proc,
+        strict=strict,
+        progress=True,
+        **options,
+    )
+    console.print(str(report), highlight=False, markup=False, soft_wrap=True)
+    console.print(f"rows and manifest: {output.rstrip('/')}/{survey}", highlight=False, markup=False, soft_wrap=True)
