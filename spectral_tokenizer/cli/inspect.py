@@ -107,6 +107,7 @@ class Totals:
 def as_lines(found: "Inspection") -> Iterator[str]:
     """One unit of files: numbers, then labels and what is dropped. The file's name comes last: it may be long."""
     name = Path(found.files[0]).name + (f" and {len(found.files) - 1} more" if len(found.files) > 1 else "")
+    name = name.encode("utf-8", "backslashreplace").decode()
     product = f"{found.survey or '?':6} {found.product if found.survey else '?':10}"
     if not found.num_spectra:
         yield f"{product} {0:7} {'':50}  {name}"

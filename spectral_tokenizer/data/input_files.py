@@ -47,5 +47,5 @@ def fingerprint(files: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for file in files:
         status = Path(file).stat()
-        digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]

@@ -5,9 +5,9 @@ A shard depends on nothing but its files. So shards are what processes share out
 machines share out: a Slurm array, or any other way to start N commands, runs one shard per task and needs no scheduler
 of our own and no service that has to be up. (`datasets` alone would use one machine, and begin anew after a kill.)
 
-    OUTPUT/SURVEY/plan.json                         what is prepared from what: every run compares itself with it
+    OUTPUT/SURVEY/_plan.json                        what is prepared from what: every run compares itself with it
     OUTPUT/SURVEY/train-00000-of-00008.parquet      the rows, columns as `schema.FEATURES`
-    OUTPUT/SURVEY/manifest/00000-of-00008.jsonl     a line per unit of files: rows, what was dropped, what is damaged
+    OUTPUT/SURVEY/_manifest/00000-of-00008.jsonl    a line per unit of files: rows, what was dropped, what is damaged
 
 A file is written beside its place under another name and then moved: it is there whole or not at all. The manifest is
 moved before the rows, so where there are rows there is their account.
@@ -178,7 +178,7 @@ def default_shards(units: list[tuple[str, ...]]) -> int:
 def planned_shards(output: str, storage_options: dict) -> int | None:
     """The number of shards of an earlier run, if there was one."""
     file_system, folder = url_to_fs(output, **storage_options)
-    path = f"{folder}/plan.json"
+    path = f"{folder}/_plan.json"
     return json.loads(file_system.cat_file(path))["shards"] if file_system.exists(path) else None
 
 
@@ -189,9 +189,9 @@ def agree(plan: Plan) -> None:
         ValueError: it is another one.
     """
     file_system, folder = plan.storage()
-    path, ours = f"{folder}/plan.json", plan.as_dict()
+    path, ours = f"{folder}/_plan.json", plan.as_dict()
+    file_system.makedirs(f"{folder}/_manifest", exist_ok=True)
     if not file_system.exists(path):
-        file_system.makedirs(f"{folder}/manifest", exist_ok=True)
         with write_aside(file_system, path) as unfinished:
             file_system.pipe_file(unfinished, json.dumps(ours, indent=2).encode())
         return
@@ -200,7 +200,7 @@ def agree(plan: Plan) -> None:
     if differing:
         found, expected = ({key: each.get(key) for key in differing} for each in (ours, theirs))
         raise ValueError(
-            f"{plan.output} was prepared from something else: found {found}; expected {expected}, as plan.json there "
+            f"{plan.output} was prepared from something else: found {found}; expected {expected}, as _plan.json there "
             "says. Choose another output folder, or remove this one"
         )
 
@@ -259,7 +259,7 @@ def write_shard(plan: Plan, shard: int, advance: Callable[[int], object]) -> Sur
     file_system, folder = plan.storage()
     units, files = plan.units_of(shard), [file for unit in plan.units_of(shard) for file in unit]
     rows_path = f"{folder}/train-{plan.name_of(shard)}.parquet"
-    manifest_path = f"{folder}/manifest/{plan.name_of(shard)}.jsonl"
+    manifest_path = f"{folder}/_manifest/{plan.name_of(shard)}.jsonl"
     with tempfile.TemporaryDirectory() as cache_dir:
         reader = plan.survey(cache_dir=cache_dir, files=tuple(files), strict=plan.strict, **plan.options)
         inputs = fingerprint([*files, *reader.config.companions()])

@@ -31,18 +31,16 @@ class FileRecord:
     damage: SpectrumFileError | None = None
 
     def to_json(self) -> str:
-        """One line, with the same fields in every line: tables are read from it."""
+        """One line, with the same fields in every line."""
         damage = None
         if self.damage is not None:
             damage = dict(zip(("file", "field", "found", "expected"), self.damage.args))
-        dropped = [{"reason": reason, "spectra": number} for reason, number in sorted(self.dropped.items())]
-        line = {"survey": self.survey, "files": self.files, "rows": self.rows, "dropped": dropped, "damage": damage}
-        return json.dumps(line, ensure_ascii=False)
+        return json.dumps(vars(self) | {"damage": damage})  # ASCII: names of files may be no valid Unicode
 
     @classmethod
     def from_json(cls, text: str) -> "FileRecord":
         line = json.loads(text)
-        line["dropped"] = Counter({entry["reason"]: entry["spectra"] for entry in line["dropped"]})
+        line["dropped"] = Counter(line["dropped"])
         if line["damage"] is not None:
             line["damage"] = SpectrumFileError(**line["damage"])
         return cls(**line)

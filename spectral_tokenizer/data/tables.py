@@ -14,6 +14,8 @@ def to_table(rows: list[dict]) -> pa.Table:
     columns = []
     for name, arrow_field in zip(FEATURES, FEATURES.arrow_schema, strict=True):
         values = [row[name] for row in rows]
+        if pa.types.is_string(arrow_field.type):  # names of files may be no valid Unicode
+            values = [value and value.encode("utf-8", "backslashreplace").decode() for value in values]
         if not pa.types.is_list(arrow_field.type):
             columns.append(pa.array(values, type=arrow_field.type))
             continue
