@@ -1,5 +1,6 @@
 """`spectral-tokenizer prepare`: a survey's files as Parquet, with a manifest."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,7 +12,10 @@ def prepare(
     survey: Annotated[str, typer.Argument(metavar="SURVEY", help="sdss, desi, galah or apogee.")],
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE", help="Files, globs, folders, or @LIST: a text file with one of them a line."),
+        typer.Argument(
+            metavar="INPUT",
+            help="Files, globs, folders; URLs; identifiers, which are downloaded; or @LIST: a file with one a line.",
+        ),
     ],
     output: Annotated[
         str, typer.Option("--output", "-o", help="Folder, or fsspec URL (s3://, gs://, hf://, ...), of the results.")
@@ -23,6 +27,13 @@ def prepare(
     shard: Annotated[
         list[int] | None,
         typer.Option(min=0, help="Make only this shard, from 0; give it again for more. Default: all."),
+    ] = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option(help="Mirror of the archive. Default: $SPECTRAL_TOKENIZER_{SURVEY}_URL, else the survey's own."),
+    ] = None,
+    cache_dir: Annotated[
+        Path | None, typer.Option(help="Where downloads are kept. Default: the cache of Hugging Face Datasets.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first damaged or foreign file.")] = False,
     option: Annotated[
@@ -46,6 +57,16 @@ def prepare(
 
         spectral-tokenizer prepare sdss /data/sdss --output prepared --num-shards 100 --shard $SLURM_ARRAY_TASK_ID
 
+    From the archive, by plate, MJD and fibre, by healpix or tile, by sobject_id, or by field and star:
+
+        spectral-tokenizer prepare sdss v5_13_2/3586-55181-0001 -o prepared
+
+        spectral-tokenizer prepare desi main-dark-10000 0-1000-thru20210517 -o prepared
+
+        spectral-tokenizer prepare galah 131116000501001 -o prepared
+
+        spectral-tokenizer prepare apogee apo25m/M53/2M13121982+1731016 -o prepared
+
     **In Python**
 
         datasets.load_dataset("parquet", data_files="prepared/sdss/*.parquet", streaming=True)
@@ -61,10 +82,14 @@ def prepare(
         output,
         num_shards=num_shards,
         shards=shard,
+        base_url=base_url,
+        cache_dir=cache_dir,
         num_proc=num_proc,
         strict=strict,
         progress=True,
         **options,
     )
     console.print(str(report), highlight=False, markup=False, soft_wrap=True)
+    if not report.rows and report.damaged:
+        raise ValueError("no spectrum could be read")
     console.print(f"rows and manifest: {output.rstrip('/')}/{survey}", highlight=False, markup=False, soft_wrap=True)

@@ -4,6 +4,7 @@ A survey is one module with one class; a further one is one more file and one mo
 """
 
 import logging
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,10 +15,10 @@ from .builder import SpectraBuilder
 from .desi import DESI
 from .fits_access import SpectrumFileError
 from .galah import GALAH
-from .input_files import find_files
 from .prepare import prepare_files
 from .report import SurveyReport, survey_report
 from .sdss import SDSS
+from .sources import find_sources
 
 
 __all__ = ["SURVEYS", "SpectrumFileError", "SurveyReport", "load_survey", "prepare_survey", "survey_report"]
@@ -29,8 +30,9 @@ logger = logging.getLogger(__name__)
 
 def load_survey(
     name: str,
-    data_files: str | Path | Iterable[str | Path],
+    data_files: str | Path | int | Iterable[str | Path | int],
     *,
+    base_url: str | None = None,
     cache_dir: str | Path | None = None,
     num_proc: int | None = None,
     strict: bool = False,
@@ -48,7 +50,11 @@ def load_survey(
 
     Args:
         name: one of `SURVEYS`.
-        data_files: a file, a glob, a folder (searched to any depth for the survey's file names), or several of these.
+        data_files: a file, a glob, a folder (searched to any depth for the survey's file names); an address
+            (``https://...``); an identifier as the survey's ``address`` takes it, which is downloaded from its
+            archive; or several of these.
+        base_url: of a mirror of the archive. By default the environment variable SPECTRAL_TOKENIZER_{SURVEY}_URL, such
+            as SPECTRAL_TOKENIZER_DESI_URL, else the survey's own archive.
         cache_dir: where the result is kept; by default the cache of Hugging Face Datasets.
         num_proc: number of processes that read.
         strict: raise on the first damaged or foreign file. By default such files are skipped and counted.
@@ -59,11 +65,18 @@ def load_survey(
         ValueError: an unknown survey.
         TypeError: an option that the survey does not have.
         FileNotFoundError: no files.
-        SpectrumFileError: a damaged or foreign file, if `strict`.
+        SpectrumFileError: a damaged or foreign file, or one that the archive does not have, if `strict`.
+        ConnectionError: the archive cannot be reached.
     """
     survey = find_survey(name)
-    files = find_files(data_files, survey.FILE_NAMES)
+    sources = find_sources(data_files, survey, base_url, cache_dir)
+    absent = sources.fetch(sources.files)
+    if strict and absent:
+        raise next(iter(absent.values()))
+    files = [file for file in sources.files if file not in sources.entries or os.path.exists(file)]
     options = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
+    if absent:
+        options["absent"] = tuple(dict.fromkeys(error.args for error in absent.values()))
     builder = survey(cache_dir=cache_dir and str(cache_dir), files=tuple(files), strict=strict, **options)
     dataset = builder.build(num_proc)
     report = survey_report(dataset)
@@ -72,7 +85,7 @@ def load_survey(
 
 
 def prepare_survey(
-    name: str, data_files: str | Path | Iterable[str | Path], output: str | Path, **arguments
+    name: str, data_files: str | Path | int | Iterable[str | Path | int], output: str | Path, **arguments
 ) -> SurveyReport:
     """Write a survey's rows as Parquet with a manifest, resumable by shard: `prepare.prepare_files`, by the name.
 

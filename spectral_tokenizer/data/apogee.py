@@ -17,12 +17,14 @@ chips are segments, in ascending wavelength. Quirks:
 - The line spread function is Gauss-Hermite coefficients or absent: `lsf_sigma` is empty.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 
+from .archive import Address
 from .builder import SpectraBuilder
 from .fits_access import SpectrumFileError, describe, get_column, native, number, open_fits
 
@@ -32,6 +34,10 @@ BLANK_ERROR = 1e9  # apStar writes 1e10 on pixels without data
 ASPCAP_BAD_ERROR = 10.0
 CHIP_GAPS = (15834.0, 16454.0)  # Angstrom, centres of the gaps between the chips for a star at rest
 GAP_SEARCH = 40.0  # Angstrom to either side: 700 km/s
+IDENTIFIER = re.compile(
+    r"(?:(?P<product>apStar|asStar|aspcapStar)/)?(?P<telescope>apo25m|apo1m|lco25m)/(?P<field>[^/]+)/(?P<star>[^/]+)"
+)
+STAR = re.compile(r"2M\d{8}[+-]\d{7}")
 MIN_GAP_PIXELS = 100  # the gaps have 170 and more; bad columns have less
 
 
@@ -44,8 +50,28 @@ class APOGEE(SpectraBuilder):
         for name in ("apStar", "asStar", "aspcapStar", "apVisit", "asVisit")
         for suffix in ("", ".gz")
     )
+    ARCHIVE = "https://data.sdss.org/sas/dr17/apogee/spectro"
+    IDENTIFIER = "TELESCOPE/FIELD/APOGEE_ID, such as apo25m/M53/2M13121982+1731016, or aspcapStar/TELESCOPE/..."
     HOMEPAGE = "https://www.sdss.org/surveys/apogee"
     CITATION = "APOGEE: Majewski et al. 2017, AJ 154, 94"
+
+    @staticmethod
+    def address(identifier: str) -> Address | None:
+        """``TELESCOPE/FIELD/APOGEE_ID`` -> the apStar file of data release 17 (asStar, if the telescope is lco25m).
+
+        ``aspcapStar/`` before it asks for that product. TELESCOPE and FIELD are columns of the allStar catalogue: an
+        APOGEE_ID alone does not lead to a file.
+        """
+        if STAR.fullmatch(identifier):
+            raise ValueError(f"{identifier}: found no telescope and field; expected {APOGEE.IDENTIFIER}")
+        match = IDENTIFIER.fullmatch(identifier)
+        if match is None:
+            return None
+        telescope, folder = match["telescope"], f"{match['telescope']}/{match['field']}"
+        if match["product"] == "aspcapStar":
+            return Address(f"aspcap/dr17/synspec_rev1/{folder}/aspcapStar-dr17-{match['star']}.fits")
+        product = "asStar" if telescope == "lco25m" else "apStar"
+        return Address(f"redux/dr17/stars/{folder}/{product}-dr17-{match['star']}.fits")
 
     def read(self, files: tuple[str, ...]) -> Iterator[dict]:
         (path,) = files

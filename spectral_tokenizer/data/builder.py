@@ -17,6 +17,7 @@ from datasets import ArrowBasedBuilder, BuilderConfig, Dataset, DatasetInfo, Spl
 from datasets.builder import Key
 from datasets.exceptions import DatasetGenerationError
 
+from .archive import Address
 from .fits_access import SpectrumFileError
 from .input_files import fingerprint
 from .report import FileRecord, SurveyReport
@@ -35,10 +36,12 @@ class SurveyConfig(BuilderConfig):
     Args:
         files: the input files.
         strict: raise on the first damaged or foreign file, instead of skipping and counting it.
+        absent: what an archive was asked for in vain: the parts of a `SpectrumFileError` each.
     """
 
     files: tuple[str, ...] = ()
     strict: bool = False
+    absent: tuple[tuple[str, str, str, str], ...] = ()
 
     def companions(self) -> list[str]:
         """Existing files beside the input files that the reader looks into."""
@@ -69,8 +72,21 @@ class SpectraBuilder(ArrowBasedBuilder):
     HOMEPAGE = ""
     CITATION = ""
 
+    #: Base URL of the survey's archive, and what an identifier looks like that `address` takes.
+    ARCHIVE = ""
+    IDENTIFIER = "a path: this survey has no archive here"
+
     #: A list in which a build leaves a record per unit of files; None: only the report's numbers are kept.
     manifest: list[FileRecord] | None = None
+
+    @staticmethod
+    def address(identifier: str) -> Address | None:
+        """Where the archive keeps what an identifier stands for; None if the text is no identifier.
+
+        Raises:
+            ValueError: it is one, but says too little to find the file.
+        """
+        return None
 
     def read(self, files: tuple[str, ...]) -> Iterable[dict | Dropped]:
         """Read one unit of files.
@@ -182,6 +198,8 @@ class SpectraBuilder(ArrowBasedBuilder):
     def _prepare_split(self, split_generator, **kwargs) -> None:
         super()._prepare_split(split_generator, **kwargs)
         report = SurveyReport(survey=self.name)
+        for parts in self.config.absent:
+            report.add_file(FileRecord(self.name, [parts[0]], damage=SpectrumFileError(*parts)))
         for part in sorted(Path(self._output_dir).glob("report-*.json")):
             report.add(SurveyReport.from_json(part.read_text()))
             part.unlink()

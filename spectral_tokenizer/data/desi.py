@@ -17,6 +17,7 @@ Quirks:
 """
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
+from .archive import Address
 from .builder import Dropped, SpectraBuilder, SurveyConfig
 from .fits_access import SPEED_OF_LIGHT, SpectrumFileError, describe, get_column, get_hdu, native, number, open_fits
 
@@ -31,6 +33,8 @@ from .fits_access import SPEED_OF_LIGHT, SpectrumFileError, describe, get_column
 CAMERAS = ("B", "R", "Z")
 REDSHIFT_HDUS = ("REDSHIFTS", "ZBEST", "ZCATALOG", "QSO_CAT")
 CLASSES = ("GALAXY", "QSO", "STAR")
+HEALPIX = re.compile(r"(?P<survey>[a-z0-9]+)-(?P<program>[a-z]+)-(?P<healpix>\d+)")
+TILE = re.compile(r"(?P<petal>\d)-(?P<tile>\d+)-thru(?P<night>\d{8})")
 
 
 @dataclass
@@ -64,8 +68,27 @@ class DESI(SpectraBuilder):
     BUILDER_CONFIG_CLASS = DESIConfig
     VERSION = "1.0.0"
     FILE_NAMES = ("coadd-*.fits", "coadd-*.fits.gz", "spectra-*.fits", "spectra-*.fits.gz")
+    ARCHIVE = "https://data.desi.lbl.gov/public/dr1/spectro/redux/iron"
+    IDENTIFIER = "SURVEY-PROGRAM-HEALPIX or PETAL-TILE-thruNIGHT, such as main-dark-10000 or 0-1000-thru20210517"
     HOMEPAGE = "https://data.desi.lbl.gov/doc"
     CITATION = "DESI EDR: DESI Collaboration 2024, AJ 168, 58"
+
+    @staticmethod
+    def address(identifier: str) -> Address | None:
+        """What stands after ``coadd-`` -> the coadd of data release 1 (iron), its redrock file and their checksums.
+
+        ``SURVEY-PROGRAM-HEALPIX`` for the targets of a healpix, coadded over tiles, or ``PETAL-TILE-thruNIGHT`` for
+        those of a tile's petal (cumulative). Which healpix a TARGETID is in, the redshift catalogues say.
+        """
+        if match := HEALPIX.fullmatch(identifier):
+            pixel = int(match["healpix"])
+            folder = f"healpix/{match['survey']}/{match['program']}/{pixel // 100}/{pixel}"
+        elif match := TILE.fullmatch(identifier):
+            folder = f"tiles/cumulative/{match['tile']}/{match['night']}"
+        else:
+            return None
+        sums = f"{folder}/redux_iron_{folder.replace('/', '_')}.sha256sum"
+        return Address(f"{folder}/coadd-{identifier}.fits", (f"{folder}/redrock-{identifier}.fits",), sums)
 
     def read(self, files: tuple[str, ...]) -> Iterator[dict | Dropped]:
         (path,) = files

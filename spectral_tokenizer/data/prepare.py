@@ -34,12 +34,14 @@ from fsspec.core import url_to_fs
 from tqdm.auto import tqdm
 
 from .builder import SpectraBuilder
-from .input_files import find_files, fingerprint
+from .input_files import fingerprint
 from .report import FileRecord, SurveyReport
 from .schema import FEATURES
+from .sources import Sources, find_sources
 
 
 BYTES_PER_SHARD = 2**29  # of input, unless the number of shards is given
+TYPICAL_SIZE = 2**18  # bytes, of a file of one spectrum
 INPUTS = b"spectral_tokenizer.inputs"  # in a Parquet file's metadata: the fingerprint of the files it was made from
 REFRESH_SECONDS = 0.2
 
@@ -60,6 +62,7 @@ class Plan:
 
     Attributes:
         survey: the survey's builder.
+        sources: the input files, on disk or in an archive.
         units: all units of files, in order.
         num_shards: number of shards.
         options: the reader's options.
@@ -69,6 +72,7 @@ class Plan:
     """
 
     survey: type[SpectraBuilder]
+    sources: Sources
     units: list[tuple[str, ...]]
     num_shards: int
     options: dict
@@ -92,7 +96,7 @@ class Plan:
         """What two runs must agree on to work on one result."""
         digest = hashlib.sha256()
         for unit in self.units:
-            digest.update("\0".join(unit).encode("utf-8", "surrogateescape") + b"\n")
+            digest.update("\0".join(map(self.sources.key, unit)).encode("utf-8", "surrogateescape") + b"\n")
         return {
             "survey": survey_name(self.survey),
             "reader_version": str(self.survey.VERSION),
@@ -105,9 +109,11 @@ class Plan:
 
 def prepare_files(
     survey: type[SpectraBuilder],
-    data_files: str | Path | Iterable[str | Path],
+    data_files: str | Path | int | Iterable[str | Path | int],
     output: str | Path,
     *,
+    base_url: str | None = None,
+    cache_dir: str | Path | None = None,
     num_shards: int | None = None,
     shards: Iterable[int] | None = None,
     num_proc: int = 1,
@@ -123,7 +129,7 @@ def prepare_files(
 
     Args:
         survey: the survey's builder.
-        data_files: a file, a glob, a folder (searched to any depth for the survey's file names), or several of these.
+        data_files, base_url, cache_dir: as for `load_survey`. What is in an archive is downloaded shard by shard.
         output: folder, or fsspec URL of one; the results go into a folder with the survey's name in it.
         num_shards: number of Parquet files. By default that of the earlier run, else one per 512 MiB of input.
         shards: which shards to make, from 0; all by default. Several runs may share them out between them.
@@ -138,15 +144,17 @@ def prepare_files(
 
     Raises:
         FileNotFoundError: no files.
+        ConnectionError: the archive cannot be reached; what is finished stays.
         ValueError: the output was prepared from other files or with other options; or a shard that does not exist.
         SpectrumFileError: a damaged or foreign file, if `strict`.
         ChildProcessError: a process was killed, mostly for want of memory.
     """
     output = f"{os.fspath(output).rstrip('/')}/{survey_name(survey)}"
     options = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
-    units = group(survey, find_files(data_files, survey.FILE_NAMES))
+    sources = find_sources(data_files, survey, base_url, cache_dir)
+    units = group(survey, sources.files)
     number = num_shards or planned_shards(output, storage_options or {}) or default_shards(units)
-    plan = Plan(survey, units, min(number, len(units)), options, strict, output, storage_options or {})
+    plan = Plan(survey, sources, units, min(number, len(units)), options, strict, output, storage_options or {})
     chosen = list(range(plan.num_shards)) if shards is None else sorted(set(shards))
     if wrong := [shard for shard in chosen if not 0 <= shard < number]:
         raise ValueError(f"shard: found {wrong[0]}; expected 0 to {number - 1}, as there are {number} shards")
@@ -171,8 +179,9 @@ def group(survey: type[SpectraBuilder], files: list[str]) -> list[tuple[str, ...
 
 
 def default_shards(units: list[tuple[str, ...]]) -> int:
-    """As many shards as the input has 512 MiB."""
-    return -(-sum(Path(file).stat().st_size for unit in units for file in unit) // BYTES_PER_SHARD) or 1
+    """As many shards as the input has 512 MiB; what is still in an archive counts as `TYPICAL_SIZE`."""
+    sizes = (os.path.getsize(file) if os.path.exists(file) else TYPICAL_SIZE for unit in units for file in unit)
+    return -(-sum(sizes) // BYTES_PER_SHARD) or 1
 
 
 def planned_shards(output: str, storage_options: dict) -> int | None:
@@ -257,21 +266,17 @@ def write_in_worker(shard: int) -> SurveyReport:
 def write_shard(plan: Plan, shard: int, advance: Callable[[int], object]) -> SurveyReport:
     """Make one shard, unless it is there, made from the files as they are now; and its report either way."""
     file_system, folder = plan.storage()
-    units, files = plan.units_of(shard), [file for unit in plan.units_of(shard) for file in unit]
     rows_path = f"{folder}/train-{plan.name_of(shard)}.parquet"
     manifest_path = f"{folder}/_manifest/{plan.name_of(shard)}.jsonl"
-    with tempfile.TemporaryDirectory() as cache_dir:
-        reader = plan.survey(cache_dir=cache_dir, files=tuple(files), strict=plan.strict, **plan.options)
-        inputs = fingerprint([*files, *reader.config.companions()])
-        if inputs == made_from(file_system, rows_path):
-            advance(len(units))
-        else:
-            reader.manifest = []
-            with write_aside(file_system, rows_path) as unfinished:
-                write_rows(file_system, unfinished, reader, units, inputs, advance)
-                lines = [record.to_json() + "\n" for record in reader.manifest]
-                with write_aside(file_system, manifest_path) as unfinished:
-                    file_system.pipe_file(unfinished, "".join(lines).encode())
+    inputs = fingerprint_of(plan, shard)
+    if inputs == made_from(file_system, rows_path):
+        advance(len(plan.units_of(shard)))
+    else:
+        with write_aside(file_system, rows_path) as unfinished:
+            records = write_rows(file_system, unfinished, plan, shard, inputs, advance)
+            with write_aside(file_system, manifest_path) as unfinished:
+                lines = "".join(record.to_json() + "\n" for record in records)
+                file_system.pipe_file(unfinished, lines.encode())
     sweep(file_system, rows_path)
     sweep(file_system, manifest_path)
     report = SurveyReport(survey=survey_name(plan.survey))
@@ -280,24 +285,59 @@ def write_shard(plan: Plan, shard: int, advance: Callable[[int], object]) -> Sur
     return report
 
 
+def fingerprint_of(plan: Plan, shard: int) -> str:
+    """Changes when a shard is to be made of other files, or when one of them was written to.
+
+    What is in an archive does not change and need not be here any more: its name is enough.
+    """
+    files = [file for unit in plan.units_of(shard) for file in unit]
+    local = tuple(file for file in files if file not in plan.sources.entries)
+    companions = plan.survey.BUILDER_CONFIG_CLASS(files=local, **plan.options).companions()
+    remote = "\n".join(plan.sources.key(file) for file in files if file in plan.sources.entries)
+    return f"{fingerprint([*local, *companions])}-{hashlib.sha256(remote.encode()).hexdigest()[:16]}"
+
+
 def write_rows(
     file_system: AbstractFileSystem,
     path: str,
-    reader: SpectraBuilder,
-    units: list[tuple[str, ...]],
+    plan: Plan,
+    shard: int,
     inputs: str,
     advance: Callable[[int], object],
-) -> None:
-    """Read units and write their rows, a row group per batch of the reader."""
+) -> list[FileRecord]:
+    """Read a shard's units and write their rows, a row group per batch of the reader; and what became of each unit."""
+    units, manifest = fetch_units(plan, shard)
+    advance(len(manifest))
     schema = FEATURES.arrow_schema
     schema = schema.with_metadata({**schema.metadata, INPUTS: inputs.encode()})
     done = 0
-    with file_system.open(path, "wb") as file, pq.ParquetWriter(file, schema, **PARQUET) as writer:
-        for key, table in reader._generate_tables(units):
-            writer.write_table(table.cast(schema), row_group_size=len(table))
-            advance(key.original_shard_id - done)
-            done = key.original_shard_id
+    with tempfile.TemporaryDirectory() as cache_dir:
+        files = tuple(file for unit in units for file in unit)
+        reader = plan.survey(cache_dir=cache_dir, files=files, strict=plan.strict, **plan.options)
+        reader.manifest = manifest
+        with file_system.open(path, "wb") as file, pq.ParquetWriter(file, schema, **PARQUET) as writer:
+            for key, table in reader._generate_tables(units):
+                writer.write_table(table.cast(schema), row_group_size=len(table))
+                advance(key.original_shard_id - done)
+                done = key.original_shard_id
     advance(len(units) - done)
+    return manifest
+
+
+def fetch_units(plan: Plan, shard: int) -> tuple[list[tuple[str, ...]], list[FileRecord]]:
+    """The shard's units as they are on this disk, after what is in an archive has come; and what did not come."""
+    units = plan.units_of(shard)
+    absent = plan.sources.fetch(file for unit in units for file in unit)
+    if plan.strict and absent:
+        raise next(iter(absent.values()))
+    here, manifest = [], []
+    for unit in units:
+        failed = next((absent[file] for file in unit if file in absent), None)
+        if failed is None:
+            here.append(tuple(file for file in unit if file not in plan.sources.entries or os.path.exists(file)))
+        else:
+            manifest.append(FileRecord(survey_name(plan.survey), list(unit), damage=failed))
+    return here, manifest
 
 
 def made_from(file_system: AbstractFileSystem, path: str) -> str | None:

@@ -11,6 +11,7 @@ Wavelengths are in vacuum and heliocentric, on pixels of exactly 1e-4 dex; flux 
 - ELODIE_TEFF and its like are those of the best-fitting template, even for white dwarfs: they are no labels.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
+from .archive import Address
 from .builder import Dropped, SpectraBuilder, SurveyConfig
 from .fits_access import SPEED_OF_LIGHT, SpectrumFileError, describe, get_column, get_hdu, number, open_fits
 
@@ -28,6 +30,7 @@ CLASSES = ("GALAXY", "QSO", "STAR")
 REQUIRED_COLUMNS = ("PLATE", "MJD", "FIBERID", "CLASS", "Z", "ZWARNING")
 TYPE_COLUMNS = ("SOURCETYPE", "OBJTYPE", "TARGETTYPE")
 OTHER_COLUMNS = ("PLUG_RA", "PLUG_DEC", *TYPE_COLUMNS)
+IDENTIFIER = re.compile(r"(?:(?P<run2d>v?[0-9_]+)/)?(?:spec-)?(?P<plate>\d{1,5})-(?P<mjd>\d{5})-(?P<fiber>\d{1,4})")
 
 
 @dataclass
@@ -47,8 +50,29 @@ class SDSS(SpectraBuilder):
     BUILDER_CONFIG_CLASS = SDSSConfig
     VERSION = "1.0.0"
     FILE_NAMES = ("spec-*.fits", "spec-*.fits.gz")
+    ARCHIVE = "https://data.sdss.org/sas/dr17"
+    IDENTIFIER = "RUN2D/PLATE-MJD-FIBER, such as v5_13_2/3586-55181-0001"
     HOMEPAGE = "https://www.sdss.org"
     CITATION = "SDSS DR17: Abdurro'uf et al. 2022, ApJS 259, 35"
+
+    @staticmethod
+    def address(identifier: str) -> Address | None:
+        """``RUN2D/PLATE-MJD-FIBER`` -> the lite file of data release 17.
+
+        RUN2D is the catalogue's column of that name: 26, 103 or 104 for SDSS and SEGUE, v5_13_2 for BOSS and eBOSS.
+        The archive publishes no checksums that are known here.
+        """
+        match = IDENTIFIER.fullmatch(identifier)
+        if match is None:
+            return None
+        if match["run2d"] is None:
+            raise ValueError(
+                f"{identifier}: found no RUN2D; expected {SDSS.IDENTIFIER}, as the catalogue's column RUN2D"
+            )
+        plate, name = f"{int(match['plate']):04d}", "spec-{:04d}-{}-{:04d}.fits"
+        project = "eboss" if match["run2d"].startswith("v") else "sdss"
+        name = name.format(int(match["plate"]), match["mjd"], int(match["fiber"]))
+        return Address(f"{project}/spectro/redux/{match['run2d']}/spectra/lite/{plate}/{name}")
 
     def read(self, files: tuple[str, ...]) -> Iterator[dict | Dropped]:
         (path,) = files

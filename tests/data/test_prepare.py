@@ -352,7 +352,7 @@ def test_a_killed_worker(tmp_path, folder, monkeypatch):
     def fatal(file_system, path, *arguments):
         if "00002-of" in path:
             os.kill(os.getpid(), signal.SIGKILL)
-        write(file_system, path, *arguments)
+        return write(file_system, path, *arguments)
 
     monkeypatch.setattr(prepare_module, "write_rows", fatal)
     with pytest.raises(ChildProcessError, match="want of memory.*start again"):
