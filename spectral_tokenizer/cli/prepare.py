@@ -69,7 +69,11 @@ def prepare(
 
     **In Python**
 
-        datasets.load_dataset("parquet", data_files="prepared/sdss/*.parquet", streaming=True)
+        datasets.load_dataset("prepared", "sdss", split="train", streaming=True)
+
+    **On the Hub**, where the same line reads it from USER/NAME:
+
+        hf upload USER/NAME prepared . --repo-type dataset
     """
     from ..data import SURVEYS, prepare_survey
 

@@ -5,6 +5,7 @@ A shard depends on nothing but its files. So shards are what processes share out
 machines share out: a Slurm array, or any other way to start N commands, runs one shard per task and needs no scheduler
 of our own and no service that has to be up. (`datasets` alone would use one machine, and begin anew after a kill.)
 
+    OUTPUT/README.md                                what makes it a data set for the Hub: see `card`
     OUTPUT/SURVEY/_plan.json                        what is prepared from what: every run compares itself with it
     OUTPUT/SURVEY/train-00000-of-00008.parquet      the rows, columns as `schema.FEATURES`
     OUTPUT/SURVEY/_manifest/00000-of-00008.jsonl    a line per unit of files: rows, what was dropped, what is damaged
@@ -19,11 +20,9 @@ import multiprocessing
 import os
 import tempfile
 import threading
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,10 +33,12 @@ from fsspec.core import url_to_fs
 from tqdm.auto import tqdm
 
 from .builder import SpectraBuilder
+from .card import write_card
 from .input_files import fingerprint
 from .report import FileRecord, SurveyReport
 from .schema import FEATURES
 from .sources import Sources, find_sources
+from .storage import sweep, write_aside
 
 
 BYTES_PER_SHARD = 2**29  # of input, unless the number of shards is given
@@ -125,7 +126,7 @@ def prepare_files(
     """Write a survey's rows as Parquet, with a manifest. What is there already is not made again.
 
     A run that was killed goes on when it is started again with the same arguments. Shards whose input files have
-    changed since are made anew. Read the result with ``load_dataset("parquet", data_files="OUTPUT/SURVEY/*.parquet")``.
+    changed since are made anew. Read the result with ``load_dataset("OUTPUT", "SURVEY")`` or as any other Parquet files.
 
     Args:
         survey: the survey's builder.
@@ -164,6 +165,8 @@ def prepare_files(
     with tqdm(desc=report.survey, total=total, unit=" files", disable=not progress) as bar:
         for part in write_shards(plan, chosen, num_proc, bar.update):
             report.add(part)
+    file_system, folder = plan.storage()
+    write_card(file_system, folder.rpartition("/")[0], {report.survey: survey.CITATION})
     return report
 
 
@@ -347,27 +350,3 @@ def made_from(file_system: AbstractFileSystem, path: str) -> str | None:
             return pq.read_metadata(file).metadata[INPUTS].decode()
     except FileNotFoundError:
         return None
-
-
-@contextmanager
-def write_aside(file_system: AbstractFileSystem, path: str) -> Iterator[str]:
-    """A path to write to, whose file is moved to `path` at the end; after an error it is removed."""
-    folder, _, name = path.rpartition("/")
-    unfinished = f"{folder}/.{name}.{uuid.uuid4().hex[:8]}.unfinished"
-    try:
-        yield unfinished
-        file_system.mv(unfinished, path)
-    except BaseException:
-        if file_system.exists(unfinished):
-            file_system.rm_file(unfinished)
-        raise
-
-
-def sweep(file_system: AbstractFileSystem, path: str) -> None:
-    """Remove what killed runs left of a file that is there by now."""
-    folder, _, name = path.rpartition("/")
-    file_system.invalidate_cache(folder)
-    for found in file_system.ls(folder, detail=False):
-        found_name = found.rstrip("/").rpartition("/")[2]
-        if found_name.startswith(f".{name}.") and found_name.endswith(".unfinished"):
-            file_system.rm_file(found)

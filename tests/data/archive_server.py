@@ -112,7 +112,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def start_of_range(self, etag: str) -> int:
         """First byte that is asked for, if the part that the client has is of this very file."""
-        match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        match = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
         is_same = self.headers.get("If-Range", etag) == etag and self.server.has_validators
         return int(match[1]) if match and is_same else 0
 

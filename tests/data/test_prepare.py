@@ -15,7 +15,7 @@ import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from datasets import load_dataset
+from datasets import get_dataset_config_names, load_dataset
 from native_files import rows_of, write_desi, write_galah_ccd, write_redshifts, write_sdss
 
 from spectral_tokenizer.data import SURVEYS, SpectrumFileError, load_survey, prepare_survey
@@ -83,12 +83,35 @@ def test_streaming_back(tmp_path, folder):
     assert rows[0]["wavelength"][1] == 10 ** (3.58 + 1e-4)  # float64, as Python's own
 
 
-def test_the_folder_alone_is_a_data_set(tmp_path, folder):
-    """Datasets finds the rows by their names, and is not led astray by the manifests."""
-    prepare_survey("sdss", folder, tmp_path / "out", num_shards=4)
-    options = {"split": "train", "cache_dir": str(tmp_path / "cache")}
-    assert len(load_dataset(str(tmp_path / "out" / "sdss"), **options)) == 20
-    assert len(load_dataset(str(tmp_path / "out"), data_dir="sdss", **options)) == 20
+def test_the_folder_is_a_data_set_of_the_hub(tmp_path, folder):
+    """A configuration per survey, on disk as on the Hub; Datasets is not led astray by the manifests."""
+    out, options = tmp_path / "out", {"split": "train", "cache_dir": str(tmp_path / "cache")}
+    prepare_survey("sdss", folder, out, num_shards=4)
+    assert len(load_dataset(str(out), **options)) == 20  # the only one
+    write_desi(tmp_path / "coadd-1.fits", [5])
+    prepare_survey("desi", tmp_path / "coadd-1.fits", out)
+    assert get_dataset_config_names(str(out)) == ["desi", "sdss"]
+    for name, number in (("sdss", 20), ("desi", 1)):
+        assert len(load_dataset(str(out), name, **options)) == number
+        assert {row["survey"] for row in load_dataset(str(out), name, split="train", streaming=True)} == {name}
+    assert len(load_dataset(str(out / "sdss"), **options)) == 20
+
+
+def test_the_card_keeps_what_is_written_into_it(tmp_path, folder):
+    out = tmp_path / "out"
+    prepare_survey("sdss", folder, out)
+    card = out / "README.md"
+    assert "SDSS DR17: Abdurro'uf et al. 2022" in card.read_text() and 'folder>", "sdss"' in card.read_text()
+    card.write_text(
+        card.read_text().replace("# Spectra", "# My own spectra").replace("tags:", "license: cc-by-4.0\ntags:")
+    )
+    prepare_survey("sdss", folder, out)
+    write_desi(tmp_path / "coadd-1.fits", [5])
+    prepare_survey("desi", tmp_path / "coadd-1.fits", out)
+    text = card.read_text()
+    assert "# My own spectra" in text and "license: cc-by-4.0" in text
+    assert text.count("config_name: sdss") == text.count("config_name: desi") == 1
+    assert text.count("Abdurro'uf") == 1
 
 
 def test_identifiers_are_exact(tmp_path, read_in):
@@ -126,7 +149,7 @@ def test_files_of_one_star_stay_together(tmp_path):
 def test_processes_and_machines_make_the_same_bytes(tmp_path, folder):
     prepare_survey("sdss", folder, tmp_path / "one", num_shards=4)
     expected = contents(tmp_path / "one")
-    assert len(expected) == 4 + 4 + 1
+    assert len(expected) == 4 + 4 + 2  # and the plan and the card
     prepare_survey("sdss", folder, tmp_path / "two", num_shards=4, num_proc=2)
     assert contents(tmp_path / "two") == expected
     for shard in (2, 0, 3, 1):  # the manner of an array of tasks
@@ -237,7 +260,7 @@ def test_a_shard_without_rows(tmp_path, read_in):
 def test_memory_file_system(folder):
     fsspec.filesystem("memory").store.clear()
     report = prepare_survey("sdss", folder, "memory://bucket/spectra", num_shards=2)
-    names = sorted(fsspec.filesystem("memory").find("/bucket"))
+    names = sorted(fsspec.filesystem("memory").find("/bucket/spectra/sdss"))
     assert [name.removeprefix("/bucket/spectra/sdss/") for name in names] == [
         "_manifest/00000-of-00002.jsonl",
         "_manifest/00001-of-00002.jsonl",
