@@ -73,7 +73,8 @@ def load_survey(
     absent = sources.fetch(sources.files)
     if strict and absent:
         raise next(iter(absent.values()))
-    files = [file for file in sources.files if file not in sources.entries or os.path.exists(file)]
+    here = (file for file in sources.files if file not in sources.entries or os.path.exists(file))
+    files = [file for file in here if file not in absent]
     options = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
     if absent:
         options["absent"] = tuple(dict.fromkeys(error.args for error in absent.values()))

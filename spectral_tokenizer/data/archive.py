@@ -31,6 +31,7 @@ from fsspec.core import url_to_fs
 from .fits_access import SpectrumFileError
 
 
+MAX_CONNECTIONS = 8  # of one process at a time
 MAX_RETRIES = 5  # without a byte of progress between them
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds; each wait is twice the one before, give or take a quarter
 TIMEOUT = (10.0, 30.0)  # seconds to connect, and between two pieces
@@ -83,6 +84,7 @@ class Archive(DownloadManager):
         self._digests: dict[str, str] = {}
         self._failures: dict[str, SpectrumFileError] = {}
         self._connections = threading.local()
+        self._turns = threading.Semaphore(MAX_CONNECTIONS)
 
     def fetch(self, urls: Iterable[str], digests: dict[str, str] | None = None) -> dict[str, SpectrumFileError]:
         """Download files that are not here yet.
@@ -153,7 +155,7 @@ class Archive(DownloadManager):
         url, path = url_or_filename, self.path_of(url_or_filename)
         locks = self.root / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
-        with FileLock(locks / hashlib.sha256(str(path).encode()).hexdigest()[:32]):
+        with self._turns, FileLock(locks / hashlib.sha256(str(path).encode()).hexdigest()[:32]):
             if not path.exists():  # another process may have been here meanwhile
                 path.parent.mkdir(parents=True, exist_ok=True)
                 partial = path.with_name(f"{path.name}.incomplete")

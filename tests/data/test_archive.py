@@ -289,6 +289,9 @@ def test_a_companion_not_found_is_not_passed_over(server, tmp_path):
     server.files["healpix/main/dark/0/1/coadd-main-dark-1.fits"] = (tmp_path / "coadd-1.fits").read_bytes()
     dataset = load_survey("desi", "main-dark-1", base_url=server.url, cache_dir=tmp_path / "cache")
     assert "redrock-main-dark-1.fits: download: found HTTP 404" in survey_report(dataset).messages[0]
+    assert len(dataset) == 0
+    report = prepare_survey("desi", "main-dark-1", tmp_path / "out", base_url=server.url, cache_dir=tmp_path / "cache")
+    assert (report.rows, report.damaged) == (0, 1)
 
 
 def galah_night(tmp_path, stars, ccds=(1, 2, 3, 4)):
@@ -533,6 +536,28 @@ def test_many_files_at_once(server, archive):
     for path, expected in server.files.items():
         assert archive.path_of(f"{server.url}/{path}").read_bytes() == expected
     assert not left_over(archive)
+
+
+def test_an_archive_is_not_overrun(server, archive, monkeypatch):
+    """In parallel, but with few connections."""
+    lock, busy = threading.Lock(), [0, 0]
+    receive = archive_module.receive
+
+    def counted(*arguments):
+        with lock:
+            busy[0] += 1
+            busy[1] = max(busy)
+        try:
+            receive(*arguments)
+        finally:
+            with lock:
+                busy[0] -= 1
+
+    monkeypatch.setattr(archive_module, "receive", counted)
+    server.files = {f"{number}.fits": bytes(20) for number in range(40)}
+    server.always = {path: Fault("slow") for path in server.files}
+    archive.fetch(f"{server.url}/{path}" for path in server.files)
+    assert 1 < busy[1] <= archive_module.MAX_CONNECTIONS
 
 
 def test_two_processes_want_the_same_file(server, tmp_path, content):
