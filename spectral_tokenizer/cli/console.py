@@ -29,9 +29,6 @@ def run(command: Callable[[], None]) -> None:
     except (OSError, ValueError) as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
-        if isinstance(error, BrokenPipeError):  # the reader of stdout has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
         report_error(str(error))
         sys.exit(1)
 
