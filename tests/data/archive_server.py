@@ -17,7 +17,7 @@ class Fault:
     Attributes:
         kind: "status" (`value` is the HTTP status), "truncated" (the connection is closed in good order after `value`
             bytes), "reset" (it is reset after `value` bytes), "slow" (small pieces with pauses), "silent" (nothing for
-            `value` seconds), "flipped" (a bit of byte `value` is wrong), "no range" (Range is not understood), "other
+            `value` seconds), "flipped" (a bit of byte `value` is wrong), "no range" (Range is not understood), "unsized" (nor is the length told), "other
             range" (the answer begins elsewhere), "encoded" (sent with the header Content-Encoding: gzip).
         value: see there.
         headers: further headers of the answer.
@@ -92,7 +92,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         headers = (
             {"ETag": etag, "Last-Modified": "Tue, 06 Dec 2022 00:00:00 GMT"} if self.server.has_validators else {}
         )
-        start = self.start_of_range(etag) if fault.kind != "no range" else 0
+        start = self.start_of_range(etag) if fault.kind not in ("no range", "unsized") else 0
         if start >= len(content) > 0:
             self.send_response(416)
             self.end_with({"Content-Range": f"bytes */{len(content)}", "Content-Length": "0"})
@@ -106,7 +106,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if start:
             shown = start + 1 if fault.kind == "other range" else start
             headers["Content-Range"] = f"bytes {shown}-{len(content) - 1}/{len(content)}"
-        self.end_with({**headers, **fault.headers, "Content-Length": str(len(body))})
+        if fault.kind == "unsized":
+            headers["Connection"] = "close"
+        else:
+            headers["Content-Length"] = str(len(body))
+        self.end_with({**headers, **fault.headers})
         if has_body:
             self.send_body(bytes(body), fault)
 

@@ -344,6 +344,7 @@ def test_a_damaged_tar_file(server, tmp_path):
         [Fault("slow")],
         [Fault("reset", 10), Fault("slow")],
         [Fault("truncated", 1000), Fault("no range")],
+        [Fault("truncated", 1000), Fault("unsized")],
         [Fault("truncated", 1000), Fault("other range")],
         [Fault("truncated", 1000), Fault("status", 503), Fault("reset", 30), Fault("slow")],
     ],
