@@ -89,11 +89,11 @@ def read_options(given: Iterable[str], known: dict[str, str]) -> dict[str, bool 
 
 
 def reader_options(surveys: Iterable[type]) -> dict[str, str]:
-    """The options of the surveys' readers, with their type's name: what `SurveyConfig` and Datasets do not have."""
-    from ..data.builder import SurveyConfig
+    """The options of the surveys' readers, with their type's name."""
+    from datasets import BuilderConfig
 
-    common = set(SurveyConfig.__dataclass_fields__)
+    others = {*BuilderConfig.__dataclass_fields__, "files", "strict", "absent"}  # Datasets' own, and what is no choice
     fields = (field for survey in surveys for field in survey.BUILDER_CONFIG_CLASS.__dataclass_fields__.values())
     return {
-        field.name: getattr(field.type, "__name__", str(field.type)) for field in fields if field.name not in common
+        field.name: getattr(field.type, "__name__", str(field.type)) for field in fields if field.name not in others
     }

@@ -1,11 +1,11 @@
-"""From the surveys' own FITS files to one kind of row: `load_survey`, at scale `prepare_survey`.
+"""From the surveys' own files, or from tables, to one kind of row: `load_survey`, `load_table`; at scale `prepare_survey`.
 
 A survey is one module with one class; a further one is one more file and one more line in `SURVEYS`.
 """
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from datasets import Dataset
@@ -15,13 +15,24 @@ from .builder import SpectraBuilder
 from .desi import DESI
 from .fits_access import SpectrumFileError
 from .galah import GALAH
+from .multimodal_universe import MultimodalUniverse
 from .prepare import prepare_files
 from .report import SurveyReport, survey_report
 from .sdss import SDSS
 from .sources import find_sources
+from .table import Table
 
 
-__all__ = ["SURVEYS", "SpectrumFileError", "SurveyReport", "load_survey", "prepare_survey", "survey_report"]
+__all__ = [
+    "SURVEYS",
+    "SpectrumFileError",
+    "SurveyReport",
+    "load_multimodal_universe",
+    "load_survey",
+    "load_table",
+    "prepare_survey",
+    "survey_report",
+]
 
 SURVEYS: dict[str, type[SpectraBuilder]] = {"sdss": SDSS, "desi": DESI, "galah": GALAH, "apogee": APOGEE}
 
@@ -58,8 +69,11 @@ def load_survey(
         cache_dir: where the result is kept; by default the cache of Hugging Face Datasets.
         num_proc: number of processes that read.
         strict: raise on the first damaged or foreign file. By default such files are skipped and counted.
-        **options: the survey's own: ``sky=True`` (SDSS, DESI) keeps fibres on blank sky; ``bad_fibers=True``,
-            ``simulated=True`` and ``redshifts="catalogue.fits"`` (DESI); ``catalogue="catalogue.fits"`` (GALAH).
+        **options: of every survey: ``catalogue="allStar.fits"`` takes labels from the survey's catalogue, a FITS table or
+            a Parquet file, joined by its identifier; ``unreliable_labels=True`` keeps labels that the survey's flags
+            call unreliable and that are blank otherwise (the column ``label_warnings`` names the flags in both
+            cases). Of some: ``sky=True`` (SDSS, DESI) keeps fibres on blank sky; ``bad_fibers=True`` and
+            ``simulated=True`` (DESI).
 
     Raises:
         ValueError: an unknown survey.
@@ -68,8 +82,76 @@ def load_survey(
         SpectrumFileError: a damaged or foreign file, or one that the archive does not have, if `strict`.
         ConnectionError: the archive cannot be reached.
     """
-    survey = find_survey(name)
-    sources = find_sources(data_files, survey, base_url, cache_dir)
+    return _load(find_survey(name), data_files, cache_dir, num_proc, strict, options, base_url)
+
+
+def load_table(
+    data_files: str | Path | Iterable[str | Path],
+    *,
+    survey: str | None = None,
+    frame: str | None = None,
+    medium: str = "vacuum",
+    columns: Mapping[str, str] | None = None,
+    cache_dir: str | Path | None = None,
+    num_proc: int | None = None,
+    strict: bool = False,
+) -> Dataset:
+    """Read tables that hold the canonical columns already, in Parquet, Arrow or HDF5, checked as a survey's files are.
+
+    A damaged row is left out and counted by itself; otherwise as `load_survey`.
+
+    Args:
+        data_files: as `load_survey`; folders are searched for tables.
+        survey: name of the survey, where there is no such column.
+        frame: one of `schema.FRAMES`, where there is no such column.
+        medium: "vacuum", or "air": then wavelengths are converted.
+        columns: canonical column -> the file's name for it, where they differ.
+        cache_dir, num_proc, strict: as `load_survey`.
+
+    Raises:
+        ValueError: an unknown medium or canonical column.
+        FileNotFoundError, SpectrumFileError: as `load_survey`.
+        ImportError: a file is HDF5 and h5py is not installed.
+    """
+    names = tuple(sorted((columns or {}).items()))
+    options = {"survey": survey, "frame": frame, "medium": medium, "columns": names}
+    return _load(Table, data_files, cache_dir, num_proc, strict, options)
+
+
+def load_multimodal_universe(
+    name: str,
+    data_files: str | Path | Iterable[str | Path],
+    *,
+    cache_dir: str | Path | None = None,
+    num_proc: int | None = None,
+    strict: bool = False,
+    unreliable_labels: bool = False,
+) -> Dataset:
+    """Read a survey from MultimodalUniverse's HDF5 or Parquet files; `multimodal_universe` tells what is put right.
+
+    Args:
+        name: one of `SURVEYS`.
+        data_files: as `load_survey`.
+        cache_dir, num_proc, strict, unreliable_labels: as `load_survey`.
+
+    Raises:
+        ValueError: an unknown survey.
+        FileNotFoundError, SpectrumFileError, ImportError: as `load_table`.
+    """
+    options = {"survey": name, "unreliable_labels": unreliable_labels}
+    return _load(MultimodalUniverse, data_files, cache_dir, num_proc, strict, options)
+
+
+def _load(
+    builder_class: type[SpectraBuilder],
+    data_files: str | Path | Iterable[str | Path],
+    cache_dir: str | Path | None,
+    num_proc: int | None,
+    strict: bool,
+    options: dict,
+    base_url: str | None = None,
+) -> Dataset:
+    sources = find_sources(data_files, builder_class, base_url, cache_dir)
     absent = sources.fetch(sources.files)
     if strict and absent:
         raise next(iter(absent.values()))
@@ -78,7 +160,7 @@ def load_survey(
     options = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
     if absent:
         options["absent"] = tuple(dict.fromkeys(error.args for error in absent.values()))
-    builder = survey(cache_dir=cache_dir and str(cache_dir), files=tuple(files), strict=strict, **options)
+    builder = builder_class(cache_dir=cache_dir and str(cache_dir), files=tuple(files), strict=strict, **options)
     dataset = builder.build(num_proc)
     report = survey_report(dataset)
     logger.log(logging.WARNING if report.dropped or report.damaged else logging.INFO, "%s", report)

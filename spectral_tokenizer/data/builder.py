@@ -18,10 +18,11 @@ from datasets.builder import Key
 from datasets.exceptions import DatasetGenerationError
 
 from .archive import Address
+from .catalogues import Catalogue, CatalogueLayout, LabelCut, join_labels
 from .fits_access import SpectrumFileError
 from .input_files import fingerprint
 from .report import FileRecord, SurveyReport
-from .schema import FEATURES, FRAMES, LABELS
+from .schema import FEATURES, FRAMES, LABELS, LSF_KINDS
 from .tables import UnitRows, to_table
 
 
@@ -37,15 +38,25 @@ class SurveyConfig(BuilderConfig):
         files: the input files.
         strict: raise on the first damaged or foreign file, instead of skipping and counting it.
         absent: what an archive was asked for in vain: the parts of a `SpectrumFileError` each.
+        catalogue: the survey's catalogue, a FITS table or a Parquet file, to take labels from.
+        unreliable_labels: keep labels that the survey's own flags call unreliable.
     """
 
     files: tuple[str, ...] = ()
     strict: bool = False
     absent: tuple[tuple[str, str, str, str], ...] = ()
+    catalogue: str | None = None
+    unreliable_labels: bool = False
 
     def companions(self) -> list[str]:
         """Existing files beside the input files that the reader looks into."""
-        return []
+        if self.catalogue is not None:
+            return [self.catalogue]
+        return [beside for beside in dict.fromkeys(map(self.beside, self.files)) if beside]
+
+    def beside(self, file: str) -> str | None:
+        """The catalogue that the survey puts beside a file, if it is there."""
+        return None
 
     def create_config_id(self, config_kwargs: dict, custom_features=None) -> str:
         inputs = fingerprint([*self.files, *self.companions()])
@@ -71,6 +82,9 @@ class SpectraBuilder(ArrowBasedBuilder):
     FILE_NAMES: tuple[str, ...]
     HOMEPAGE = ""
     CITATION = ""
+    CATALOGUE: CatalogueLayout | None = None
+    LABEL_CUTS: tuple[LabelCut, ...] = ()
+    _catalogue: Catalogue | None = None
 
     #: Base URL of the survey's archive, and what an identifier looks like that `address` takes.
     ARCHIVE = ""
@@ -92,13 +106,25 @@ class SpectraBuilder(ArrowBasedBuilder):
         """Read one unit of files.
 
         Yields:
-            Rows with the columns of `schema.FEATURES` (without ``survey`` and ``snr``; what is unknown may be left
-            out), arrays in native byte order, or `Dropped`.
+            Rows with the columns of `schema.FEATURES` (without ``snr``; what is unknown may be left out, and ``survey``
+            where it is the builder's), arrays in native byte order, or `Dropped`.
 
         Raises:
             SpectrumFileError: a file is damaged or is another product; then no row of the unit is taken.
         """
         raise NotImplementedError
+
+    def join_labels(
+        self, labels: dict, flags: dict[str, int], file: str, key: int | tuple[int, ...] | str | None
+    ) -> dict:
+        """An object's labels from its own `file` and from the catalogue, as far as the survey's flags trust them."""
+        path = self.config.catalogue or self.config.beside(file)
+        if path is not None and self.CATALOGUE is None:
+            raise ValueError(f"catalogue: found {path}; expected none, as {self.name} has no identifiers to join by")
+        if path is not None and (self._catalogue is None or self._catalogue.path != path):
+            self._catalogue = Catalogue(path, self.CATALOGUE)  # the latest one alone stays in memory
+        catalogue = None if path is None else self._catalogue
+        return join_labels(labels, flags, self.LABEL_CUTS, catalogue, key, self.config.unreliable_labels)
 
     def group_files(self, files: Iterable[str]) -> list[tuple[str, ...]]:
         """The units that `read` takes; one file each unless a subclass says otherwise."""
@@ -166,24 +192,7 @@ class SpectraBuilder(ArrowBasedBuilder):
         return record.damage is None
 
     def _finish(self, row: dict) -> dict | Dropped:
-        """Fill in what is missing, state bad pixels once (ivar = 0) and check all that later code relies on."""
-        missing = {name: None if value.dtype == "string" else np.nan for name, value in LABELS.items()}
-        row = {"lsf_sigma": None, **missing, **row, "survey": self.name}
-        flux, ivar = np.asarray(row["flux"]), np.asarray(row["ivar"])
-        if row["lsf_sigma"] is not None:
-            sigma = np.asarray(row["lsf_sigma"], dtype=np.float32)
-            row["lsf_sigma"] = np.where(np.isfinite(sigma) & (sigma > 0), sigma, np.float32(0))
-        check_row(row)
-        row["lsf_sigma"] = np.zeros(0, dtype=np.float32) if row["lsf_sigma"] is None else row["lsf_sigma"]
-        # Not `isfinite`: what overflows float32 is as useless as infinity.
-        is_usable = (np.abs(flux) <= MAX_FLOAT32) & (ivar > 0) & (ivar <= MAX_FLOAT32)
-        row["flux"] = np.where(np.abs(flux) <= MAX_FLOAT32, flux, 0).astype(np.float32)
-        row["ivar"] = np.where(is_usable, ivar, 0).astype(np.float32)
-        is_usable = row["ivar"] > 0
-        if not is_usable.any():
-            return Dropped("no usable pixel")
-        row["snr"] = float(np.median(row["flux"][is_usable] * np.sqrt(row["ivar"][is_usable])))
-        return row
+        return finish_row({"survey": self.name, **row})
 
     def _prepare_split_single(self, gen_kwargs, fpath, file_format, max_shard_size, job_id):
         # Runs in the worker. Its part of the report lies beside its Arrow files until `_prepare_split` adds them up.
@@ -207,6 +216,29 @@ class SpectraBuilder(ArrowBasedBuilder):
         self.info.description = report.to_json()
 
 
+def finish_row(row: dict) -> dict | Dropped:
+    """Fill in what is missing, state bad pixels once (ivar = 0) and check all that later code relies on.
+
+    Raises:
+        SpectrumFileError: as `check_row`.
+    """
+    missing = {name: None if value.dtype == "string" else np.nan for name, value in LABELS.items()}
+    row = {"lsf_sigma": None, "lsf_kind": None, **missing, **row}
+    flux, ivar = np.asarray(row["flux"]), np.asarray(row["ivar"])
+    check_row(row)
+    row["lsf_sigma"] = fill_resolution(row["lsf_sigma"], row["segment_lengths"])
+    row["lsf_kind"] = row["lsf_kind"] if len(row["lsf_sigma"]) else None
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows float32 is as useless as infinity
+        flux, ivar = flux.astype(np.float32, copy=False), ivar.astype(np.float32, copy=False)
+    is_finite = np.isfinite(flux)
+    is_usable = is_finite & (ivar > 0) & (ivar <= MAX_FLOAT32)
+    row["flux"], row["ivar"] = np.where(is_finite, flux, np.float32(0)), np.where(is_usable, ivar, np.float32(0))
+    if not is_usable.any():
+        return Dropped("no usable pixel")
+    row["snr"] = float(np.median(row["flux"][is_usable] * np.sqrt(row["ivar"][is_usable])))
+    return row
+
+
 def check_row(row: dict) -> None:
     """Check that a row is what `schema` promises.
 
@@ -219,6 +251,8 @@ def check_row(row: dict) -> None:
     source, wavelength, segments = row["source"], row["wavelength"], np.asarray(row["segment_lengths"])
     if row["frame"] not in FRAMES:
         raise SpectrumFileError(source, "frame", row["frame"], f"one of {FRAMES}")
+    if row["lsf_sigma"] is not None and row["lsf_kind"] not in LSF_KINDS:
+        raise ValueError(f"lsf_kind: found {row['lsf_kind']!r} beside lsf_sigma; expected one of {LSF_KINDS}")
     for name in ("flux", "ivar", "lsf_sigma"):
         if row[name] is not None and np.shape(row[name]) != (len(wavelength),):
             raise SpectrumFileError(source, name, f"shape {np.shape(row[name])}", f"shape ({len(wavelength)},)")
@@ -234,3 +268,22 @@ def check_row(row: dict) -> None:
         first = int(np.flatnonzero(~is_boundary & (step <= 0))[0])
         found = f"{wavelength[first]} before {wavelength[first + 1]} at pixel {first}"
         raise SpectrumFileError(source, "wavelength", found, "strictly ascending values in each segment")
+
+
+def fill_resolution(sigma: np.ndarray | None, segment_lengths: Iterable[int]) -> np.ndarray:
+    """`lsf_sigma` as `schema` promises it: unknown pixels interpolated from the known ones of their segment.
+
+    Returns:
+        (num_pixels,) float32; empty if nothing is known.
+    """
+    sigma = np.zeros(0) if sigma is None else np.array(sigma, dtype=np.float32)
+    is_known = np.isfinite(sigma) & (sigma > 0)
+    if not is_known.any():
+        return np.zeros(0, dtype=np.float32)
+    if not is_known.all():
+        ends = np.cumsum(segment_lengths)
+        for start, end in zip(ends - segment_lengths, ends):
+            known = start + np.flatnonzero(is_known[start:end])
+            pixels = np.arange(start, end)
+            sigma[start:end] = np.interp(pixels, known, sigma[known]) if len(known) else 0
+    return sigma

@@ -47,12 +47,12 @@ INPUTS = b"spectral_tokenizer.inputs"  # in a Parquet file's metadata: the finge
 REFRESH_SECONDS = 0.2
 
 # Bytes of floating-point pixels compress twice as well when they are sorted by significance.
-PIXEL_COLUMNS = [name for name, value in FEATURES.items() if not isinstance(value, Value)]
+FLOAT_PIXELS = [name for name, value in FEATURES.items() if not isinstance(value, Value) and name != "segment_lengths"]
 PARQUET = {
     "compression": "zstd",
     "compression_level": 1,
-    "use_byte_stream_split": [f"{name}.list.element" for name in PIXEL_COLUMNS if name != "segment_lengths"],
-    "use_dictionary": [name for name in FEATURES if name not in PIXEL_COLUMNS],
+    "use_byte_stream_split": [f"{name}.list.element" for name in FLOAT_PIXELS],
+    "use_dictionary": [name for name, value in FEATURES.items() if isinstance(value, Value)],
     "write_page_index": True,
 }
 
@@ -317,6 +317,8 @@ def write_rows(
     with tempfile.TemporaryDirectory() as cache_dir:
         files = tuple(file for unit in units for file in unit)
         reader = plan.survey(cache_dir=cache_dir, files=files, strict=plan.strict, **plan.options)
+        # Readers may look at which files there are besides: DESI leaves out exposures whose coadd is among them.
+        reader.config.files = tuple(plan.sources.files)
         reader.manifest = manifest
         with file_system.open(path, "wb") as file, pq.ParquetWriter(file, schema, **PARQUET) as writer:
             for key, table in reader._generate_tables(units):

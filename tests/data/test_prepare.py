@@ -146,6 +146,14 @@ def test_files_of_one_star_stay_together(tmp_path):
     assert [(len(line["files"]), line["rows"]) for line in lines] == [(3, 1)] * 7
 
 
+def test_a_shard_knows_of_the_others(tmp_path):
+    """Exposures are left out where their coadd is given, also in another shard."""
+    write_desi(tmp_path / "coadd-1.fits", [5])
+    write_desi(tmp_path / "spectra-1.fits", [5, 5])
+    report = prepare_survey("desi", tmp_path, tmp_path / "out", num_shards=2)
+    assert report.rows == 1 and report.dropped == {"file of exposures whose coadd is there": 1}
+
+
 def test_processes_and_machines_make_the_same_bytes(tmp_path, folder):
     prepare_survey("sdss", folder, tmp_path / "one", num_shards=4)
     expected = contents(tmp_path / "one")
