@@ -87,12 +87,14 @@ class Totals:
         self.dropped: Counter[str] = Counter()
 
     def add(self, found: "Inspection") -> None:
+        """Count one unit of files."""
         self.units += 1
         self.damaged += found.damage is not None
         self.spectra[found.survey or "unknown"] += found.num_spectra
         self.dropped.update(found.dropped)
 
     def print(self) -> None:
+        """The last line of the table."""
         if self.units > MAX_UNITS:
             console.print(f"... and {self.units - MAX_UNITS} more", highlight=False)
         spectra = ", ".join(f"{name} {number}" for name, number in self.spectra.items() if number) or "none"

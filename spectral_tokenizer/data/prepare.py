@@ -91,6 +91,7 @@ class Plan:
         return url_to_fs(self.output, **self.storage_options)
 
     def name_of(self, shard: int) -> str:
+        """The part of a shard's names that tells it from the others."""
         return f"{shard:05d}-of-{self.num_shards:05d}"
 
     def as_dict(self) -> dict:

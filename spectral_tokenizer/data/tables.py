@@ -49,6 +49,7 @@ class UnitRows:
             self._file.close()
 
     def append(self, row: dict) -> None:
+        """Take one more row."""
         self.rows.append(row)
         self.count += 1
         self.num_pixels += len(row["flux"])
