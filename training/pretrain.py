@@ -51,7 +51,7 @@ def main() -> None:
 
     with accelerator.main_process_first():
         rows = surveys.load(recipe)
-    parts = {survey: surveys.split(each, recipe.validation_fraction, recipe.seed) for survey, each in rows.items()}
+    parts = surveys.split(rows, recipe.validation_fraction, recipe.seed)
     train, held = ({survey: each[side] for survey, each in parts.items()} for side in (0, 1))
     accelerator.print({survey: f"{len(train[survey])} + {len(held[survey])} held" for survey in rows})
 

@@ -1,17 +1,11 @@
 """Survey files -> rows to train on and rows to validate on."""
 
-import hashlib
-import logging
 from pathlib import Path
 
-import numpy as np
 from datasets import Dataset
 from recipe import Recipe
 
-from spectral_tokenizer.data import SURVEYS, load_survey
-
-
-logger = logging.getLogger(__name__)
+from spectral_tokenizer.data import SURVEYS, load_survey, splits
 
 
 def load(recipe: Recipe) -> dict[str, Dataset]:
@@ -36,13 +30,6 @@ def simulated(recipe: Recipe) -> dict[str, Path]:
     return simulate(folder, recipe.simulate, surveys=tuple(recipe.simulate), seed=recipe.seed)
 
 
-def split(dataset: Dataset, fraction: float, seed: int = 0) -> tuple[Dataset, Dataset]:
-    """Rows to train on and rows to validate on, by object: the visits of one star never stand on both sides."""
-    objects = np.array(dataset["object_id"])
-    unique = sorted(set(objects.tolist()), key=lambda name: hashlib.sha1(f"{seed} {name}".encode()).digest())
-    if len(unique) < 2:
-        logger.warning("%s: one object alone, which is both trained on and validated on", unique)
-        return dataset, dataset
-    held = set(unique[: max(1, round(fraction * len(unique)))])
-    is_held = np.array([name in held for name in objects.tolist()])
-    return dataset.select(np.flatnonzero(~is_held)), dataset.select(np.flatnonzero(is_held))
+def split(rows: dict[str, Dataset], fraction: float, seed: int = 0) -> dict[str, tuple[Dataset, Dataset]]:
+    """Rows to train on and rows to validate on, by object: a star's visits never stand on both sides, nor its surveys."""
+    return splits.split(rows, fraction, seed=seed)

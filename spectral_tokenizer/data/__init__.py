@@ -1,10 +1,11 @@
-"""From the surveys' own FITS files to one kind of row: `load_survey`.
+"""From the surveys' own files, or from tables, to one kind of row: `load_survey`, `load_table`; at scale `prepare_survey`.
 
 A survey is one module with one class; a further one is one more file and one more line in `SURVEYS`.
 """
 
 import logging
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from datasets import Dataset
@@ -14,12 +15,24 @@ from .builder import SpectraBuilder
 from .desi import DESI
 from .fits_access import SpectrumFileError
 from .galah import GALAH
-from .input_files import find_files
+from .multimodal_universe import MultimodalUniverse
+from .prepare import prepare_files
 from .report import SurveyReport, survey_report
 from .sdss import SDSS
+from .sources import find_sources
+from .table import Table
 
 
-__all__ = ["SURVEYS", "SpectrumFileError", "SurveyReport", "load_survey", "survey_report"]
+__all__ = [
+    "SURVEYS",
+    "SpectrumFileError",
+    "SurveyReport",
+    "load_multimodal_universe",
+    "load_survey",
+    "load_table",
+    "prepare_survey",
+    "survey_report",
+]
 
 SURVEYS: dict[str, type[SpectraBuilder]] = {"sdss": SDSS, "desi": DESI, "galah": GALAH, "apogee": APOGEE}
 
@@ -28,8 +41,9 @@ logger = logging.getLogger(__name__)
 
 def load_survey(
     name: str,
-    data_files: str | Path | Iterable[str | Path],
+    data_files: str | Path | int | Iterable[str | Path | int],
     *,
+    base_url: str | None = None,
     cache_dir: str | Path | None = None,
     num_proc: int | None = None,
     strict: bool = False,
@@ -47,26 +61,133 @@ def load_survey(
 
     Args:
         name: one of `SURVEYS`.
-        data_files: a file, a glob, a folder (searched to any depth for the survey's file names), or several of these.
+        data_files: a file, a glob, a folder (searched to any depth for the survey's file names); an address
+            (``https://...``); an identifier as the survey's ``address`` takes it, which is downloaded from its
+            archive; or several of these.
+        base_url: of a mirror of the archive. By default the environment variable SPECTRAL_TOKENIZER_{SURVEY}_URL, such
+            as SPECTRAL_TOKENIZER_DESI_URL, else the survey's own archive.
         cache_dir: where the result is kept; by default the cache of Hugging Face Datasets.
         num_proc: number of processes that read.
         strict: raise on the first damaged or foreign file. By default such files are skipped and counted.
-        **options: the survey's own: ``sky=True`` (SDSS, DESI) keeps fibres on blank sky; ``bad_fibers=True``,
-            ``simulated=True`` and ``redshifts="catalogue.fits"`` (DESI); ``catalogue="catalogue.fits"`` (GALAH).
+        **options: of every survey: ``catalogue="allStar.fits"`` takes labels from the survey's catalogue, a FITS table or
+            a Parquet file, joined by its identifier; ``unreliable_labels=True`` keeps labels that the survey's flags
+            call unreliable and that are blank otherwise (the column ``label_warnings`` names the flags in both
+            cases). Of some: ``sky=True`` (SDSS, DESI) keeps fibres on blank sky; ``bad_fibers=True`` and
+            ``simulated=True`` (DESI).
 
     Raises:
         ValueError: an unknown survey.
         TypeError: an option that the survey does not have.
         FileNotFoundError: no files.
-        SpectrumFileError: a damaged or foreign file, if `strict`.
+        SpectrumFileError: a damaged or foreign file, or one that the archive does not have, if `strict`.
+        ConnectionError: the archive cannot be reached.
     """
-    if name not in SURVEYS:
-        raise ValueError(f"unknown survey: found {name!r}; expected one of {sorted(SURVEYS)}")
-    survey = SURVEYS[name]
-    files = find_files(data_files, survey.FILE_NAMES)
+    return _load(find_survey(name), data_files, cache_dir, num_proc, strict, options, base_url)
+
+
+def load_table(
+    data_files: str | Path | Iterable[str | Path],
+    *,
+    survey: str | None = None,
+    frame: str | None = None,
+    medium: str = "vacuum",
+    columns: Mapping[str, str] | None = None,
+    cache_dir: str | Path | None = None,
+    num_proc: int | None = None,
+    strict: bool = False,
+) -> Dataset:
+    """Read tables that hold the canonical columns already, in Parquet, Arrow or HDF5, checked as a survey's files are.
+
+    A damaged row is left out and counted by itself; otherwise as `load_survey`.
+
+    Args:
+        data_files: as `load_survey`; folders are searched for tables.
+        survey: name of the survey, where there is no such column.
+        frame: one of `schema.FRAMES`, where there is no such column.
+        medium: "vacuum", or "air": then wavelengths are converted.
+        columns: canonical column -> the file's name for it, where they differ.
+        cache_dir, num_proc, strict: as `load_survey`.
+
+    Raises:
+        ValueError: an unknown medium or canonical column.
+        FileNotFoundError, SpectrumFileError: as `load_survey`.
+        ImportError: a file is HDF5 and h5py is not installed.
+    """
+    names = tuple(sorted((columns or {}).items()))
+    options = {"survey": survey, "frame": frame, "medium": medium, "columns": names}
+    return _load(Table, data_files, cache_dir, num_proc, strict, options)
+
+
+def load_multimodal_universe(
+    name: str,
+    data_files: str | Path | Iterable[str | Path],
+    *,
+    cache_dir: str | Path | None = None,
+    num_proc: int | None = None,
+    strict: bool = False,
+    unreliable_labels: bool = False,
+) -> Dataset:
+    """Read a survey from MultimodalUniverse's HDF5 or Parquet files; `multimodal_universe` tells what is put right.
+
+    Args:
+        name: one of `SURVEYS`.
+        data_files: as `load_survey`.
+        cache_dir, num_proc, strict, unreliable_labels: as `load_survey`.
+
+    Raises:
+        ValueError: an unknown survey.
+        FileNotFoundError, SpectrumFileError, ImportError: as `load_table`.
+    """
+    options = {"survey": name, "unreliable_labels": unreliable_labels}
+    return _load(MultimodalUniverse, data_files, cache_dir, num_proc, strict, options)
+
+
+def _load(
+    builder_class: type[SpectraBuilder],
+    data_files: str | Path | Iterable[str | Path],
+    cache_dir: str | Path | None,
+    num_proc: int | None,
+    strict: bool,
+    options: dict,
+    base_url: str | None = None,
+) -> Dataset:
+    sources = find_sources(data_files, builder_class, base_url, cache_dir)
+    absent = sources.fetch(sources.files)
+    if strict and absent:
+        raise next(iter(absent.values()))
+    here = (file for file in sources.files if file not in sources.entries or os.path.exists(file))
+    files = [file for file in here if file not in absent]
     options = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
-    builder = survey(cache_dir=cache_dir and str(cache_dir), files=tuple(files), strict=strict, **options)
+    if absent:
+        options["absent"] = tuple(dict.fromkeys(error.args for error in absent.values()))
+    builder = builder_class(cache_dir=cache_dir and str(cache_dir), files=tuple(files), strict=strict, **options)
     dataset = builder.build(num_proc)
     report = survey_report(dataset)
     logger.log(logging.WARNING if report.dropped or report.damaged else logging.INFO, "%s", report)
     return dataset
+
+
+def prepare_survey(
+    name: str, data_files: str | Path | int | Iterable[str | Path | int], output: str | Path, **arguments
+) -> SurveyReport:
+    """Write a survey's rows as Parquet with a manifest, resumable by shard: `prepare.prepare_files`, by the name.
+
+    Args:
+        name: one of `SURVEYS`.
+        data_files, output, **arguments: as `prepare.prepare_files` has them.
+
+    Raises:
+        ValueError: an unknown survey, or as `prepare.prepare_files`.
+    """
+    return prepare_files(find_survey(name), data_files, output, **arguments)
+
+
+def find_survey(name: str) -> type[SpectraBuilder]:
+    """The survey of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in SURVEYS:
+        raise ValueError(f"unknown survey: found {name!r}; expected one of {sorted(SURVEYS)}")
+    return SURVEYS[name]

@@ -5,6 +5,7 @@ rows. Here the rows are checked, counted and written as Arrow in pieces of bound
 its cache, in a folder named after the survey's module, the input files' fingerprint, the options and `VERSION`.
 """
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,10 +17,13 @@ from datasets import ArrowBasedBuilder, BuilderConfig, Dataset, DatasetInfo, Spl
 from datasets.builder import Key
 from datasets.exceptions import DatasetGenerationError
 
+from .archive import Address
+from .catalogues import Catalogue, CatalogueLayout, LabelCut, join_labels
 from .fits_access import SpectrumFileError
 from .input_files import fingerprint
-from .report import SurveyReport
-from .schema import FEATURES, FRAMES, LABELS
+from .report import FileRecord, SurveyReport
+from .schema import FEATURES, FRAMES, LABELS, LSF_KINDS
+from .tables import UnitRows, to_table
 
 
 PIXELS_PER_BATCH = 2**20  # 20 bytes each: a record batch stays near 20 MB
@@ -33,14 +37,26 @@ class SurveyConfig(BuilderConfig):
     Args:
         files: the input files.
         strict: raise on the first damaged or foreign file, instead of skipping and counting it.
+        absent: what an archive was asked for in vain: the parts of a `SpectrumFileError` each.
+        catalogue: the survey's catalogue, a FITS table or a Parquet file, to take labels from.
+        unreliable_labels: keep labels that the survey's own flags call unreliable.
     """
 
     files: tuple[str, ...] = ()
     strict: bool = False
+    absent: tuple[tuple[str, str, str, str], ...] = ()
+    catalogue: str | None = None
+    unreliable_labels: bool = False
 
     def companions(self) -> list[str]:
         """Existing files beside the input files that the reader looks into."""
-        return []
+        if self.catalogue is not None:
+            return [self.catalogue]
+        return [beside for beside in dict.fromkeys(map(self.beside, self.files)) if beside]
+
+    def beside(self, file: str) -> str | None:
+        """The catalogue that the survey puts beside a file, if it is there."""
+        return None
 
     def create_config_id(self, config_kwargs: dict, custom_features=None) -> str:
         inputs = fingerprint([*self.files, *self.companions()])
@@ -66,18 +82,49 @@ class SpectraBuilder(ArrowBasedBuilder):
     FILE_NAMES: tuple[str, ...]
     HOMEPAGE = ""
     CITATION = ""
+    CATALOGUE: CatalogueLayout | None = None
+    LABEL_CUTS: tuple[LabelCut, ...] = ()
+    _catalogue: Catalogue | None = None
+
+    #: Base URL of the survey's archive, and what an identifier looks like that `address` takes.
+    ARCHIVE = ""
+    IDENTIFIER = "a path: this survey has no archive here"
+
+    #: A list in which a build leaves a record per unit of files; None: only the report's numbers are kept.
+    manifest: list[FileRecord] | None = None
+
+    @staticmethod
+    def address(identifier: str) -> Address | None:
+        """Where the archive keeps what an identifier stands for; None if the text is no identifier.
+
+        Raises:
+            ValueError: it is one, but says too little to find the file.
+        """
+        return None
 
     def read(self, files: tuple[str, ...]) -> Iterable[dict | Dropped]:
         """Read one unit of files.
 
         Yields:
-            Rows with the columns of `schema.FEATURES` (without ``survey`` and ``snr``; what is unknown may be left
-            out), arrays in native byte order, or `Dropped`.
+            Rows with the columns of `schema.FEATURES` (without ``snr``; what is unknown may be left out, and ``survey``
+            where it is the builder's), arrays in native byte order, or `Dropped`.
 
         Raises:
             SpectrumFileError: a file is damaged or is another product; then no row of the unit is taken.
         """
         raise NotImplementedError
+
+    def join_labels(
+        self, labels: dict, flags: dict[str, int], file: str, key: int | tuple[int, ...] | str | None
+    ) -> dict:
+        """An object's labels from its own `file` and from the catalogue, as far as the survey's flags trust them."""
+        path = self.config.catalogue or self.config.beside(file)
+        if path is not None and self.CATALOGUE is None:
+            raise ValueError(f"catalogue: found {path}; expected none, as {self.name} has no identifiers to join by")
+        if path is not None and (self._catalogue is None or self._catalogue.path != path):
+            self._catalogue = Catalogue(path, self.CATALOGUE)  # the latest one alone stays in memory
+        catalogue = None if path is None else self._catalogue
+        return join_labels(labels, flags, self.LABEL_CUTS, catalogue, key, self.config.unreliable_labels)
 
     def group_files(self, files: Iterable[str]) -> list[tuple[str, ...]]:
         """The units that `read` takes; one file each unless a subclass says otherwise."""
@@ -97,57 +144,55 @@ class SpectraBuilder(ArrowBasedBuilder):
         # A list, so that `num_proc` processes can share it out.
         return [SplitGenerator(Split.TRAIN, gen_kwargs={"units": self.group_files(self.config.files)})]
 
-    def _generate_tables(self, units: list[tuple[str, ...]]) -> Iterator[tuple[Key, pa.Table]]:
-        self._report = SurveyReport(survey=self.name)
-        rows, num_pixels, num_batches = [], 0, 0
-        for index, files in enumerate(units):
-            for row in self._rows(files):
-                rows.append(row)
-                num_pixels += len(row["flux"])
-                if num_pixels >= PIXELS_PER_BATCH:
-                    yield Key(index, num_batches), to_table(rows)
-                    rows, num_pixels, num_batches = [], 0, num_batches + 1
-        if rows:
-            yield Key(len(units) - 1, num_batches), to_table(rows)
+    def rows(self, files: tuple[str, ...]) -> Iterator[dict | Dropped]:
+        """`read`, with every row checked and complete.
 
-    def _rows(self, files: tuple[str, ...]) -> list[dict]:
-        """The good rows of one unit. Everything is read before anything is used: no file stays open."""
-        self._report.files += len(files)
-        rows = []
+        Raises:
+            SpectrumFileError: as `read`, also after the first rows.
+        """
+        for row in self.read(files):
+            yield row if isinstance(row, Dropped) else self._finish(row)
+
+    def _generate_tables(self, units: list[tuple[str, ...]]) -> Iterator[tuple[Key, pa.Table]]:
+        self._report, number = SurveyReport(survey=self.name), itertools.count()
+        rows: list[dict] = []  # of small units, until they make a batch
+        for index, files in enumerate(units):
+            with UnitRows(PIXELS_PER_BATCH) as unit:
+                if not self._read_unit(files, unit):
+                    continue
+                for table in unit.spilled():
+                    if rows:
+                        yield Key(index, next(number)), to_table(rows)
+                        rows = []
+                    yield Key(index, next(number)), table
+                rows += unit.rows
+            if sum(len(row["flux"]) for row in rows) >= PIXELS_PER_BATCH:
+                yield Key(index, next(number)), to_table(rows)
+                rows = []
+        if rows:
+            yield Key(len(units) - 1, next(number)), to_table(rows)
+
+    def _read_unit(self, files: tuple[str, ...], unit: UnitRows) -> bool:
+        """Read all of one unit and account for it; False if it is damaged, then none of its rows may be used."""
+        record = FileRecord(self.name, list(files))
         try:
-            found = [row if isinstance(row, Dropped) else self._finish(row) for row in self.read(files)]
+            for row in self.rows(files):
+                if isinstance(row, Dropped):
+                    record.dropped[row.reason] += 1
+                else:
+                    unit.append(row)
+            record.rows = unit.count
         except SpectrumFileError as error:
             if self.config.strict:
                 raise
-            self._report.add_damage(error)
-            return rows
-        for row in found:
-            if isinstance(row, Dropped):
-                self._report.dropped[row.reason] += 1
-            else:
-                rows.append(row)
-        self._report.rows += len(rows)
-        return rows
+            record = FileRecord(self.name, list(files), damage=error)
+        self._report.add_file(record)
+        if self.manifest is not None:
+            self.manifest.append(record)
+        return record.damage is None
 
     def _finish(self, row: dict) -> dict | Dropped:
-        """Fill in what is missing, state bad pixels once (ivar = 0) and check all that later code relies on."""
-        missing = {name: None if value.dtype == "string" else np.nan for name, value in LABELS.items()}
-        row = {"lsf_sigma": None, **missing, **row, "survey": self.name}
-        flux, ivar = np.asarray(row["flux"]), np.asarray(row["ivar"])
-        if row["lsf_sigma"] is not None:
-            sigma = np.asarray(row["lsf_sigma"], dtype=np.float32)
-            row["lsf_sigma"] = np.where(np.isfinite(sigma) & (sigma > 0), sigma, np.float32(0))
-        check_row(row)
-        row["lsf_sigma"] = np.zeros(0, dtype=np.float32) if row["lsf_sigma"] is None else row["lsf_sigma"]
-        # Not `isfinite`: what overflows float32 is as useless as infinity.
-        is_usable = (np.abs(flux) <= MAX_FLOAT32) & (ivar > 0) & (ivar <= MAX_FLOAT32)
-        row["flux"] = np.where(np.abs(flux) <= MAX_FLOAT32, flux, 0).astype(np.float32)
-        row["ivar"] = np.where(is_usable, ivar, 0).astype(np.float32)
-        is_usable = row["ivar"] > 0
-        if not is_usable.any():
-            return Dropped("no usable pixel")
-        row["snr"] = float(np.median(row["flux"][is_usable] * np.sqrt(row["ivar"][is_usable])))
-        return row
+        return finish_row({"survey": self.name, **row})
 
     def _prepare_split_single(self, gen_kwargs, fpath, file_format, max_shard_size, job_id):
         # Runs in the worker. Its part of the report lies beside its Arrow files until `_prepare_split` adds them up.
@@ -162,11 +207,36 @@ class SpectraBuilder(ArrowBasedBuilder):
     def _prepare_split(self, split_generator, **kwargs) -> None:
         super()._prepare_split(split_generator, **kwargs)
         report = SurveyReport(survey=self.name)
+        for parts in self.config.absent:
+            report.add_file(FileRecord(self.name, [parts[0]], damage=SpectrumFileError(*parts)))
         for part in sorted(Path(self._output_dir).glob("report-*.json")):
             report.add(SurveyReport.from_json(part.read_text()))
             part.unlink()
         # The info is written into the same temporary folder as the rows, which then takes its final name at once.
         self.info.description = report.to_json()
+
+
+def finish_row(row: dict) -> dict | Dropped:
+    """Fill in what is missing, state bad pixels once (ivar = 0) and check all that later code relies on.
+
+    Raises:
+        SpectrumFileError: as `check_row`.
+    """
+    missing = {name: None if value.dtype == "string" else np.nan for name, value in LABELS.items()}
+    row = {"lsf_sigma": None, "lsf_kind": None, **missing, **row}
+    flux, ivar = np.asarray(row["flux"]), np.asarray(row["ivar"])
+    check_row(row)
+    row["lsf_sigma"] = fill_resolution(row["lsf_sigma"], row["segment_lengths"])
+    row["lsf_kind"] = row["lsf_kind"] if len(row["lsf_sigma"]) else None
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows float32 is as useless as infinity
+        flux, ivar = flux.astype(np.float32, copy=False), ivar.astype(np.float32, copy=False)
+    is_finite = np.isfinite(flux)
+    is_usable = is_finite & (ivar > 0) & (ivar <= MAX_FLOAT32)
+    row["flux"], row["ivar"] = np.where(is_finite, flux, np.float32(0)), np.where(is_usable, ivar, np.float32(0))
+    if not is_usable.any():
+        return Dropped("no usable pixel")
+    row["snr"] = float(np.median(row["flux"][is_usable] * np.sqrt(row["ivar"][is_usable])))
+    return row
 
 
 def check_row(row: dict) -> None:
@@ -181,6 +251,8 @@ def check_row(row: dict) -> None:
     source, wavelength, segments = row["source"], row["wavelength"], np.asarray(row["segment_lengths"])
     if row["frame"] not in FRAMES:
         raise SpectrumFileError(source, "frame", row["frame"], f"one of {FRAMES}")
+    if row["lsf_sigma"] is not None and row["lsf_kind"] not in LSF_KINDS:
+        raise ValueError(f"lsf_kind: found {row['lsf_kind']!r} beside lsf_sigma; expected one of {LSF_KINDS}")
     for name in ("flux", "ivar", "lsf_sigma"):
         if row[name] is not None and np.shape(row[name]) != (len(wavelength),):
             raise SpectrumFileError(source, name, f"shape {np.shape(row[name])}", f"shape ({len(wavelength)},)")
@@ -198,15 +270,20 @@ def check_row(row: dict) -> None:
         raise SpectrumFileError(source, "wavelength", found, "strictly ascending values in each segment")
 
 
-def to_table(rows: list[dict]) -> pa.Table:
-    """Rows as an Arrow table of the schema: the pixels of all rows in one flat array per column, plus offsets."""
-    columns = []
-    for name, arrow_field in zip(FEATURES, FEATURES.arrow_schema, strict=True):
-        values = [row[name] for row in rows]
-        if not pa.types.is_list(arrow_field.type):
-            columns.append(pa.array(values, type=arrow_field.type))
-            continue
-        offsets = np.cumsum([0] + [len(value) for value in values], dtype=np.int32)
-        pixels = pa.array(np.concatenate(values), type=arrow_field.type.value_type)
-        columns.append(pa.ListArray.from_arrays(pa.array(offsets), pixels))
-    return pa.Table.from_arrays(columns, schema=FEATURES.arrow_schema)
+def fill_resolution(sigma: np.ndarray | None, segment_lengths: Iterable[int]) -> np.ndarray:
+    """`lsf_sigma` as `schema` promises it: unknown pixels interpolated from the known ones of their segment.
+
+    Returns:
+        (num_pixels,) float32; empty if nothing is known.
+    """
+    sigma = np.zeros(0) if sigma is None else np.array(sigma, dtype=np.float32)
+    is_known = np.isfinite(sigma) & (sigma > 0)
+    if not is_known.any():
+        return np.zeros(0, dtype=np.float32)
+    if not is_known.all():
+        ends = np.cumsum(segment_lengths)
+        for start, end in zip(ends - segment_lengths, ends):
+            known = start + np.flatnonzero(is_known[start:end])
+            pixels = np.arange(start, end)
+            sigma[start:end] = np.interp(pixels, known, sigma[known]) if len(known) else 0
+    return sigma

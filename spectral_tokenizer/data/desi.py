@@ -2,7 +2,8 @@
 
 One file holds many spectra in up to three cameras, B, R and Z. The cameras overlap in wavelength and stay separate
 segments; a missing one is fine. Wavelengths are in vacuum and in the barycentric frame, flux in 1e-17 erg/s/cm2/A.
-``coadd`` files hold one row per target, ``spectra`` files one per exposure, so there a target may come repeatedly.
+``coadd`` files hold one row per target, ``spectra`` files one per exposure, so there a target may come repeatedly; where
+both are given, as in the survey's own folders by tile or by HEALPix, the exposures are left out unless asked for.
 Quirks:
 
 - ``MASK`` 0 is good, but ivar = 0 is bad whatever it says: dead fibres have 0 in both. Either makes a pixel unusable.
@@ -10,27 +11,65 @@ Quirks:
 - FIBERMAP has 1 to 81 columns, or is absent: then rows are numbered. Left out unless asked for: negative TARGETID
   (stuck positioners), OBJTYPE other than a target (SKY, blank), COADD_FIBERSTATUS or FIBERSTATUS other than 0. An
   OBJTYPE that is blank in all rows says nothing.
-- Redshifts stand in another file: ``redrock-`` or ``zbest-`` beside, with the same rest of the name, or `redshifts=`.
+- Redshifts stand in another file: ``redrock-`` or ``zbest-`` beside, with the same rest of the name, or `catalogue=`.
+  ZWARN other than 0 makes class and redshift unreliable, RVS_WARN the stellar parameters.
 - Simulations come in the same format; their headers name desisim. They are left out unless asked for.
 - ``RESOLUTION`` is a banded matrix (num_spectra, num_diagonals, num_pixels): column j of a band is the response to
-  pixel j, and its second moment gives `lsf_sigma`. At the ends of a camera the band is cut and the value too small.
+  pixel j, and its second moment gives `lsf_sigma`. Files without it get the nominal resolution, 2000 at 3600 A to 5500
+  at 9800 A (DESI Collaboration 2022, AJ 164, 207).
 """
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 
+from .archive import Address
 from .builder import Dropped, SpectraBuilder, SurveyConfig
-from .fits_access import SPEED_OF_LIGHT, SpectrumFileError, describe, get_column, get_hdu, native, number, open_fits
+from .catalogues import CatalogueLayout, LabelCut
+from .fits_access import (
+    SpectrumFileError,
+    describe,
+    find_hdu,
+    get_hdu,
+    native,
+    number,
+    open_fits,
+)
+from .fits_tables import get_columns
+from .wavelengths import nominal_sigma
 
 
 CAMERAS = ("B", "R", "Z")
-REDSHIFT_HDUS = ("REDSHIFTS", "ZBEST", "ZCATALOG", "QSO_CAT")
-CLASSES = ("GALAXY", "QSO", "STAR")
+ROWS_PER_BLOCK = 32  # read at once: 14 MB, of which the resolution is 11
+RESOLVING_POWER = ((3600.0, 9800.0), (2000.0, 5500.0))  # at Angstrom
+FIBER_COLUMNS = ("COADD_FIBERSTATUS", "FIBERSTATUS", "OBJTYPE", "TARGET_RA", "TARGET_DEC")
+CATALOGUE = CatalogueLayout(
+    key=("TARGETID",),
+    labels={
+        "class": ("SPECTYPE",),
+        "redshift": ("Z",),
+        "radial_velocity": ("VRAD",),  # the Milky Way survey's table
+        "teff": ("TEFF",),
+        "logg": ("LOGG",),
+        "fe_h": ("FEH",),
+    },
+    flags=("ZWARN", "RVS_WARN"),
+    best="ZCAT_PRIMARY",
+    hdus=("REDSHIFTS", "ZBEST", "ZCATALOG", "QSO_CAT", "RVTAB"),
+    constants={"QSO_CAT": {"class": "QSO"}, "RVTAB": {"class": "STAR"}},
+)
+LABEL_CUTS = (
+    LabelCut("ZWARN", "ZWARN", ("class", "redshift", "radial_velocity")),
+    LabelCut("RVS_WARN", "RVS_WARN", ("radial_velocity", "teff", "logg", "fe_h")),
+)
+HEALPIX = re.compile(r"(?P<survey>[a-z0-9]+)-(?P<program>[a-z]+)-(?P<healpix>\d+)")
+TILE = re.compile(r"(?P<petal>\d)-(?P<tile>\d+)-thru(?P<night>\d{8})")
 
 
 @dataclass
@@ -41,86 +80,107 @@ class DESIConfig(SurveyConfig):
         sky: keep fibres that are on no target: negative TARGETID, or OBJTYPE SKY or blank.
         bad_fibers: keep fibres whose status is not 0.
         simulated: keep files made by desisim.
-        redshifts: a redrock, zbest or QSO catalogue for all files, instead of the ones beside them.
+        exposures: keep ``spectra`` files whose ``coadd`` is among the files too.
     """
 
     sky: bool = False
     bad_fibers: bool = False
     simulated: bool = False
-    redshifts: str | None = None
+    exposures: bool = False
 
-    def companions(self) -> list[str]:
-        if self.redshifts is not None:
-            return [str(self.redshifts)]
-        return [found for file in self.files if (found := find_redshifts(file))]
+    def beside(self, file: str) -> str | None:
+        return find_redshifts(file)
 
 
 class DESI(SpectraBuilder):
     """Rows of DESI ``coadd`` and ``spectra`` files.
 
-    Options: ``sky``, ``bad_fibers``, ``simulated`` (keep them), ``redshifts`` (a catalogue).
+    Options: ``sky``, ``bad_fibers``, ``simulated``, ``exposures`` (keep them). ``catalogue`` may be a redrock or zbest file, a redshift
+    or quasar catalogue or the Milky Way survey's table, joined by TARGETID, instead of the files beside.
     """
 
     BUILDER_CONFIG_CLASS = DESIConfig
-    VERSION = "1.0.0"
+    VERSION = "1.2.0"
     FILE_NAMES = ("coadd-*.fits", "coadd-*.fits.gz", "spectra-*.fits", "spectra-*.fits.gz")
+    ARCHIVE = "https://data.desi.lbl.gov/public/dr1/spectro/redux/iron"
+    IDENTIFIER = "SURVEY-PROGRAM-HEALPIX or PETAL-TILE-thruNIGHT, such as main-dark-10000 or 0-1000-thru20210517"
+    CATALOGUE, LABEL_CUTS = CATALOGUE, LABEL_CUTS
     HOMEPAGE = "https://data.desi.lbl.gov/doc"
     CITATION = "DESI EDR: DESI Collaboration 2024, AJ 168, 58"
 
+    @staticmethod
+    def address(identifier: str) -> Address | None:
+        """What stands after ``coadd-`` -> the coadd of data release 1 (iron), its redrock file and their checksums.
+
+        ``SURVEY-PROGRAM-HEALPIX`` for the targets of a healpix, coadded over tiles, or ``PETAL-TILE-thruNIGHT`` for
+        those of a tile's petal (cumulative). Which healpix a TARGETID is in, the redshift catalogues say.
+        """
+        if match := HEALPIX.fullmatch(identifier):
+            pixel = int(match["healpix"])
+            folder = f"healpix/{match['survey']}/{match['program']}/{pixel // 100}/{pixel}"
+        elif match := TILE.fullmatch(identifier):
+            folder = f"tiles/cumulative/{match['tile']}/{match['night']}"
+        else:
+            return None
+        sums = f"{folder}/redux_iron_{folder.replace('/', '_')}.sha256sum"
+        return Address(f"{folder}/coadd-{identifier}.fits", (f"{folder}/redrock-{identifier}.fits",), sums)
+
     def read(self, files: tuple[str, ...]) -> Iterator[dict | Dropped]:
         (path,) = files
+        if not self.config.exposures and not self._coadds.isdisjoint(possible_coadds(path)):
+            yield Dropped("file of exposures whose coadd is there")
+            return
         with open_fits(path) as hdus:
             cameras = find_cameras(path, hdus)
-            num_spectra = len(hdus[f"{cameras[0]}_FLUX"].data)
-            fibers = Fibers(path, hdus, num_spectra)
-            labels = self._read_labels(path)
+            fibers = Fibers(path, hdus, cameras[0].num_spectra)
             is_simulated = "desisim" in hdus[0].header["DEPNAM*"].values()
-            wavelengths = [native(hdus[f"{camera}_WAVELENGTH"].data, np.float64) for camera in cameras]
-            for index in range(num_spectra):
-                if is_simulated and not self.config.simulated:
-                    yield Dropped("simulated")
-                elif (reason := fibers.no_target(index)) and not self.config.sky:
-                    yield Dropped(reason)
-                elif fibers.status[index] != 0 and not self.config.bad_fibers:
-                    yield Dropped("bad fibre status")
-                else:
-                    pixels = [read_pixels(hdus, camera, index) for camera in cameras]
-                    yield {
-                        **fibers.provenance(index),
-                        **join_cameras(wavelengths, pixels),
-                        **labels.get(fibers.target_id(index), {}),
-                    }
+            for start in range(0, fibers.num_spectra, ROWS_PER_BLOCK):
+                rows = range(start, min(start + ROWS_PER_BLOCK, fibers.num_spectra))
+                reasons = [self._why_dropped(fibers, index, is_simulated) for index in rows]
+                yield from (Dropped(reason) for reason in reasons if reason)
+                if all(reasons):
+                    continue
+                spectra = read_block(cameras, slice(rows.start, rows.stop))
+                for index, reason, spectrum in zip(rows, reasons, spectra):
+                    if not reason:
+                        yield self._row(path, fibers, index, spectrum)
 
-    def _read_labels(self, path: str) -> dict[int, dict]:
-        """Labels by TARGETID. A catalogue that serves all files is read once."""
-        if self.config.redshifts is None:
-            found = find_redshifts(path)
-            return read_redshifts(found) if found else {}
-        if not hasattr(self, "_labels"):
-            self._labels = read_redshifts(self.config.redshifts)
-        return self._labels
+    @cached_property
+    def _coadds(self) -> frozenset[str]:
+        return frozenset(file for file in self.config.files if os.path.basename(file).startswith("coadd-"))
+
+    def _why_dropped(self, fibers: "Fibers", index: int, is_simulated: bool) -> str | None:
+        """The reason to leave a row out, or None."""
+        if is_simulated and not self.config.simulated:
+            return "simulated"
+        if (reason := fibers.no_target(index)) and not self.config.sky:
+            return reason
+        if fibers.status[index] != 0 and not self.config.bad_fibers:
+            return "bad fibre status"
+        return None
+
+    def _row(self, path: str, fibers: "Fibers", index: int, spectrum: dict) -> dict:
+        row = {**fibers.provenance(index), **spectrum}
+        return row if fibers.no_target(index) else row | self.join_labels({}, {}, path, fibers.target_id(index))
 
 
 class Fibers:
     """What FIBERMAP says of each row, whichever columns it has."""
 
     def __init__(self, path: str, hdus: fits.HDUList, num_spectra: int):
-        self.file_name = Path(path).name
-        has_table = "FIBERMAP" in hdus
-        table = hdus["FIBERMAP"] if has_table else fits.BinTableHDU()
-        names = table.columns.names
-        self.target_ids = get_column(path, table, "TARGETID") if has_table else None
-        if has_table and len(self.target_ids) != num_spectra:
+        self.file_name, self.num_spectra = Path(path).name, num_spectra
+        table = find_hdu(hdus, "FIBERMAP")
+        columns = {} if table is None else get_columns(path, table, ("TARGETID",), FIBER_COLUMNS)
+        self.target_ids = columns.get("TARGETID")
+        if self.target_ids is not None and len(self.target_ids) != num_spectra:
             expected = f"{num_spectra} rows, as FLUX has"
             raise SpectrumFileError(path, "FIBERMAP", f"{len(self.target_ids)} rows", expected)
-        status = [name for name in ("COADD_FIBERSTATUS", "FIBERSTATUS") if name in names]
-        self.status = get_column(path, table, status[0]) if status else np.zeros(num_spectra, dtype=np.int32)
-        types = [str(value).strip() for value in table.data["OBJTYPE"]] if "OBJTYPE" in names else []
-        self.types = types if any(types) else None
-        self.ra, self.dec = (
-            get_column(path, table, name) if name in names else np.full(num_spectra, np.nan)
-            for name in ("TARGET_RA", "TARGET_DEC")
-        )
+        status = columns.get("COADD_FIBERSTATUS", columns.get("FIBERSTATUS"))
+        self.status = np.zeros(num_spectra, dtype=np.int32) if status is None else status
+        types = columns.get("OBJTYPE")
+        self.types = None if types is None or not np.char.strip(types).astype(bool).any() else types
+        unknown = np.full(num_spectra, np.nan)
+        self.ra, self.dec = (columns.get(name, unknown) for name in ("TARGET_RA", "TARGET_DEC"))
 
     def target_id(self, index: int) -> int | None:
         return None if self.target_ids is None else int(self.target_ids[index])
@@ -129,8 +189,8 @@ class Fibers:
         """Why the fibre is on no target, or None if it is on one."""
         if self.target_ids is not None and self.target_ids[index] < 0:
             return "negative TARGETID"
-        if self.types is not None and self.types[index] in ("SKY", ""):
-            return "sky fibre" if self.types[index] else "blank OBJTYPE"
+        if self.types is not None and self.types[index].strip() in (b"SKY", b""):
+            return "sky fibre" if self.types[index].strip() else "blank OBJTYPE"
         return None
 
     def provenance(self, index: int) -> dict:
@@ -144,67 +204,97 @@ class Fibers:
         }
 
 
-def find_cameras(path: str, hdus: fits.HDUList) -> list[str]:
+@dataclass
+class Camera:
+    """One camera's HDUs; images of (num_spectra, num_pixels).
+
+    Attributes:
+        wavelength: (num_pixels,) vacuum Angstrom.
+        flux, ivar: images.
+        mask: an image, or None.
+        resolution: an image of (num_spectra, num_diagonals, num_pixels), or None.
+    """
+
+    wavelength: np.ndarray
+    flux: fits.ImageHDU
+    ivar: fits.ImageHDU
+    mask: fits.ImageHDU | None
+    resolution: fits.ImageHDU | None
+
+    @property
+    def num_spectra(self) -> int:
+        return self.flux.shape[0]
+
+
+def find_cameras(path: str, hdus: fits.HDUList) -> list[Camera]:
     """The cameras of a file; raises `SpectrumFileError` for other products and for shapes that do not belong together."""
-    cameras = [camera for camera in CAMERAS if f"{camera}_FLUX" in hdus]
-    if not cameras:
+    names = [name for name in CAMERAS if f"{name}_FLUX" in hdus]
+    if not names:
         raise SpectrumFileError(path, "file", describe(hdus), "a coadd or spectra file with HDUs like B_FLUX")
-    num_spectra = get_hdu(path, hdus, f"{cameras[0]}_FLUX").shape[0]
-    for camera in cameras:
-        expected = (num_spectra, *get_hdu(path, hdus, f"{camera}_WAVELENGTH").shape)
-        for name in ("FLUX", "IVAR", "MASK"):
-            if (name != "MASK" or f"{camera}_MASK" in hdus) and (
-                (found := get_hdu(path, hdus, f"{camera}_{name}").shape) != expected
-            ):
-                raise SpectrumFileError(path, f"{camera}_{name}", f"shape {found}", f"shape {expected}")
-    return cameras
+    num_spectra = hdus[f"{names[0]}_FLUX"].shape[0]
+    return [find_camera(path, hdus, name, num_spectra) for name in names]
 
 
-def read_pixels(hdus: fits.HDUList, camera: str, index: int) -> dict:
-    """One spectrum in one camera; arrays (num_pixels,)."""
-    ivar = native(hdus[f"{camera}_IVAR"].data[index])
-    if f"{camera}_MASK" in hdus:
-        ivar[hdus[f"{camera}_MASK"].data[index] != 0] = 0
-    resolution = hdus[f"{camera}_RESOLUTION"].data[index] if f"{camera}_RESOLUTION" in hdus else None
-    return {
-        "flux": native(hdus[f"{camera}_FLUX"].data[index]),
-        "ivar": ivar,
-        "sigma_pixels": None if resolution is None else resolution_sigma(resolution),
-    }
+def find_camera(path: str, hdus: fits.HDUList, name: str, num_spectra: int) -> Camera:
+    """One camera; raises `SpectrumFileError` if its images do not have `num_spectra` rows or its wavelengths' length."""
+    wavelength = native(get_hdu(path, hdus, f"{name}_WAVELENGTH").data, np.float64)
+    images = {kind: get_hdu(path, hdus, f"{name}_{kind}") for kind in ("FLUX", "IVAR")}
+    images |= {kind: find_hdu(hdus, f"{name}_{kind}") for kind in ("MASK", "RESOLUTION")}
+    for kind, image in images.items():
+        shape = () if image is None else image.shape
+        if kind == "RESOLUTION" and len(shape) == 3:
+            shape = (shape[0], shape[2])  # without the diagonals
+        expected = (num_spectra, wavelength.size)
+        if image is not None and (shape != expected or wavelength.ndim != 1):
+            raise SpectrumFileError(path, f"{name}_{kind}", f"shape {image.shape}", f"{expected} spectra and pixels")
+    return Camera(wavelength, images["FLUX"], images["IVAR"], images["MASK"], images["RESOLUTION"])
 
 
-def resolution_sigma(resolution: np.ndarray) -> np.ndarray:
-    """Second moment of a banded resolution matrix, in pixels.
+def read_block(cameras: list[Camera], rows: slice) -> list[dict]:
+    """Spectra of neighbouring rows, their cameras one after the other; the resolution measured if all cameras have it."""
+    wavelength = np.concatenate([camera.wavelength for camera in cameras])
+    lengths = [len(camera.wavelength) for camera in cameras]
+    is_measured = all(camera.resolution is not None for camera in cameras)
+    flux, ivar, sigma = np.empty((3, rows.stop - rows.start, len(wavelength)), dtype=np.float32)
+    for camera, end in zip(cameras, np.cumsum(lengths)):
+        pixels = slice(end - len(camera.wavelength), end)
+        flux[:, pixels] = camera.flux.section[rows]
+        ivar[:, pixels] = camera.ivar.section[rows]
+        if camera.mask is not None:
+            ivar[:, pixels][camera.mask.section[rows] != 0] = 0
+        if is_measured:
+            bands = native(camera.resolution.section[rows], np.float32)
+            sigma[:, pixels] = resolution_sigma(bands) * np.gradient(camera.wavelength)
+    if not is_measured:
+        sigma[:] = nominal_sigma(wavelength, np.interp(wavelength, *RESOLVING_POWER))
+    kind = "measured" if is_measured else "nominal"
+    common = {"wavelength": wavelength, "segment_lengths": lengths, "lsf_kind": kind}
+    return [{**common, "flux": flux[k], "ivar": ivar[k], "lsf_sigma": sigma[k]} for k in range(len(flux))]
+
+
+def resolution_sigma(bands: np.ndarray) -> np.ndarray:
+    """Second moment about the mean of banded resolution matrices, in pixels.
 
     Args:
-        resolution: (num_diagonals, num_pixels), the diagonals from the highest offset down.
+        bands: (..., num_diagonals, num_pixels), the diagonals from the highest offset down.
 
     Returns:
-        (num_pixels,), NaN where the band is empty.
+        (..., num_pixels), NaN where the band is empty.
     """
-    resolution = native(resolution, np.float64)
-    half = resolution.shape[0] // 2
-    offset = np.arange(half, half - resolution.shape[0], -1.0)[:, None]
-    total = resolution.sum(axis=0)
+    half = bands.shape[-2] // 2
+    offset = np.arange(half, half - bands.shape[-2], -1, dtype=bands.dtype)
+    total, first, second = np.moveaxis(np.stack([np.ones_like(offset), offset, offset**2]) @ bands, -2, 0)
     total = np.where(total > 0, total, np.nan)
-    mean = (offset * resolution).sum(axis=0) / total
-    variance = (offset**2 * resolution).sum(axis=0) / total - mean**2
+    variance = second / total - (first / total) ** 2
     return np.sqrt(np.where(variance > 0, variance, np.nan))
 
 
-def join_cameras(wavelengths: list[np.ndarray], pixels: list[dict]) -> dict:
-    """The cameras one after the other; the resolution only if all of them have one."""
-    lsf_sigma = None
-    if all(camera["sigma_pixels"] is not None for camera in pixels):
-        steps = [np.gradient(wavelength) for wavelength in wavelengths]
-        lsf_sigma = np.concatenate([camera["sigma_pixels"] * step for camera, step in zip(pixels, steps)])
-    return {
-        "wavelength": np.concatenate(wavelengths),
-        "flux": np.concatenate([camera["flux"] for camera in pixels]),
-        "ivar": np.concatenate([camera["ivar"] for camera in pixels]),
-        "segment_lengths": [len(wavelength) for wavelength in wavelengths],
-        "lsf_sigma": lsf_sigma,
-    }
+def possible_coadds(file: str) -> set[str]:
+    """Names that the coadd of a file of exposures may have; none for other files."""
+    folder, name = os.path.split(file)
+    kind, _, rest = name.removesuffix(".gz").partition("-")
+    path = os.path.join(folder, f"coadd-{rest}")
+    return {path, path + ".gz"} if kind == "spectra" else set()
 
 
 def find_redshifts(file: str) -> str | None:
@@ -214,26 +304,3 @@ def find_redshifts(file: str) -> str | None:
     candidates = (os.path.join(folder, f"{kind}-{rest.removesuffix('.gz')}") for kind in ("redrock", "zbest"))
     found = [path for candidate in candidates for path in (candidate, candidate + ".gz") if os.path.isfile(path)]
     return found[0] if rest and found else None
-
-
-def read_redshifts(path: str) -> dict[int, dict]:
-    """Class and redshift by TARGETID, whatever ZWARN says; of a repeated TARGETID the first row.
-
-    A QSO catalogue has no SPECTYPE: all its rows are quasars.
-    """
-    with open_fits(path) as hdus:
-        names = [name for name in REDSHIFT_HDUS if name in hdus]
-        if not names:
-            raise SpectrumFileError(path, "file", describe(hdus), f"one of the HDUs {REDSHIFT_HDUS}")
-        table = hdus[names[0]]
-        targets, redshifts = get_column(path, table, "TARGETID"), get_column(path, table, "Z")
-        if names[0] == "QSO_CAT":
-            classes = ["QSO"] * len(targets)
-        else:
-            classes = [str(value).strip() for value in get_column(path, table, "SPECTYPE")]
-    labels: dict[int, dict] = {}
-    for target, redshift, name in zip(targets.tolist(), redshifts.tolist(), classes):
-        velocity = redshift * SPEED_OF_LIGHT if name == "STAR" else np.nan
-        label = {"class": name if name in CLASSES else None, "redshift": redshift, "radial_velocity": velocity}
-        labels.setdefault(target, label)
-    return labels

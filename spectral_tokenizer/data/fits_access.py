@@ -1,11 +1,21 @@
-"""Opening survey files safely: every reader goes through here, so a damaged file fails in one way with one message."""
+"""Opening survey files safely: every reader goes through here, so a damaged file fails in one way with one message.
 
+A file is taken as it was in one moment: one up to 16 MiB is read at once, and a larger one that changes while it is read
+is refused. Nothing is memory-mapped, because a file that shrinks under a map ends the process.
+"""
+
+import gzip
 import math
+import os
+import struct
+import tempfile
 import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from astropy.io import fits
@@ -13,10 +23,13 @@ from astropy.utils.exceptions import AstropyUserWarning
 
 
 SPEED_OF_LIGHT = 299792.458  # km/s
+MAX_IN_MEMORY = 2**24  # bytes; larger files are read piece by piece, from disk
+MIN_BOMB, MAX_COMPRESSION = 2**26, 100  # more bytes than that, and that many times the file's: noise does not compress
+PIECE = 2**20  # bytes
 
-# What astropy lets through when the bytes of a file are not what its headers promise.
-_DAMAGE = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, zlib.error)
-_DAMAGE += (fits.VerifyError, AstropyUserWarning)
+# What astropy and numpy let through when the bytes of a file are not what its headers promise.
+_DAMAGE = (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError)
+_DAMAGE += (AssertionError, RecursionError, struct.error, zlib.error, fits.VerifyError, AstropyUserWarning)
 
 
 class SpectrumFileError(ValueError):
@@ -39,22 +52,60 @@ class SpectrumFileError(ValueError):
 
 @contextmanager
 def open_fits(path: str | Path) -> Iterator[fits.HDUList]:
-    """Open a FITS file for reading.
+    """Open a FITS file, also a gzipped one, for reading.
 
     Raises:
-        SpectrumFileError: the file cannot be opened, or something inside it cannot be read while it is open.
+        SpectrumFileError: the file cannot be opened, something inside it cannot be read while it is open, or it was
+            changed meanwhile.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", fits.verify.VerifyWarning)  # unparsable cards that nobody asks for
         warnings.filterwarnings("error", message="File may have been truncated")
+        warnings.filterwarnings("error", message="Error validating header")  # astropy would go on without the HDU
         try:
-            with fits.open(path) as hdus:  # memory-mapped where astropy can; memmap=True would refuse scaled images
-                yield hdus
+            with open(path, "rb") as file:
+                before = os.fstat(file.fileno())
+                with _contents(path, file, before.st_size) as contents, fits.open(contents, memmap=False) as hdus:
+                    yield hdus
+            after = os.stat(path)
         except SpectrumFileError:
             raise
         except _DAMAGE as error:
             found = f"{type(error).__name__}: {error}"
             raise SpectrumFileError(path, "file", found, "a complete FITS file of this survey") from error
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise SpectrumFileError(path, "file", "another size or time than before", "a file that stays as it is")
+
+
+def _contents(path: str | Path, file: BinaryIO, size: int) -> BinaryIO:
+    """The bytes of a FITS file, decompressed, in memory if they are few."""
+    is_compressed = file.read(2) == b"\x1f\x8b"
+    file.seek(0)
+    if is_compressed:
+        contents = _decompress(path, file, size)
+    elif size <= MAX_IN_MEMORY:
+        contents = BytesIO(file.read())
+    else:
+        contents = file
+    start = contents.read(6)
+    contents.seek(0)
+    if start != b"SIMPLE":
+        found = f"{size} bytes that begin with {start!r}"
+        raise SpectrumFileError(path, "file", found, "a FITS file, plain or gzipped, which begins with SIMPLE")
+    return contents
+
+
+def _decompress(path: str | Path, file: BinaryIO, size: int) -> BinaryIO:
+    """The contents of a gzip file of `size` bytes, in memory, or on disk if they are many."""
+    limit = max(MIN_BOMB, MAX_COMPRESSION * size)
+    contents = tempfile.SpooledTemporaryFile(max_size=MAX_IN_MEMORY)  # noqa: SIM115, the caller closes it
+    with gzip.GzipFile(fileobj=file) as stream:
+        while piece := stream.read(PIECE):
+            contents.write(piece)
+            if contents.tell() > limit:
+                raise SpectrumFileError(path, "file", f"{size} bytes that unpack to {limit} and more", "a spectrum")
+    contents.seek(0)
+    return contents
 
 
 def native(array: np.ndarray, dtype: type | None = None) -> np.ndarray:
@@ -75,16 +126,12 @@ def get_hdu(path: str | Path, hdus: fits.HDUList, key: int | str) -> fits.hdu.ba
         raise SpectrumFileError(path, f"HDU {key}", describe(hdus), f"an HDU {key}") from None
 
 
-def get_column(path: str | Path, hdu: fits.BinTableHDU, name: str) -> np.ndarray:
-    """A table's column, whichever case its name has, in native byte order.
-
-    Raises:
-        SpectrumFileError: the HDU is no table or has no such column.
-    """
-    names = hdu.columns.names if isinstance(hdu, fits.BinTableHDU) else []
-    if name.lower() not in {other.lower() for other in names}:
-        raise SpectrumFileError(path, f"column {name}", f"columns {names[:20]}", f"a column named {name}")
-    return native(hdu.data[name])
+def find_hdu(hdus: fits.HDUList, key: int | str) -> fits.hdu.base.ExtensionHDU | None:
+    """The HDU of that number or name, or None."""
+    try:
+        return hdus[key]
+    except (KeyError, IndexError):
+        return None
 
 
 def describe(hdus: fits.HDUList) -> str:
@@ -93,9 +140,9 @@ def describe(hdus: fits.HDUList) -> str:
 
 
 def number(value: object) -> float:
-    """A label as float: NaN for missing, unparsable and the surveys' -9999."""
+    """A label as float: NaN for missing, unparsable, infinite and the surveys' -9999."""
     try:
         value = float(value)
     except (TypeError, ValueError):
         return math.nan
-    return value if value > -9998 else math.nan
+    return value if -9998 < value < math.inf else math.nan

@@ -15,7 +15,9 @@ reduction: Kos et al. 2017, MNRAS 464, 1259). Frame: barycentric. CCD4 (or anoth
   usable flux, so that all are near 1: flux here is dimensionless, and the colour of a star over the four CCDs is not in
   it. A CCD whose median is not positive has no usable pixel.
 - `lsf_sigma` comes from reduction 6.0's resolution_profile, the FWHM in A of exp(-ln 2 |2x / FWHM|^B): the square
-  root of its second moment. DR3 files carry none.
+  root of its second moment. DR3 files carry none and get the nominal `RESOLVING_POWER`: rounded medians of reduction
+  6.0's own profiles. HERMES was built for 28,000 in all CCDs (Sheinis et al. 2015, JATIS 1, 035002); night-sky lines in
+  DR3's CCD4 say 22,800, as the profiles do.
 """
 
 import math
@@ -23,49 +25,85 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 
+from .archive import Address
 from .builder import SpectraBuilder, SurveyConfig
-from .fits_access import SPEED_OF_LIGHT, SpectrumFileError, describe, get_column, native, number, open_fits
-from .wavelengths import air_to_vacuum
+from .catalogues import CatalogueLayout, LabelCut
+from .fits_access import SPEED_OF_LIGHT, SpectrumFileError, describe, native, number, open_fits
+from .wavelengths import air_to_vacuum, nominal_sigma
 
 
 FILE_NAME = re.compile(r"(?P<sobject_id>\d{15})(?P<ccd>[1-4])\.fits(\.gz)?")
 MIN_RELATIVE_SIGMA = 0.1
-CATALOGUE_COLUMNS = {"radial_velocity": "rv_com", "teff": "teff_r", "logg": "logg_r", "fe_h": "fe_h_r"}
+RESOLVING_POWER = {"1": 27000.0, "2": 22500.0, "3": 22500.0, "4": 22000.0}  # by CCD
+CATALOGUE = CatalogueLayout(
+    key=("sobject_id",),
+    labels={  # DR3, DR4, reduction 6.0
+        "radial_velocity": ("rv_galah", "rv_comp_1", "rv_com"),
+        "teff": ("teff", "teff_r"),
+        "logg": ("logg", "logg_r"),
+        "fe_h": ("fe_h", "fe_h_r"),
+        "ra": ("ra_dr2", "ra", "ra_icrs"),
+        "dec": ("dec_dr2", "dec", "dec_icrs"),
+    },
+    flags=("flag_sp", "flag_fe_h"),
+)
+LABEL_CUTS = (
+    LabelCut("flag_sp", "flag_sp", ("teff", "logg", "fe_h")),
+    LabelCut("flag_fe_h", "flag_fe_h", ("fe_h",)),
+)
 HEADER_KEYS = {"teff": "TEFF_R", "logg": "LOGG_R", "fe_h": "FE_H_R"}
 
 
 @dataclass
 class GALAHConfig(SurveyConfig):
-    """What a GALAH build depends on.
+    """What a GALAH build depends on."""
 
-    Args:
-        catalogue: a catalogue of reduction 6.0, for all files, instead of each night's own.
-    """
-
-    catalogue: str | None = None
-
-    def companions(self) -> list[str]:
-        if self.catalogue is not None:
-            return [str(self.catalogue)]
-        nights = {Path(file).parents[2] for file in self.files if Path(file).match("spectra/com/*")}
-        catalogues = (night / "db" / f"{night.name}.fits" for night in sorted(nights))
-        return [str(path) for path in catalogues if path.is_file()]
+    def beside(self, file: str) -> str | None:
+        if not Path(file).match("spectra/com/*"):
+            return None
+        night = Path(file).parents[2]
+        path = night / "db" / f"{night.name}.fits"
+        return str(path) if path.is_file() else None
 
 
 class GALAH(SpectraBuilder):
-    """Rows of GALAH DR3 and reduction 6.0 files, one per star. Option: ``catalogue``."""
+    """Rows of GALAH DR3 and reduction 6.0 files, one per star.
+
+    ``catalogue`` may be an allstar or allspec file of DR3 or DR4, joined by sobject_id, or one of reduction 6.0 for all
+    files instead of each night's own.
+    """
 
     BUILDER_CONFIG_CLASS = GALAHConfig
-    VERSION = "1.0.0"
+    VERSION = "1.2.0"
     FILE_NAMES = ("[0-9]" * 16 + ".fits", "[0-9]" * 16 + ".fits.gz")
+    ARCHIVE = "https://cloud.datacentral.org.au/teamdata/GALAH/public/GALAH_DR3"
+    IDENTIFIER = "the 15 digits of a sobject_id, such as 131116000501001"
+    CATALOGUE, LABEL_CUTS = CATALOGUE, LABEL_CUTS
     HOMEPAGE = "https://www.galah-survey.org"
     CITATION = "GALAH DR3: Buder et al. 2021, MNRAS 506, 150"
+
+    @staticmethod
+    def address(identifier: str) -> Address | None:
+        """``sobject_id`` -> the star's files, one per CCD, in the tar file of its night in data release 3.
+
+        A night is some hundred MB or more, and is downloaded once for all of its stars. There are two tar files for
+        some nights. The archive publishes no checksums that are known here. Its single spectra (``slink``) are cut
+        down to a flux without errors, which the reader does not take.
+        """
+        if not re.fullmatch(r"\d{15}", identifier):
+            return None
+        night = identifier[:6]
+        return Address(
+            path=f"spectra/tar_files/{night}_com.tar.gz",
+            alternatives=(f"spectra/tar_files/{night}_com2.tar.gz",),
+            members=tuple(f"{identifier}{ccd}.fits" for ccd in "1234"),
+            folder=f"spectra/{night}/{identifier}",
+        )
 
     def group_files(self, files: Iterable[str]) -> list[tuple[str, ...]]:
         groups = defaultdict(list)
@@ -83,51 +121,54 @@ class GALAH(SpectraBuilder):
                 raise SpectrumFileError(file, "file name", Path(file).name, "15 digits of sobject_id and 1 of the CCD")
             if match["ccd"] in ccds:
                 raise SpectrumFileError(file, "file name", "a second file of this CCD", "one file per star and CCD")
-            ccds[match["ccd"]] = read_ccd(file)
+            ccds[match["ccd"]] = read_ccd(file, match["ccd"])
         parts = [ccds[name] for name in sorted(ccds)]
         labels = merge_labels([part["labels"] for part in parts])
-        labels |= self._catalogue.get(int(match["sobject_id"]), {})
-        has_resolution = all(part["lsf_sigma"] is not None for part in parts)
         yield {
             "object_id": match["sobject_id"],
             "source": f"{match['sobject_id']} CCD {','.join(sorted(ccds))}",
             "frame": "barycentric",
-            "class": "STAR",
             "wavelength": np.concatenate([part["wavelength"] for part in parts]),
             "flux": np.concatenate([part["flux"] for part in parts]),
             "ivar": np.concatenate([part["ivar"] for part in parts]),
             "segment_lengths": [len(part["flux"]) for part in parts],
-            "lsf_sigma": np.concatenate([part["lsf_sigma"] for part in parts]) if has_resolution else None,
-            **labels,
+            "lsf_sigma": np.concatenate([part["lsf_sigma"] for part in parts]),
+            "lsf_kind": "measured" if all(part["has_profile"] for part in parts) else "nominal",
+            **self.join_labels({"class": "STAR", **labels}, {}, files[0], int(match["sobject_id"])),
         }
 
-    @cached_property
-    def _catalogue(self) -> dict[int, dict]:
-        """Labels of reduction 6.0 by sobject_id."""
-        return {key: row for path in self.config.companions() for key, row in read_catalogue(path).items()}
 
-
-def read_ccd(path: str) -> dict:
+def read_ccd(path: str, ccd: str) -> dict:
     """One CCD's file: its arrays (num_pixels,), on the common scale and in vacuum, and its labels."""
     with open_fits(path) as hdus:
-        names = {hdu.name.lower(): index for index, hdu in enumerate(hdus)}
-        if len(hdus) == 5 and "normalised spectra" in names:
-            error_index, labels = 1, {"radial_velocity": rest_frame_velocity(hdus)}
-        elif {"relative_error", "resolution_profile"} <= set(names):
-            error_index, labels = names["relative_error"], header_labels(hdus[0].header)
-        else:
+        is_release = len(hdus) == 5 and hdus[4].name.lower() == "normalised spectra"
+        names = {} if is_release else {hdu.name.lower(): index for index, hdu in enumerate(hdus)}
+        if not is_release and not {"relative_error", "resolution_profile"} <= set(names):
             raise SpectrumFileError(path, "file", describe(hdus), "a CCD of GALAH DR3 or reduction 6.0")
-        air = linear_wavelength(hdus[0].header)
+        header = hdus[0].header
+        wavelength = air_to_vacuum(linear_wavelength(header))
         flux = native(hdus[0].data, np.float64)
-        relative_error = native(hdus[error_index].data, np.float64)
-        lsf_sigma = None
-        if "resolution_profile" in names:
-            profile = hdus[names["resolution_profile"]]
-            lsf_sigma = profile_sigma(native(profile.data, np.float64), hdus[0].header.get("B", 2.0))
-    if not air.shape == flux.shape == relative_error.shape:
-        raise SpectrumFileError(path, "HDUs", f"shapes {flux.shape}, {relative_error.shape}", "equal lengths")
+        if is_release:
+            relative_error = native(hdus[1].data, np.float64)
+            lsf_sigma = nominal_sigma(wavelength, RESOLVING_POWER[ccd])
+            labels = {"radial_velocity": rest_frame_velocity(hdus)}
+        else:
+            relative_error = native(hdus[names["relative_error"]].data, np.float64)
+            lsf_sigma = profile_sigma(native(hdus[names["resolution_profile"]].data, np.float64), header.get("B", 2.0))
+            labels = header_labels(header)
+    arrays = {"wavelength": wavelength, "flux": flux, "relative error": relative_error, "resolution": lsf_sigma}
+    if len({array.shape for array in arrays.values()}) > 1 or flux.ndim != 1:
+        found = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise SpectrumFileError(path, "HDUs", f"shapes {found}", "one length")
     flux, ivar = scale_ccd(flux, relative_error)
-    return {"wavelength": air_to_vacuum(air), "flux": flux, "ivar": ivar, "lsf_sigma": lsf_sigma, "labels": labels}
+    return {
+        "wavelength": wavelength,
+        "flux": flux,
+        "ivar": ivar,
+        "lsf_sigma": lsf_sigma,
+        "has_profile": not is_release,
+        "labels": labels,
+    }
 
 
 def linear_wavelength(header: fits.Header) -> np.ndarray:
@@ -182,15 +223,3 @@ def merge_labels(per_ccd: list[dict]) -> dict:
             if not math.isnan(value):
                 values[name].append(value)
     return {name: float(np.median(found)) for name, found in values.items()}
-
-
-def read_catalogue(path: str) -> dict[int, dict]:
-    """Reduction 6.0's labels by sobject_id; NaN ones are left out."""
-    with open_fits(path) as hdus:
-        table = next((hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU)), None)
-        if table is None:
-            raise SpectrumFileError(path, "file", describe(hdus), "a table of reduction 6.0 with column sobject_id")
-        keys = get_column(path, table, "sobject_id").tolist()
-        columns = {name: get_column(path, table, column).tolist() for name, column in CATALOGUE_COLUMNS.items()}
-    rows = ({name: number(values[index]) for name, values in columns.items()} for index in range(len(keys)))
-    return {key: {name: v for name, v in row.items() if not math.isnan(v)} for key, row in zip(keys, rows)}

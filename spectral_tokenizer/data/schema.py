@@ -8,6 +8,7 @@ from datasets import Features, List, Value
 
 
 FRAMES = ("observed", "heliocentric", "barycentric", "rest")
+CLASSES = ("GALAXY", "QSO", "STAR")
 
 #: Columns that the processor reads.
 #:
@@ -25,16 +26,26 @@ SPECTRUM = {
     "segment_lengths": List(Value("int32")),
 }
 
-#: The line spread function's Gaussian sigma per pixel in Angstrom, 0 where unknown; an empty list where the file
-#: carries none (not null: Datasets' numpy format fails on a batch in which some lists are null).
-RESOLUTION = {"lsf_sigma": List(Value("float32"))}
-
-#: What the file, or the survey's file beside it, says of the object. NaN (or null for strings) where unknown.
+#: The resolution, as physics instead of an instrument's name.
 #:
-#: - ``class``: ``"GALAXY"``, ``"QSO"`` or ``"STAR"``.
+#: - ``lsf_sigma``: sigma in vacuum Angstrom, at each pixel and in the row's frame, of the Gaussian that stands for the
+#:   line spread function, pixel included. Positive everywhere in a segment, or 0 everywhere in it: unknown. Where a
+#:   file has it for part of a segment's pixels, the rest is interpolated. An empty list where nothing is known (not
+#:   null: Datasets' numpy format fails on a batch in which some lists are null).
+#: - ``lsf_kind``: ``"measured"`` from the spectrum's own files, ``"nominal"`` from a published resolving power of the
+#:   instrument, which an individual spectrum may miss by some 10 %; null where nothing is known.
+RESOLUTION = {"lsf_sigma": List(Value("float32")), "lsf_kind": Value("string")}
+LSF_KINDS = ("measured", "nominal")
+
+#: What the file, or the survey's catalogue, says of the object. NaN (or null for strings) where unknown, and where the
+#: survey's own flags call it unreliable, unless such labels were asked for.
+#:
+#: - ``class``: one of `CLASSES`.
 #: - ``redshift``: of the object, dimensionless (for stars: v/c where the pipeline gives it).
 #: - ``radial_velocity``: km/s, barycentric or heliocentric, of a star.
 #: - ``teff`` in K, ``logg`` in dex of cm/s2, ``fe_h`` in dex: calibrated values only.
+#: - ``label_warnings``: the names of the flags that stand on the labels, comma-separated, whether or not the labels were
+#:   blanked for them; ``"not in catalogue"`` where there is a catalogue without the object; null where all is well.
 #: - ``snr``: median flux * sqrt(ivar) over usable pixels, computed by the builder for every survey alike.
 LABELS = {
     "class": Value("string"),
@@ -45,6 +56,7 @@ LABELS = {
     "fe_h": Value("float32"),
     "ra": Value("float64"),
     "dec": Value("float64"),
+    "label_warnings": Value("string"),
     "snr": Value("float32"),
 }
 

@@ -1,6 +1,11 @@
-"""One wavelength scale for all surveys: vacuum Angstrom."""
+"""One wavelength scale for all surveys: vacuum Angstrom. And one measure of resolution on it."""
+
+import math
 
 import numpy as np
+
+
+FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))  # of a Gaussian
 
 
 def air_to_vacuum(wavelength: np.ndarray) -> np.ndarray:
@@ -25,3 +30,16 @@ def air_to_vacuum(wavelength: np.ndarray) -> np.ndarray:
         + 1.599740894897e-4 / (38.92568793293 - wavenumber_squared)
     )
     return wavelength * index
+
+
+def nominal_sigma(wavelength: np.ndarray, resolving_power: float | np.ndarray) -> np.ndarray:
+    """Sigma of a Gaussian line spread function whose full width at half maximum is wavelength / resolving power.
+
+    Args:
+        wavelength: (num_pixels,) in Angstrom.
+        resolving_power: one number, or (num_pixels,).
+
+    Returns:
+        (num_pixels,) in Angstrom.
+    """
+    return wavelength / resolving_power / FWHM_PER_SIGMA

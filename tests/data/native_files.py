@@ -18,9 +18,10 @@ def write_sdss(
     loglam_start=3.58,
     plate=1,
     header=(),
+    exposures=(),
     **label,
 ):
-    """A ``spec`` file; keyword `label` overrides columns of HDU2."""
+    """A ``spec`` file; keyword `label` overrides columns of HDU2; `exposures` are names of HDUs like B1-00012345-..."""
     flux = np.ones(64) if flux is None else np.asarray(flux)
     num_pixels = len(flux)
     columns = {
@@ -43,6 +44,38 @@ def write_sdss(
     primary = fits.PrimaryHDU()
     primary.header.update(header)
     hdus = [primary, fits.BinTableHDU.from_columns(coadd), fits.BinTableHDU.from_columns(catalogue)]
+    if exposures:
+        hdus += [fits.BinTableHDU(name="SPZLINE"), *map(_exposure, exposures)]
+    fits.HDUList(hdus).writeto(path, overwrite=True)
+    return path
+
+
+def _exposure(name):
+    """Of spectrograph 1 the blue pixels run down, as SDSS's do; flux is the pixel's number from the blue end."""
+    loglam = {"B": 3.58, "R": 3.76}[name[0]] + 1.1e-4 * np.arange(30)
+    columns = {"flux": np.arange(30.0), "loglam": loglam, "ivar": np.full(30, 2.0), "wdisp": np.full(30, 0.8)}
+    step = -1 if name.startswith("B1") else 1
+    return fits.BinTableHDU.from_columns(
+        [fits.Column(key, "E", array=values[::step].astype("f4")) for key, values in columns.items()], name=name
+    )
+
+
+def write_plate(path, *, plate=266, mjd=51602, objtypes=("GALAXY", "SKY", "QSO"), num_pixels=50):
+    """A spPlate file; flux is the fibre's number."""
+    shape = (len(objtypes), num_pixels)
+    fibres = np.arange(1, len(objtypes) + 1)
+    flux = np.repeat(fibres[:, None], num_pixels, axis=1).astype("f4")
+    primary = fits.PrimaryHDU(flux)
+    primary.header.update(COEFF0=3.58, COEFF1=1e-4, PLATEID=plate, MJD=mjd)
+    images = [np.full(shape, 4.0, "f4"), np.zeros(shape, "i4"), np.zeros(shape, "i4"), np.full(shape, 0.9, "f4")]
+    plugs = [
+        fits.Column("FIBERID", "J", array=fibres),
+        fits.Column("OBJTYPE", "16A", array=objtypes),
+        fits.Column("RA", "D", array=fibres * 10.0),
+        fits.Column("DEC", "D", array=fibres * 1.0),
+    ]
+    hdus = [primary, *map(fits.ImageHDU, images), fits.BinTableHDU.from_columns(plugs), fits.ImageHDU(flux)]
+    path.parent.mkdir(parents=True, exist_ok=True)
     fits.HDUList(hdus).writeto(path, overwrite=True)
     return path
 
@@ -111,6 +144,19 @@ def write_redshifts(path, target_ids, redshifts, classes=None, hdu_name="REDSHIF
     return path
 
 
+def write_table(path, hdu_name="", **columns):
+    """A FITS table: integers as 64-bit unless they come as smaller ones, text, logicals and floats as they are."""
+    formats = {"i4": "J", "i8": "K", "f8": "D", "f4": "E", "b1": "L"}
+    table = []
+    for name, values in columns.items():
+        values = np.asarray(values)
+        kind = f"{values.dtype.itemsize // 4}A" if values.dtype.kind == "U" else formats[values.dtype.str[1:]]
+        table.append(fits.Column(name, kind, array=values))
+    hdus = [fits.PrimaryHDU(), fits.BinTableHDU.from_columns(table, name=hdu_name)]
+    fits.HDUList(hdus).writeto(path, overwrite=True)
+    return path
+
+
 GALAH_STARTS = {1: 4713.5, 2: 5649.0, 3: 6478.0, 4: 7585.0}
 
 
@@ -170,7 +216,7 @@ def _log_images(flux, error, flags=None, units=("Flux (10^-17)", "Error (10^-17)
     return images
 
 
-def write_apstar(path, *, num_visits=3, level=100.0, flags=None):
+def write_apstar(path, *, num_visits=3, level=100.0, flags=None, lsf=None):
     """An apStar file with blank gaps; the second combination and the visits have other fluxes. 1-D for one visit."""
     flux = np.full(APOGEE_PIXELS, level, dtype="f4")
     error = np.full(APOGEE_PIXELS, 2.0, dtype="f4")
@@ -180,21 +226,33 @@ def write_apstar(path, *, num_visits=3, level=100.0, flags=None):
         bits[start:end] |= 1
     if num_visits > 1:
         num_rows = num_visits + 2
-        flux = np.stack([flux] + [flux * 3] * (num_rows - 1))
+        flux = np.stack([flux] + [flux * (row + 2) for row in range(1, num_rows)])
         error, bits = np.stack([error] * num_rows), np.stack([bits] * num_rows)
     primary = fits.PrimaryHDU()
     primary.header.update(OBJID="2M00000000+0000000", RA=1.5, DEC=2.5, VHELIO=-60.5, RVTEFF=4500.0, NVISITS=num_visits)
-    fits.HDUList([primary, *_log_images(flux, error, bits)]).writeto(path, overwrite=True)
+    primary.header.update({f"VHELIO{visit}": -60.0 - visit for visit in range(1, num_visits + 1)})
+    hdus = [primary, *_log_images(flux, error, bits)]
+    if lsf is not None:
+        hdus += [fits.ImageHDU(flux)] * 4 + [_lsf_image(lsf)]
+    fits.HDUList(hdus).writeto(path, overwrite=True)
     return path
 
 
-def write_aspcapstar(path, *, params=(4500.0, 2.5, 0.0, -0.25)):
+def _lsf_image(coefficients):
+    image = fits.ImageHDU(np.array(coefficients, dtype=float))
+    image.header["BUNIT"] = "LSF Coefficients"
+    return image
+
+
+def write_aspcapstar(path, *, params=(4500.0, 2.5, 0.0, -0.25), aspcapflag=0):
     """An aspcapStar file: no units, no pixel mask, error 0 in gaps, 10 on pixel 1000, an unparsable card."""
     flux, error = np.ones(APOGEE_PIXELS, dtype="f4"), np.full(APOGEE_PIXELS, 0.01, dtype="f4")
     for start, end in APOGEE_GAPS:
         flux[start:end] = error[start:end] = 0.0
     error[1000] = 10.0
-    table = fits.BinTableHDU.from_columns([fits.Column("PARAM", "9E", array=np.array([[*params, 0, 0, 0, 0, 0]]))])
+    columns = [fits.Column("PARAM", "9E", array=np.array([[*params, 0, 0, 0, 0, 0]]))]
+    columns.append(fits.Column("ASPCAPFLAG", "J", array=[aspcapflag]))
+    table = fits.BinTableHDU.from_columns(columns)
     primary = fits.PrimaryHDU()
     primary.header.update(OBJ="2M00000000+0000001", VHELIO=12.5, AKWISE=0.5)
     images = _log_images(flux, error, units=("", ""))
@@ -207,7 +265,7 @@ def write_aspcapstar(path, *, params=(4500.0, 2.5, 0.0, -0.25)):
     return path
 
 
-def write_apvisit(path, *, num_pixels=30, flags=None):
+def write_apvisit(path, *, num_pixels=30, flags=None, lsf=None):
     """An apVisit file: chip 0 is the red one and wavelengths run down; flux = wavelength / 1000."""
     steps = -0.2 * np.arange(num_pixels)
     wavelength = np.array([16950.0, 16430.0, 15810.0])[:, None] + steps
@@ -220,6 +278,8 @@ def write_apvisit(path, *, num_pixels=30, flags=None):
         image.header["BUNIT"] = unit
     primary = fits.PrimaryHDU()
     primary.header.update(OBJID="2M00000000+0000002", VHELIO=5.0)
+    if lsf is not None:
+        images += [fits.ImageHDU(flux)] * 5 + [_lsf_image(lsf)]
     fits.HDUList([primary, *images]).writeto(path, overwrite=True)
     return path
 

@@ -1,10 +1,20 @@
+import math
+
 import numpy as np
 import pytest
 from astropy.io import fits
-from native_files import APOGEE_GAPS, APOGEE_PIXELS, rows_of, write_apstar, write_apvisit, write_aspcapstar
+from native_files import (
+    APOGEE_GAPS,
+    APOGEE_PIXELS,
+    rows_of,
+    write_apstar,
+    write_apvisit,
+    write_aspcapstar,
+    write_table,
+)
 
-from spectral_tokenizer.data import SpectrumFileError, load_survey
-from spectral_tokenizer.data.apogee import chip_lengths
+from spectral_tokenizer.data import SpectrumFileError, load_survey, survey_report
+from spectral_tokenizer.data.apogee import chip_lengths, gauss_hermite_sigma
 
 
 WAVELENGTH = 10 ** (4.179 + 6e-6 * np.arange(APOGEE_PIXELS))
@@ -28,7 +38,35 @@ def test_apstar(tmp_path, num_visits):
     np.testing.assert_allclose(row["ivar"], np.where(is_gap, 0, 0.25))
     assert (row["flux"][~is_gap] == 100).all()  # row 0, not the other combination
     assert row["segment_lengths"].tolist() == [3432, 2780, 2363]  # cut in the gaps
-    assert row["lsf_sigma"].tolist() == []
+    # without coefficients of a line spread function: the nominal resolving power
+    np.testing.assert_allclose(row["lsf_sigma"], WAVELENGTH / 22500 / 2.3548, rtol=1e-4)
+    assert row["lsf_kind"] == "nominal"
+
+
+def test_visits(tmp_path):
+    path = write_apstar(tmp_path / "apStar-1.fits", num_visits=3)
+    rows = rows_of(load_survey("apogee", path, cache_dir=tmp_path / "cache", visits=True))
+    assert [row["source"] for row in rows] == ["apStar-1.fits#1", "apStar-1.fits#2", "apStar-1.fits#3"]
+    assert [row["flux"][1000] for row in rows] == [400, 500, 600]
+    assert [row["radial_velocity"] for row in rows] == [-61, -62, -63]
+    assert {row["object_id"] for row in rows} == {"2M00000000+0000000"}
+    catalogue = write_table(tmp_path / "allStar.fits", APOGEE_ID=["2M00000000+0000000"], VHELIO_AVG=[7.0], TEFF=[4e3])
+    rows = rows_of(load_survey("apogee", path, cache_dir=tmp_path / "cache", visits=True, catalogue=catalogue))
+    assert [row["radial_velocity"] for row in rows] == [-61, -62, -63] and rows[0]["teff"] == 4000
+
+
+def test_the_only_visit_is_the_star(tmp_path):
+    path = write_apstar(tmp_path / "apStar-1.fits", num_visits=1)
+    (row,) = rows_of(load_survey("apogee", path, cache_dir=tmp_path / "cache", visits=True))
+    assert row["flux"][1000] == 100 and row["radial_velocity"] == -61 and row["source"] == "apStar-1.fits#1"
+
+
+def test_files_without_visits_are_counted(tmp_path):
+    write_apvisit(tmp_path / "apVisit-1.fits")
+    write_aspcapstar(tmp_path / "aspcapStar-1.fits")
+    dataset = load_survey("apogee", tmp_path, cache_dir=tmp_path / "cache", visits=True)
+    assert dataset["source"][:] == ["apVisit-1.fits"]
+    assert dict(survey_report(dataset).dropped) == {"no visits": 1}
 
 
 @pytest.mark.parametrize("num_visits", [1, 2])
@@ -71,6 +109,53 @@ def test_apvisit_ascends(tmp_path):
     assert (row["wavelength"][29], row["wavelength"][-1]) == (15810.0, 16950.0)
     np.testing.assert_allclose(row["flux"], row["wavelength"] / 1000, rtol=1e-6)  # flux went along
     assert row["ivar"][-1] == 0 and row["ivar"][-2] == 4
+
+
+def gaussian_coefficients(sigma, slope=0.0, pixel_width=1.0, offset=0.0):
+    """Of a Gaussian whose sigma is `sigma + slope * (pixel + offset)`, without wings."""
+    return [pixel_width, offset, 2, 1, 0, 0, sigma, slope, 0.0, 0.0, 1, 2, 0, 0, 0.0, 1.0]
+
+
+def test_line_spread_function_of_apstar(tmp_path):
+    path = write_apstar(tmp_path / "apStar-1.fits", lsf=gaussian_coefficients(1.5))
+    row = load_one(tmp_path, path)
+    pixel = WAVELENGTH * np.log(10) * 6e-6
+    np.testing.assert_allclose(row["lsf_sigma"], np.hypot(1.5, 12**-0.5) * pixel, rtol=0.01)
+    assert row["lsf_kind"] == "measured"
+
+
+def test_line_spread_function_of_apvisit_goes_with_its_chip(tmp_path):
+    chips = [gaussian_coefficients(sigma, offset=40.0, slope=0.01) for sigma in (1.5, 1.2, 0.9)]
+    path = write_apvisit(tmp_path / "apVisit-1.fits", lsf=chips)
+    row = load_one(tmp_path, path)
+    for chip, sigma in enumerate((0.9, 1.2, 1.5)):  # blue first
+        expected = sigma + 0.01 * (40 + np.arange(30)[::-1])  # pixels run towards the blue
+        found = row["lsf_sigma"][30 * chip : 30 * (chip + 1)] / 0.2  # A per pixel
+        np.testing.assert_allclose(found, np.hypot(expected, 12**-0.5), rtol=0.02)
+    assert row["lsf_kind"] == "measured"
+
+
+@pytest.mark.parametrize("coefficients", [[0.0] * 26, gaussian_coefficients(90.0), [1e9, np.nan, 3], []])
+def test_unlikely_line_spread_functions_are_not_believed(tmp_path, coefficients):
+    row = load_one(tmp_path, write_apstar(tmp_path / "apStar-1.fits", lsf=coefficients))
+    assert row["lsf_kind"] == "nominal"
+    np.testing.assert_allclose(row["lsf_sigma"], WAVELENGTH / 22500 / 2.3548, rtol=1e-4)
+
+
+def test_gauss_hermite_width():
+    """Against the definition, summed over a finer grid: a function with all terms and wings."""
+    terms = (-0.02, -0.2, 0.05, 0.2, -0.06)
+    core = [1.7, *terms]
+    found = gauss_hermite_sigma(np.array([1.0, 0.0, 5, *[0] * 6, *core, 1, 2, 0, 0, 0.05, 3.0]), 10)
+    x = np.linspace(-20, 20, 40001)
+    hermite = [1, x / 1.7, (x / 1.7) ** 2 - 1, (x / 1.7) ** 3 - 3 * x / 1.7]
+    for n in (3, 4):
+        hermite.append(x / 1.7 * hermite[n] - n * hermite[n - 1])
+    factor = 0.95 + sum(h * hermite[n] / np.sqrt(math.factorial(n)) for n, h in enumerate(terms, 1))
+    profile = factor * np.exp(-0.5 * (x / 1.7) ** 2) / 1.7 + 0.05 * np.exp(-0.5 * (x / 3) ** 2) / 3
+    profile = np.convolve(profile, np.ones(1001), mode="same")  # one pixel wide
+    above = x[profile > profile.max() / 2]
+    np.testing.assert_allclose(found, (above[-1] - above[0]) / 2.354820, rtol=2e-3)
 
 
 @pytest.mark.parametrize("velocity", [-600.0, 0.0, 600.0])

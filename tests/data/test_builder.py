@@ -9,7 +9,7 @@ from native_files import rows_of, write_desi, write_sdss
 
 from spectral_tokenizer.data import SURVEYS, SpectrumFileError, load_survey, survey_report
 from spectral_tokenizer.data import builder as builder_module
-from spectral_tokenizer.data.builder import SpectraBuilder, check_row, to_table
+from spectral_tokenizer.data.builder import SpectraBuilder, check_row, fill_resolution, to_table
 from spectral_tokenizer.data.schema import FEATURES
 
 
@@ -172,6 +172,7 @@ def good_row(**changes):
         "flux": np.ones(5),
         "ivar": np.ones(5),
         "lsf_sigma": None,
+        "lsf_kind": None,
         "segment_lengths": [3, 2],
     }
     return row | changes
@@ -192,7 +193,7 @@ def test_good_row_passes():
         ({"wavelength": np.array([-1.0, 2.0, 3.0, 2.5, 3.5])}, "not positive"),
         ({"flux": np.ones(4)}, "flux.*4.*5"),
         ({"ivar": np.ones((5, 1))}, "ivar"),
-        ({"lsf_sigma": np.ones(6)}, "lsf_sigma"),
+        ({"lsf_sigma": np.ones(6), "lsf_kind": "nominal"}, "lsf_sigma"),
         ({"frame": "air"}, "frame"),
     ],
 )
@@ -204,6 +205,17 @@ def test_row_checks(changes, message):
 def test_made_up_columns_are_a_bug_of_the_reader():
     with pytest.raises(ValueError, match="colour"):
         check_row(good_row(colour=1.0))
+
+
+def test_resolution_is_filled_inside_segments_alone():
+    sigma = fill_resolution(np.array([0.0, 2.0, np.inf, np.nan, -1.0]), [3, 2])
+    assert sigma.tolist() == [2, 2, 2, 0, 0]  # nothing is known of the second segment
+    assert len(fill_resolution(np.zeros(3), [3])) == len(fill_resolution(None, [3])) == 0
+
+
+def test_resolution_says_where_it_comes_from():
+    with pytest.raises(ValueError, match="lsf_kind: found None"):
+        check_row(good_row(lsf_sigma=np.ones(5)))
 
 
 def test_float32_overflow_is_unusable(tmp_path):
@@ -218,12 +230,13 @@ def test_table_keeps_null_and_ragged_lists(tmp_path):
     short = {"wavelength": np.array([1.0, 2.0]), "flux": np.ones(2), "ivar": np.ones(2), "segment_lengths": [2]}
     rows = [
         survey._finish(good_row(object_id="a")),
-        survey._finish(good_row(object_id="b", lsf_sigma=np.array([1.0, np.nan, 2, 3, -4]))),
+        survey._finish(good_row(object_id="b", lsf_sigma=np.array([1.0, np.nan, 2, 3, -4]), lsf_kind="measured")),
         survey._finish(good_row(object_id="c", **short)),
     ]
     first, second, third = rows_of(Dataset(to_table(rows)))
     assert len(first["lsf_sigma"]) == len(third["lsf_sigma"]) == 0
-    assert second["lsf_sigma"].tolist() == [1, 0, 2, 3, 0]  # 0 is unknown
+    assert second["lsf_sigma"].tolist() == [1, 1.5, 2, 3, 3] and second["lsf_kind"] == "measured"
+    assert first["lsf_kind"] is None
     assert second["wavelength"].tolist() == [1, 2, 3, 2.5, 3.5] and third["wavelength"].tolist() == [1, 2]
 
 

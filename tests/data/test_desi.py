@@ -3,7 +3,7 @@ import pytest
 from astropy.io import fits
 from native_files import rows_of, write_desi, write_redshifts
 
-from spectral_tokenizer.data import SpectrumFileError, load_survey, survey_report
+from spectral_tokenizer.data import SpectrumFileError, desi, load_survey, survey_report
 from spectral_tokenizer.data.desi import resolution_sigma
 
 
@@ -26,6 +26,7 @@ def test_rows(tmp_path):
         assert first["ivar"][start : start + 6].tolist() == [2, 2, 2, 0, 0, 2]
     # a Gaussian of 1.5 pixels of 0.8 A, its band cut at +-5 pixels
     np.testing.assert_allclose(first["lsf_sigma"], 1.5 * 0.8, rtol=0.02)
+    assert first["lsf_kind"] == "measured"
     assert first["class"] is None and np.isnan(first["redshift"])
 
 
@@ -62,7 +63,8 @@ def test_without_fibermap_mask_and_resolution(tmp_path):
     path = write_desi(tmp_path / "any.fits", [0, 0], has_fibermap=False, has_mask=False, sigma_pixels=None)
     rows = rows_of(load(tmp_path, path))
     assert [row["object_id"] for row in rows] == ["any.fits#0", "any.fits#1"]
-    assert len(rows[0]["lsf_sigma"]) == 0
+    assert rows[0]["lsf_kind"] == "nominal"
+    np.testing.assert_allclose(rows[0]["wavelength"][0] / (2.3548 * rows[0]["lsf_sigma"][0]), 2000, rtol=1e-4)
     assert rows[0]["ivar"][3:5].tolist() == [2, 0]
 
 
@@ -100,15 +102,52 @@ def test_redshifts_beside(tmp_path, kind, hdu_name):
     assert third["class"] is None and np.isnan(third["redshift"])
 
 
+@pytest.mark.parametrize(
+    ("folder", "rest"),
+    [
+        ("healpix/sv3/dark/260/26065", "sv3-dark-26065"),
+        ("tiles/cumulative/169/20210419", "5-169-thru20210419"),
+        ("tiles/80608/20201215", "0-80608-20201215"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".fits", ".fits.gz"])
+def test_layouts_of_the_surveys_folders(tmp_path, folder, rest, suffix):
+    """By HEALPix or by tile: coadds with the redshifts beside, the exposures' files only on request."""
+    folder = tmp_path / "iron" / folder
+    folder.mkdir(parents=True)
+    write_desi(folder / f"coadd-{rest}.fits", [BIG])
+    write_desi(folder / f"spectra-{rest}{suffix}", [BIG, BIG], status=[0, 0], status_name="FIBERSTATUS")
+    write_redshifts(folder / f"redrock-{rest}{suffix}", [BIG], [0.5], ["QSO"])
+    dataset = load(tmp_path, tmp_path / "iron")
+    assert dataset["redshift"][:] == [0.5]
+    assert dict(survey_report(dataset).dropped) == {"file of exposures whose coadd is there": 1}
+    dataset = load(tmp_path, tmp_path / "iron", exposures=True)
+    assert sorted(dataset["source"][:]) == sorted(
+        [f"coadd-{rest}.fits#0", f"spectra-{rest}{suffix}#0", f"spectra-{rest}{suffix}#1"]
+    )
+    assert dataset["redshift"][:] == [0.5] * 3
+    assert len(load(tmp_path, folder / f"spectra-{rest}{suffix}")) == 2  # named alone, it is wanted
+
+
 def test_redshifts_option_and_its_change(tmp_path):
     path = write_desi(tmp_path / "coadd-1.fits", [BIG])
     catalogue = write_redshifts(tmp_path / "quasars.fits", [BIG], [2.25], hdu_name="QSO_CAT")
-    (row,) = rows_of(load(tmp_path, path, redshifts=catalogue))
+    (row,) = rows_of(load(tmp_path, path, catalogue=catalogue))
     assert (row["class"], row["redshift"]) == ("QSO", 2.25)
     catalogue.unlink()
     write_redshifts(catalogue, [BIG, BIG + 1], [3.5, 1.0], hdu_name="QSO_CAT")
-    (row,) = rows_of(load(tmp_path, path, redshifts=catalogue))
+    (row,) = rows_of(load(tmp_path, path, catalogue=catalogue))
     assert row["redshift"] == 3.5
+
+
+def test_blocks_of_rows_lose_nothing(tmp_path, monkeypatch):
+    path = write_desi(tmp_path / "coadd-1.fits", [BIG + k if k != 4 else -1 for k in range(7)], cameras=("B", "R"))
+    whole = rows_of(load(tmp_path, path))
+    monkeypatch.setattr(desi, "ROWS_PER_BLOCK", 3)
+    parts = rows_of(load_survey("desi", path, cache_dir=tmp_path / "another"))
+    assert [row["flux"][0] for row in parts] == [1, 2, 3, 4, 6, 7]  # write_desi: number of the row
+    assert [row["source"] for row in parts] == [row["source"] for row in whole]
+    assert all((one["ivar"] == two["ivar"]).all() for one, two in zip(parts, whole))
 
 
 def write_shapes_that_do_not_match(path):

@@ -23,7 +23,9 @@ def test_row_of_four_ccds(tmp_path):
     assert row["source"] == f"{STAR} CCD 1,2,3,4"
     assert row["segment_lengths"].tolist() == [51, 52, 53, 54]
     assert row["radial_velocity"] == pytest.approx(63.2, abs=1e-6)
-    assert len(row["lsf_sigma"]) == 0 and np.isnan(row["teff"])
+    assert np.isnan(row["teff"]) and row["lsf_kind"] == "nominal"
+    resolving_power = row["wavelength"] / (2.3548 * row["lsf_sigma"])
+    np.testing.assert_allclose(resolving_power[[0, 60, 120, -1]], [27000, 22500, 22500, 22000], rtol=1e-4)
     np.testing.assert_allclose(row["wavelength"][:51], air_to_vacuum(4713.5 + 0.05 * np.arange(51)), rtol=1e-12)
     assert row["wavelength"][0] - 4713.5 == pytest.approx(1.318, abs=1e-2)  # vacuum
     # the CCDs' scales of 10 to 10,000 counts are gone; sigma / flux = 0.05 is kept
@@ -89,6 +91,7 @@ def test_reduction_6(tmp_path):
     assert (row["teff"], row["logg"], row["fe_h"]) == (5000.0, 3.0, -0.5)
     assert (row["ra"], row["dec"]) == (10.0, -20.0)
     np.testing.assert_allclose(row["lsf_sigma"], 0.2 / 2.354820, rtol=1e-6)
+    assert row["lsf_kind"] == "measured"
     # the catalogue goes first, and its arrival is noticed
     (tmp_path / "210115" / "db").mkdir()
     columns = {"rv_com": [-19.5, 7.0], "teff_r": [5100.0, 4000.0], "logg_r": [3.5, 1.0], "fe_h_r": [np.nan, 0.0]}

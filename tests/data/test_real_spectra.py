@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from native_files import rows_of
+from scipy.optimize import curve_fit
 
 from spectral_tokenizer.data import SpectrumFileError, load_survey, survey_report
 from spectral_tokenizer.data.wavelengths import air_to_vacuum
@@ -48,12 +49,15 @@ TARGETS = {"negative TARGETID": 5, "sky fibre": 1, "bad fibre status": 1}
     [
         ("sdss", "sdss/*.fits", {}, 78, 78, {}, 0),
         ("sdss", "sdss/full", {}, 3, 3, {}, 0),
+        ("sdss", "sdss/full", {"exposures": True}, 3, 12, {}, 0),
+        ("sdss", "sdss/truncated", {"exposures": True}, 6, 0, {"no single exposures": 6}, 0),
         ("sdss", "sdss/truncated", {}, 6, 6, {}, 0),
         ("sdss", "sdss/sky", {}, 10, 0, {"sky fibre": 10}, 0),
         ("sdss", "sdss/sky", {"sky": True}, 10, 10, {}, 0),
         ("sdss", "sdss/legacy/*.fits", {}, 1, 0, {}, 1),
         ("desi", "desi/specutils/coadd-*", {}, 2, 3, TARGETS, 0),
         ("desi", "desi/specutils/spectra-*", {}, 2, 2, TARGETS | {"bad fibre status": 2}, 0),
+        ("desi", "desi/specutils", {}, 4, 3, TARGETS | {"file of exposures whose coadd is there": 2}, 0),
         ("desi", "desi/picca", {}, 1, 5, {}, 0),
         ("desi", "desi/fastspecfit", {}, 1, 1, {}, 0),
         ("desi", "desi/quasarnp/test_coadd.fits", {}, 1, 24, {"no usable pixel": 1}, 0),
@@ -64,6 +68,7 @@ TARGETS = {"negative TARGETID": 5, "sky fibre": 1, "bad fibre status": 1}
         ("galah", "galah/galah_workshop", {}, 12, 3, {}, 0),
         ("galah", "galah/dr4_fit/*.fits", {}, 4, 0, {}, 4),
         ("apogee", "apogee/apstar_data", {}, 16, 16, {}, 0),
+        ("apogee", "apogee/apstar_data", {"visits": True}, 16, 59, {}, 0),
         ("apogee", "apogee/aspcap_data", {}, 19, 19, {}, 0),
         ("apogee", "apogee/apVisit_data", {}, 12, 12, {}, 0),
     ],
@@ -76,6 +81,9 @@ def test_counts(load, survey, path, options, files, rows, dropped, damaged):
     check_pixels(rows_of(dataset))
 
 
+RESOLVING_POWERS = {"sdss": (1400, 2400), "desi": (2500, 5500), "galah": (20000, 28000), "apogee": (21000, 26000)}
+
+
 def check_pixels(rows):
     """What the rest of the package relies on, of every pixel."""
     for row in rows:
@@ -83,9 +91,11 @@ def check_pixels(rows):
         assert row["ivar"].any() and len(row["flux"]) == len(row["wavelength"]) == row["segment_lengths"].sum()
         for segment in np.split(row["wavelength"], np.cumsum(row["segment_lengths"])[:-1]):
             assert (np.diff(segment) > 0).all() and 3500 < segment[0] < segment[-1] < 17200
-        if row["lsf_sigma"].size:
-            sigma = row["lsf_sigma"][row["ivar"] > 0]
-            assert np.isfinite(row["lsf_sigma"]).all() and 0.05 < np.median(sigma) < 3
+        resolving_power = row["wavelength"] / (2.3548 * row["lsf_sigma"])
+        low, high = RESOLVING_POWERS[row["survey"]]
+        assert (row["lsf_sigma"] > 0).all() and low < np.median(resolving_power) < high
+        assert (resolving_power[row["ivar"] > 0] > 0.5 * low).all()
+        assert (resolving_power[row["ivar"] > 0] < 2 * high).all()
 
 
 @pytest.mark.parametrize(
@@ -109,8 +119,8 @@ def test_other_products_are_refused(spectra_dir, tmp_path, survey, foreign):
 
 
 def test_sdss_labels(load, spectra_dir):
-    datasets = [load("sdss", path) for path in ("sdss/*.fits", "sdss/full", "sdss/truncated")]
-    datasets.append(load("sdss", "sdss/sky", sky=True))
+    paths = ("sdss/*.fits", "sdss/full", "sdss/truncated", "sdss/sky")
+    datasets = [load("sdss", path, sky=True, unreliable_labels=True) for path in paths]
     rows = {row["source"]: row for dataset in datasets for row in rows_of(dataset)}
     labels = {Path(label["file"]).name: label for label in read_labels(spectra_dir, "sdss")}
     assert rows.keys() == labels.keys() and len(rows) == 97
@@ -124,14 +134,24 @@ def test_sdss_labels(load, spectra_dir):
         else:
             assert row["class"] == label["cls"]
             assert row["redshift"] == pytest.approx(float(label["z"]), abs=1e-6)
+            assert row["label_warnings"] == ("ZWARNING" if int(label["zwarning"]) & ~16 else None)
+
+
+def test_flagged_redshifts_are_blank_unless_asked_for(load, spectra_dir):
+    warned = {Path(e["file"]).name for e in read_labels(spectra_dir, "sdss") if int(e["zwarning"]) & ~16}
+    rows = {row["source"]: row for row in rows_of(load("sdss", "sdss/*.fits"))}
+    assert len(warned & rows.keys()) == 1
+    for source, row in rows.items():
+        assert row["label_warnings"] == ("ZWARNING" if source in warned else None)
+        assert (row["class"] is None) == np.isnan(row["redshift"]) == (source in warned)
 
 
 def test_desi_labels(load, spectra_dir):
     catalogue = str(spectra_dir / "desi/picca/QSO_cat_fuji_dark_tile.fits.gz")
     datasets = [
-        load("desi", "desi/picca", redshifts=catalogue),
-        load("desi", "desi/fastspecfit", "desi/specutils"),
-        load("desi", "desi/sim", simulated=True),
+        load("desi", "desi/picca", catalogue=catalogue),
+        load("desi", "desi/fastspecfit", "desi/specutils", exposures=True),
+        load("desi", "desi/sim", simulated=True, unreliable_labels=True),
     ]
     rows = {row["source"]: row for dataset in datasets for row in rows_of(dataset)}
     labels = {f"{Path(label['file']).name}#{label['row']}": label for label in read_labels(spectra_dir, "desi")}
@@ -168,7 +188,9 @@ def test_galah_labels(load, spectra_dir):
 
 
 def test_apogee_labels(load, spectra_dir):
-    datasets = [load("apogee", f"apogee/{folder}") for folder in ("apstar_data", "aspcap_data", "apVisit_data")]
+    datasets = [
+        load("apogee", f"apogee/{folder}") for folder in ("apstar_data", "aspcap_data", "apVisit_data")
+    ]  # none of these labels is flagged
     rows = {row["source"]: row for dataset in datasets for row in rows_of(dataset)}
     labels = {Path(label["file"]).name: label for label in read_labels(spectra_dir, "apogee")}
     assert rows.keys() == labels.keys() and len(rows) == 47
@@ -180,6 +202,55 @@ def test_apogee_labels(load, spectra_dir):
             assert row[name] == pytest.approx(as_float(label[column]), rel=1e-6, nan_ok=True)
         assert row["frame"] == ("observed" if label["kind"] == "apVisit" else "rest")
         assert len(row["segment_lengths"]) == 3
+
+
+def test_exposures_add_up_to_the_coadd(load):
+    """The mean of the exposures, put on the coadd's pixels, is the coadd; in wavelength they agree to a tenth pixel."""
+    coadds = {row["source"]: row for row in rows_of(load("sdss", "sdss/full"))}
+    groups = {}
+    for row in rows_of(load("sdss", "sdss/full", exposures=True)):
+        assert len(row["segment_lengths"]) == 2 and row["lsf_kind"] == "measured"
+        groups.setdefault(row["source"].split("#")[0], []).append(row)
+    assert {name: len(rows) for name, rows in groups.items()} == {
+        "spec-0385-51783-0396.fits": 3, "spec-1325-52762-0133.fits": 3, "spec-7339-58895-0735.fits": 6,
+    }  # fmt: skip
+    for name, rows in groups.items():
+        coadd = coadds[name]
+        assert {row["object_id"] for row in rows} == {coadd["object_id"]}
+        is_red = (coadd["wavelength"] > 6600) & (coadd["wavelength"] < 8900) & (coadd["ivar"] > 0)
+        wavelength, flux = coadd["wavelength"][is_red], coadd["flux"][is_red]
+        smooth = np.ones(5) / 5
+        likeness = []
+        for shift in (-1.5, 0.0, 1.5):  # Angstrom, a pixel
+            parts = [red_arm(row) for row in rows]
+            mean = np.mean([np.interp(wavelength + shift, *part) for part in parts], axis=0)
+            likeness.append(np.corrcoef(np.convolve(mean, smooth, "valid"), np.convolve(flux, smooth, "valid"))[0, 1])
+        assert np.argmax(likeness) == 1 and likeness[1] > 0.7
+        for row in rows:
+            sigma = np.interp(8000.0, *red_arm(row, "lsf_sigma"))
+            assert sigma == pytest.approx(np.interp(8000.0, coadd["wavelength"], coadd["lsf_sigma"]), rel=0.02)
+
+
+def red_arm(row, column="flux"):
+    start = row["segment_lengths"][0]
+    return row["wavelength"][start:], row[column][start:]
+
+
+def test_visits_of_apogee(load, spectra_dir):
+    """Each with its own velocity; together they are the combination."""
+    combined = {row["source"]: row for row in rows_of(load("apogee", "apogee/apstar_data"))}
+    visits = rows_of(load("apogee", "apogee/apstar_data", visits=True))
+    for row in visits:
+        name, number = row["source"].split("#")
+        header = fits.getheader(spectra_dir / "apogee/apstar_data" / name)
+        assert int(number) <= header["NVISITS"] and row["object_id"] == combined[name]["object_id"]
+        assert row["radial_velocity"] == header[f"VHELIO{number}"] and row["frame"] == "rest"
+    for name, star in combined.items():
+        own = [row for row in visits if row["source"].startswith(name)]
+        assert len(own) == fits.getheader(spectra_dir / "apogee/apstar_data" / name)["NVISITS"]
+        good = np.all([row["ivar"] > 0 for row in (star, *own)], axis=0)
+        mean = np.average([row["flux"][good] for row in own], axis=0, weights=[row["ivar"][good] for row in own])
+        assert np.median(np.abs(mean / star["flux"][good] - 1)) < 0.05
 
 
 def test_apogee_chips_end_in_gaps(load):
@@ -270,7 +341,51 @@ def test_sdss_resolution(load):
         assert np.percentile(resolution, 10) > 1200 and np.percentile(resolution, 90) < 3500
 
 
-def test_galah_resolution(load):
-    """HERMES: about 28,000. Only reduction 6.0 carries it."""
-    for row in rows_of(load("galah", "galah/galah_workshop")):
-        assert 18000 < np.median(row["wavelength"] / (2.3548 * row["lsf_sigma"])) < 32000
+def test_galah_resolution(load, spectra_dir):
+    """Reduction 6.0 carries it. Night-sky lines in DR3's CCD4 show that its nominal value is right."""
+    assert {row["lsf_kind"] for row in rows_of(load("galah", "galah/galah_workshop"))} == {"measured"}
+    rows, ratios = rows_of(load("galah", "galah/dr3")), []
+    assert {row["lsf_kind"] for row in rows} == {"nominal"}
+    for row in rows:
+        path = spectra_dir / f"galah/dr3/{row['object_id']}4.fits.gz"
+        if not path.is_file():
+            continue
+        with fits.open(path) as hdus:
+            sky = hdus[2].data.astype(float) - hdus[0].data
+        wavelength, sigma = (row[name][-len(sky) :] for name in ("wavelength", "lsf_sigma"))
+        width = line_width(wavelength, sky, air_to_vacuum(7794.11), 0.7)  # OH (Osterbrock et al. 1996)
+        ratios.append(width / np.interp(air_to_vacuum(7794.11), wavelength, sigma))
+    assert len(ratios) > 60 and np.median(ratios) == pytest.approx(1, abs=0.06)
+
+
+def test_apogee_resolution(load):
+    for folder, kind in (("apstar_data", "measured"), ("apVisit_data", "measured"), ("aspcap_data", "nominal")):
+        for row in rows_of(load("apogee", f"apogee/{folder}")):
+            assert row["lsf_kind"] == kind
+            chips = np.split(row["wavelength"] / (2.3548 * row["lsf_sigma"]), np.cumsum(row["segment_lengths"])[:-1])
+            assert all(21000 < np.median(chip) < 26500 for chip in chips)
+
+
+def test_sky_lines_of_sdss_are_as_wide_as_wdisp_says(load, spectra_dir):
+    """The sky's own spectrum stands in the files. In the red within some per cent; in the blue the lines are wider."""
+    ratios = {6302.05: [], 6365.54: []}  # [O I], vacuum
+    for row in rows_of(load("sdss", "sdss/*.fits")):
+        with fits.open(spectra_dir / "sdss" / row["source"]) as hdus:
+            names = {name.lower(): name for name in hdus[1].columns.names}
+            sky = hdus[1].data[names["sky"]].astype(float)
+        for line, found in ratios.items():
+            width = line_width(row["wavelength"], sky, line, 8.0)
+            found.append(width / np.interp(line, row["wavelength"], row["lsf_sigma"]))
+    assert all(1.0 < np.median(found) < 1.25 for found in ratios.values())
+
+
+def line_width(wavelength, flux, centre, half_width):
+    """Sigma in Angstrom of a Gaussian fitted to the highest emission line near `centre`."""
+    is_near = np.abs(wavelength - centre) < half_width
+    wavelength, flux = wavelength[is_near], flux[is_near] / flux[is_near].max()
+    guess = (1.0, wavelength[np.argmax(flux)], half_width / 5, np.percentile(flux, 10))
+    (_, _, sigma, _), _ = curve_fit(
+        lambda x, height, middle, sigma, level: level + height * np.exp(-0.5 * ((x - middle) / sigma) ** 2),
+        wavelength, flux, guess, maxfev=10000,
+    )  # fmt: skip
+    return abs(sigma)

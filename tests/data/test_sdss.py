@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 from astropy.io import fits
-from native_files import rows_of, write_sdss
+from native_files import rows_of, write_plate, write_sdss, write_table
 
-from spectral_tokenizer.data import SpectrumFileError, load_survey, survey_report
+from spectral_tokenizer.data import SpectrumFileError, load_survey, sdss_plates, survey_report
 
 
 def load(tmp_path, path, **options):
@@ -39,7 +39,8 @@ def test_only_ivar_says_bad(tmp_path):
     and_mask[10:50] = 1 << 23  # bright sky, on good pixels
     (row,) = rows_of(load(tmp_path, write_sdss(tmp_path / "spec-1.fits", ivar=ivar, and_mask=and_mask, wdisp=wdisp)))
     np.testing.assert_array_equal(row["ivar"], ivar)
-    assert (row["lsf_sigma"][:5] == 0).all() and (row["lsf_sigma"][5:] > 0).all()
+    assert (row["lsf_sigma"] > 0).all() and row["lsf_kind"] == "measured"
+    assert (row["lsf_sigma"][:5] == row["lsf_sigma"][5]).all()  # unknown, so as at the nearest known pixel
 
 
 def test_what_is_not_finite_becomes_unusable(tmp_path):
@@ -77,6 +78,66 @@ def test_a_star_has_a_velocity(tmp_path):
     (row,) = rows_of(load(tmp_path, write_sdss(tmp_path / "spec-1.fits", CLASS="STAR", Z=1e-4, ELODIE_TEFF=9000.0)))
     assert row["radial_velocity"] == pytest.approx(29.979, abs=1e-3)
     assert np.isnan(row["teff"])
+
+
+def test_without_measured_resolution(tmp_path):
+    path = write_sdss(tmp_path / "spec-1.fits", wdisp=np.zeros(64))
+    (row,) = rows_of(load(tmp_path, path))
+    assert row["lsf_kind"] == "nominal"
+    resolving_power = row["wavelength"] / (2.3548 * row["lsf_sigma"])
+    np.testing.assert_allclose(resolving_power, np.interp(row["wavelength"], [3700, 6000], [1560, 2060]), rtol=1e-4)
+
+
+def test_single_exposures(tmp_path):
+    names = [f"{arm}-000{number}-00000001-00000002" for arm in ("B1", "R1") for number in (20757, 20756)]
+    names = ["R2-00020756-00000001-00000002", *names, "B2-00020756-00000001-00000002"]
+    path = write_sdss(tmp_path / "spec-1.fits", exposures=names, CLASS="STAR", Z=1e-4)
+    rows = rows_of(load(tmp_path, path, exposures=True))
+    assert [row["source"] for row in rows] == [
+        f"spec-1.fits#{key}" for key in ("1-00020756", "1-00020757", "2-00020756")
+    ]
+    for row in rows:
+        assert row["segment_lengths"].tolist() == [30, 30] and row["class"] == "STAR"
+        assert row["flux"].tolist() == 2 * list(range(30))  # from the blue end, however the file has it
+        loglam = np.concatenate([start + 1.1e-4 * np.arange(30) for start in (3.58, 3.76)])
+        np.testing.assert_allclose(np.log10(row["wavelength"]), loglam, atol=3e-7)
+        np.testing.assert_allclose(row["lsf_sigma"], 0.8e-4 * np.log(10) * row["wavelength"], rtol=1e-5)
+        assert row["lsf_kind"] == "measured"
+    assert len(load(tmp_path, path)) == 1  # the coadd
+
+
+def test_files_without_exposures_are_counted(tmp_path):
+    dataset = load(tmp_path, write_sdss(tmp_path / "spec-1.fits"), exposures=True)
+    assert len(dataset) == 0 and dict(survey_report(dataset).dropped) == {"no single exposures": 1}
+
+
+@pytest.mark.parametrize("folder", [".", "v5_13_2"])
+def test_plate(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr(sdss_plates, "FIBRES_PER_BLOCK", 2)
+    path = write_plate(tmp_path / "0266" / "spPlate-0266-51602.fits", objtypes=("GALAXY", "SKY", "QSO", "NA"))
+    (path.parent / folder).mkdir(exist_ok=True)
+    ids = {"PLATE": np.full(3, 266, "i4"), "MJD": np.full(3, 51602, "i4"), "FIBERID": np.array([3, 1, 2], "i4")}
+    labels = {"CLASS": ["QSO", "GALAXY", "STAR"], "Z": [2.5, 0.1, 0.0], "ZWARNING": np.array([0, 4, 1], "i4")}
+    write_table(path.parent / folder / "spZbest-0266-51602.fits", **ids, **labels)
+    dataset = load(tmp_path, tmp_path / "0266")
+    assert dict(survey_report(dataset).dropped) == {"sky fibre": 1}
+    first, third, fourth = rows_of(dataset)
+    assert (first["object_id"], third["object_id"]) == ("0266-51602-0001", "0266-51602-0003")
+    assert third["source"] == "spPlate-0266-51602.fits#3"
+    assert (third["flux"] == 3).all() and (third["ra"], third["dec"]) == (30.0, 3.0)
+    np.testing.assert_allclose(third["wavelength"], 10 ** (3.58 + 1e-4 * np.arange(50)), rtol=1e-12)
+    np.testing.assert_allclose(third["lsf_sigma"], 0.9e-4 * np.log(10) * third["wavelength"], rtol=1e-5)
+    assert (third["class"], third["redshift"], third["label_warnings"]) == ("QSO", 2.5, None)
+    assert (first["class"], first["label_warnings"]) == (None, "ZWARNING")
+    assert fourth["label_warnings"] == "not in catalogue"
+
+
+def test_a_plate_whose_images_differ(tmp_path):
+    path = write_plate(tmp_path / "spPlate-0266-51602.fits")
+    with fits.open(path, mode="update") as hdus:
+        hdus[4].data = hdus[4].data[:2]
+    with pytest.raises(SpectrumFileError, match="HDU 4: found shape"):
+        load(tmp_path, path, strict=True)
 
 
 def write_legacy(path):

@@ -426,3 +426,22 @@ def test_resolution_matrix_tells_the_true_width():
     offset = np.arange(5, -6, -1)[:, None]
     assert bands.sum(axis=0) == pytest.approx([1.0, 1.0])
     assert np.sqrt((bands * offset**2).sum(axis=0)) == pytest.approx([0.8, 0.95], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("survey", "kinds", "resolving_powers"),
+    [
+        ("sdss", {"measured"}, [(1500, 2500)]),
+        ("desi", {"measured"}, [(2300, 3600), (3800, 5000), (4700, 5600)]),
+        ("galah", {"measured", "nominal"}, [(26900, 27100), (22400, 22600), (22400, 22600), (21900, 22100)]),
+        ("apogee", {"measured", "nominal"}, [(22300, 22600)] * 3),
+    ],
+)
+def test_readers_find_the_resolution_that_was_simulated(survey_files, tmp_path, survey, kinds, resolving_powers):
+    """Measured where real files carry it, and then as the nominal value says."""
+    dataset = load_survey(survey, survey_files[survey], cache_dir=tmp_path)
+    assert set(dataset["lsf_kind"][:]) == kinds
+    for row in dataset:
+        resolving_power = np.array(row["wavelength"]) / (2.3548 * np.array(row["lsf_sigma"]))
+        segments = np.split(resolving_power, np.cumsum(row["segment_lengths"])[:-1])
+        assert all(low < np.median(found) < high for found, (low, high) in zip(segments, resolving_powers))

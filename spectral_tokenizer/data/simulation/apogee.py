@@ -48,6 +48,13 @@ def detector() -> Detector:
     return Detector(wavelength, velocity_sigma(wavelength, RESOLUTION))
 
 
+def lsf_coefficients() -> np.ndarray:
+    """The Gaussian line spread function as apStar's HDU8 has it: a Gauss-Hermite function of pixel + X0 and its wings."""
+    sigma = 1.0 / (RESOLUTION * 2.3548 * LOG_STEP * np.log(10.0))  # pixels
+    core = [np.sqrt(sigma**2 - 1.0 / 12.0), *np.zeros(10)]  # the pixel itself adds to the width
+    return np.array([1.0, NUM_PIXELS // 2, 5, 1, 1, 1, 1, 1, 0, *core, 1, 2, 0, 0, 0.0, 1.0])
+
+
 def observe(target: Target, flux: np.ndarray, continuum: np.ndarray) -> dict[str, np.ndarray]:
     """The combined spectrum of one star: flux, error and flags as in apStar, and what stands behind it."""
     generator, wavelength = target.generator(3), wavelength_grid()
@@ -143,7 +150,7 @@ def write_star(target: Target, name: str, parts: dict, path: Path) -> None:
     for values, unit in zip(images, UNITS):
         kind = np.int16 if unit.startswith("Flag") else np.float32
         hdus.append(image(values.astype(kind), {**AXIS, "BUNIT": unit}))
-    hdus.append(image(np.zeros(26), {"BUNIT": "LSF Coefficients"}))
+    hdus.append(image(lsf_coefficients(), {"BUNIT": "LSF Coefficients"}))
     visits = {"VHELIO": np.full(num_visits, target.velocity, dtype=np.float32), "TEFF": np.float32(header["RVTEFF"])}
     write_file(path, [*hdus, table(visits, "")])
 

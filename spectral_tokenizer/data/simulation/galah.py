@@ -20,7 +20,8 @@ from .templates import stack_labels
 
 
 NIGHT = 990101  # YYMMDD, before the survey began: no real identifier has it
-RESOLUTION = 28000.0
+#: Resolving power by CCD, as typical files have it.
+RESOLUTION = {1: 27000.0, 2: 22500.0, 3: 22500.0, 4: 22000.0}
 STEP = 1.5  # km/s of the templates
 #: CCD -> first wavelength and step (air Angstrom), throughput relative to CCD3.
 CCDS = {1: (4713.1, 0.04599, 0.35), 2: (5648.4, 0.05467, 0.7), 3: (6477.6, 0.06312, 1.0), 4: (7585.0, 0.07354, 0.95)}
@@ -48,7 +49,7 @@ def detectors() -> dict[int, Detector]:
     grids = {}
     for ccd, (first, step, _) in CCDS.items():
         wavelength = air_to_vacuum(first - 1.5 + step * np.arange(NUM_PIXELS + 70))
-        grids[ccd] = Detector(wavelength, velocity_sigma(wavelength, RESOLUTION))
+        grids[ccd] = Detector(wavelength, velocity_sigma(wavelength, RESOLUTION[ccd]))
     return grids
 
 
@@ -59,7 +60,7 @@ def observe(target: Target, ccd: int, flux: np.ndarray, continuum: np.ndarray) -
     first, step = first + generator.normal(0.0, 0.25), step * (1.0 + generator.normal(0.0, 2e-4))
     wavelength = air_to_vacuum(first + step * np.arange(NUM_PIXELS))
     model, detector = models()[ccd], detectors()[ccd]
-    scale = np.hypot(1.0, 0.6 * target.labels["rotation"] / (SPEED_OF_LIGHT / RESOLUTION / 2.3548))
+    scale = np.hypot(1.0, 0.6 * target.labels["rotation"] / (SPEED_OF_LIGHT / RESOLUTION[ccd] / 2.3548))
     start, log_step = float(np.log(model.wavelength[0])), STEP / SPEED_OF_LIGHT
     normalised = detector.observe(flux / continuum, start, log_step, target.redshift, scale, wavelength=wavelength)
     level = np.interp(wavelength / (1.0 + target.redshift), model.wavelength[::50], continuum[::50])

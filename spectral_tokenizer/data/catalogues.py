@@ -1,0 +1,206 @@
+"""Labels from a survey's own catalogue, and what the survey's flags say of labels.
+
+A survey states in its own file how its catalogue is keyed and which columns give which labels (`CatalogueLayout`), and
+which of its flags make which labels unreliable (`LabelCut`). Both apply alike to every survey, here.
+
+A flagged label is blank unless asked for (``unreliable_labels=True``): a spectrum is as good to learn from without its
+label, and a wrong label teaches wrongly. Nothing is said silently: `label_warnings` in the row names the cuts that
+apply, in both cases, and the objects that a given catalogue does not hold.
+"""
+
+import functools
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from astropy.io import fits
+
+from .fits_access import SPEED_OF_LIGHT, SpectrumFileError, describe, find_hdu, number, open_fits
+from .fits_tables import get_columns, text
+from .schema import CLASSES, LABELS
+
+
+KEY_PART = 10**5  # identifiers of several numbers, as plate, MJD and fibre, have five digits each
+NOT_FOUND = "not in catalogue"
+
+
+@dataclass(frozen=True)
+class LabelCut:
+    """A flag of the survey that makes labels unreliable.
+
+    Args:
+        name: as `label_warnings` gives it.
+        column: of the flag, upper case.
+        labels: that are unreliable where the flag is set.
+        bits: of the flag that count; all of them unless given.
+    """
+
+    name: str
+    column: str
+    labels: tuple[str, ...]
+    bits: int = -1
+
+
+@dataclass(frozen=True)
+class CatalogueLayout:
+    """How a survey's catalogues are joined.
+
+    Args:
+        key: columns that identify an object, integers or one text.
+        labels: label of `schema.LABELS` -> columns that may hold it, the first that is there counts.
+        flags: columns that cuts look at.
+        best: of several rows of one object, the one with the highest value here; else the first.
+        hdus: names of the table's HDU; the first table of the file unless one of them is there.
+        constants: HDU name -> labels that all its rows have.
+    """
+
+    key: tuple[str, ...]
+    labels: Mapping[str, tuple[str, ...]]
+    flags: tuple[str, ...] = ()
+    best: str | None = None
+    hdus: tuple[str, ...] = ()
+    constants: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """All columns but the key's."""
+        columns = [name for names in self.labels.values() for name in names]
+        return tuple(dict.fromkeys([*columns, *self.flags, *((self.best,) if self.best else ())]))
+
+
+class Catalogue:
+    """A survey's catalogue in memory: its key and the columns that hold labels or flags, some 50 bytes a row.
+
+    Args:
+        path: a FITS table, or a Parquet file with the same columns.
+        layout: the survey's.
+
+    Raises:
+        SpectrumFileError: the file is damaged, has no column of the key, or holds integers of the key as floats, which
+            are not exact beyond 2^53.
+    """
+
+    def __init__(self, path: str | Path, layout: CatalogueLayout):
+        self.path, self.layout = path, layout
+        columns, self.constants = read_table(path, layout)
+        keys = pack_key(path, [columns.pop(name) for name in layout.key], layout.key)
+        order = np.argsort(keys, kind="stable")
+        if layout.best in columns:
+            order = np.lexsort((-columns.pop(layout.best).astype(np.float64), keys))
+        self.keys = keys[order]
+        self.columns = {name: values[order] for name, values in columns.items()}
+
+    def find(self, key: int | tuple[int, ...] | str) -> tuple[dict, dict] | None:
+        """Labels that are known and flags of one object, or None if it is not there."""
+        if isinstance(key, tuple):
+            if not all(0 <= part < KEY_PART for part in key):
+                return None
+            key = functools.reduce(lambda packed, part: packed * KEY_PART + part, key)
+        if isinstance(key, str):
+            key = key.encode()
+        place = int(np.searchsorted(self.keys, np.array(key, dtype=self.keys.dtype)))
+        if place == len(self.keys) or self.keys[place] != key:
+            return None
+        labels = dict(self.constants)
+        for label, names in self.layout.labels.items():
+            if name := next((name for name in names if name in self.columns), None):
+                value = self.columns[name][place]
+                value = text(value.item()) if LABELS[label].dtype == "string" else number(value)
+                if value and value == value:
+                    labels[label] = value
+        flags = {name: int(self.columns[name][place]) for name in self.layout.flags if name in self.columns}
+        return labels, flags
+
+
+def join_labels(
+    labels: dict,
+    flags: Mapping[str, int],
+    cuts: Iterable[LabelCut],
+    catalogue: Catalogue | None,
+    key: int | tuple[int, ...] | str | None,
+    keep_unreliable: bool,
+) -> dict:
+    """An object's labels: those of its own file, those of the catalogue in their place, and the cuts.
+
+    Args:
+        labels: from the object's own file.
+        flags: from there too, column -> value.
+        cuts: the survey's.
+        catalogue: of the survey, if one was given.
+        key: the object's.
+        keep_unreliable: labels that a cut calls unreliable stay.
+
+    Returns:
+        `labels` and ``label_warnings``; a star's redshift is its radial velocity too, unless that is given.
+    """
+    warnings = []
+    if catalogue is not None:
+        found = None if key is None else catalogue.find(key)
+        if found is None:
+            warnings.append(NOT_FOUND)
+        else:
+            labels, flags = {**labels, **found[0]}, {**flags, **found[1]}
+    blanked = set()
+    for cut in cuts:
+        if int(flags.get(cut.column, 0)) & cut.bits:
+            warnings.append(cut.name)
+            blanked.update(cut.labels)
+    blanked = () if keep_unreliable else blanked
+    labels = {name: value for name, value in labels.items() if name not in blanked}
+    if labels.get("class") not in CLASSES:
+        labels["class"] = None
+    if labels["class"] == "STAR" and math.isnan(labels.get("radial_velocity", math.nan)):
+        labels["radial_velocity"] = labels.get("redshift", math.nan) * SPEED_OF_LIGHT
+    return {**labels, "label_warnings": ", ".join(warnings) or None}
+
+
+def read_table(path: str | Path, layout: CatalogueLayout) -> tuple[dict[str, np.ndarray], Mapping[str, str]]:
+    """A catalogue's columns, as far as the layout names them, and the labels that all its rows share."""
+    if str(path).endswith((".parquet", ".pq")):
+        return read_parquet(path, layout.key, layout.optional), {}
+    with open_fits(path) as hdus:
+        table = next((hdu for name in layout.hdus if (hdu := find_hdu(hdus, name)) is not None), None)
+        if table is None:
+            table = next((hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU)), None)
+        if table is None:
+            raise SpectrumFileError(path, "file", describe(hdus), f"a table with the columns {layout.key}")
+        return get_columns(path, table, layout.key, layout.optional), layout.constants.get(table.name, {})
+
+
+def read_parquet(path: str | Path, names: Iterable[str], optional: Iterable[str]) -> dict[str, np.ndarray]:
+    """Columns of a Parquet file, whichever case their names have."""
+    try:
+        present = {name.lower(): name for name in pq.read_schema(path).names}
+        if missing := [name for name in names if name.lower() not in present]:
+            raise SpectrumFileError(path, f"columns {missing}", f"columns {list(present.values())}", "those as well")
+        wanted = {name: present[name.lower()] for name in (*names, *optional) if name.lower() in present}
+        table = pq.read_table(path, columns=list(wanted.values()))
+        return {name: text_as_bytes(table[column].to_numpy()) for name, column in wanted.items()}
+    except SpectrumFileError:
+        raise
+    except (OSError, ValueError) as error:  # pyarrow's own errors are both
+        found = f"{type(error).__name__}: {error}"
+        raise SpectrumFileError(path, "file", found, "a Parquet table") from error
+
+
+def text_as_bytes(values: np.ndarray) -> np.ndarray:
+    return values.astype("S") if values.dtype.kind in "OU" else values
+
+
+def pack_key(path: str | Path, columns: list[np.ndarray], names: tuple[str, ...]) -> np.ndarray:
+    """One sortable key per row: text as it is, integers as int64, several integers as one."""
+    if columns[0].dtype.kind == "S":
+        return np.char.strip(columns[0])
+    key = np.zeros(len(columns[0]), dtype=np.int64)
+    for name, column in zip(names, columns):
+        if column.dtype.kind not in "iu":
+            raise SpectrumFileError(path, f"column {name}", column.dtype, "64-bit integers, which floats do not hold")
+        if len(columns) > 1 and ((column < 0) | (column >= KEY_PART)).any():
+            raise SpectrumFileError(
+                path, f"column {name}", f"up to {column.max()}", f"numbers from 0 to {KEY_PART - 1}"
+            )
+        key = key * KEY_PART + column if len(columns) > 1 else column.astype(np.int64)
+    return key

@@ -1,0 +1,116 @@
+"""`specutils.Spectrum` -> rows, and back. specutils reads many more formats than this package knows.
+
+Needs `pip install 'spectral-tokenizer[specutils]'`.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from astropy import units
+from astropy.nddata import InverseVariance
+from datasets import Dataset
+from specutils import Spectrum, SpectrumList
+
+from .builder import Dropped, finish_row, to_table
+from .fits_access import SpectrumFileError
+from .wavelengths import air_to_vacuum
+
+
+def rows_from_spectra(
+    spectra: Spectrum | Iterable[Spectrum],
+    *,
+    frame: str,
+    medium: str = "vacuum",
+    survey: str = "specutils",
+    ivar: float | None = None,
+) -> Dataset:
+    """Rows with the canonical columns, one per spectrum; a `Spectrum` with several of them gives as many.
+
+    The spectral axis may be in any unit of wavelength, frequency, energy or wavenumber and run either way; the flux keeps
+    its unit. Any kind of uncertainty becomes an inverse variance; masked pixels (True in specutils) are unusable. The
+    radial velocity is taken where it is set.
+
+    Args:
+        spectra: one, a `SpectrumList` or `SpectrumCollection`, or others.
+        frame: one of `schema.FRAMES`, of the spectral axis.
+        medium: "vacuum", or "air": then wavelengths are converted.
+        survey: the rows' ``survey``.
+        ivar: inverse variance of spectra that carry no uncertainty, in the inverse square of their flux's unit.
+
+    Raises:
+        ValueError: a spectrum has no uncertainty and `ivar` is not given, has no usable pixel, or is none.
+    """
+    if medium not in ("vacuum", "air"):
+        raise ValueError(f'medium: found {medium!r}; expected "vacuum" or "air"')
+    rows = []
+    for number, spectrum in enumerate([spectra] if isinstance(spectra, Spectrum) else spectra):
+        for index, pixels in enumerate(one_by_one(spectrum, ivar)):
+            source = f"{survey}#{number}" if spectrum.flux.ndim == 1 else f"{survey}#{number}.{index}"
+            wavelength = pixels.pop("wavelength")
+            row = {
+                "object_id": str(spectrum.meta.get("object_id", source)),
+                "survey": survey,
+                "source": source,
+                "frame": frame,
+                "wavelength": air_to_vacuum(wavelength) if medium == "air" else wavelength,
+                "segment_lengths": [len(wavelength)],
+                "radial_velocity": radial_velocity(spectrum),
+                **pixels,
+            }
+            finished = finish_row(row)
+            if isinstance(finished, Dropped):
+                raise SpectrumFileError(
+                    source, "flux", finished.reason, "pixels with an uncertainty and without a mask"
+                )
+            rows.append(finished)
+    return Dataset(to_table(rows))
+
+
+def one_by_one(spectrum: Spectrum, ivar: float | None) -> list[dict]:
+    """wavelength, flux and ivar of each spectrum in a `Spectrum`, (num_pixels,), in ascending wavelength."""
+    wavelength = spectrum.spectral_axis.to(units.AA, equivalencies=units.spectral()).value
+    axis = getattr(spectrum, "spectral_axis_index", -1)
+    flux = np.moveaxis(spectrum.flux.value, -1 if axis is None else axis, -1)
+    if spectrum.uncertainty is not None:
+        inverse = spectrum.uncertainty.represent_as(InverseVariance)
+        factor = 1.0 if inverse.unit is None else inverse.unit.to(spectrum.flux.unit**-2)
+        inverse = np.moveaxis(np.asarray(inverse.array) * factor, -1 if axis is None else axis, -1)
+    elif ivar is not None:
+        inverse = np.full(flux.shape, ivar)
+    else:
+        raise ValueError("uncertainty: found none; expected one in the spectrum, or the argument ivar")
+    if spectrum.mask is not None:
+        inverse = np.where(np.moveaxis(np.asarray(spectrum.mask), -1 if axis is None else axis, -1), 0.0, inverse)
+    order = slice(None, None, -1) if len(wavelength) > 1 and wavelength[0] > wavelength[-1] else slice(None)
+    arrays = zip(flux.reshape(-1, len(wavelength)), inverse.reshape(-1, len(wavelength)))
+    return [{"wavelength": wavelength[order], "flux": one[order], "ivar": two[order]} for one, two in arrays]
+
+
+def radial_velocity(spectrum: Spectrum) -> float:
+    """Of the object in km/s, NaN where it is 0, which stands for not set."""
+    velocity = spectrum.radial_velocity
+    value = np.nan if velocity is None else float(np.ravel(velocity.to_value(units.km / units.s))[0])
+    return value if value else np.nan
+
+
+def spectra_from_row(row: dict, flux_unit: str | units.UnitBase = "") -> SpectrumList:
+    """The segments of a row as specutils has spectra: unusable pixels masked, wavelengths in vacuum Angstrom.
+
+    Args:
+        row: of `load_survey`, or ``{**row, "flux": reconstruction}``.
+        flux_unit: of the flux, such as "1e-17 erg / (s cm2 AA)"; the surveys' units stand in `schema`.
+    """
+    unit, spectra = units.Unit(flux_unit), SpectrumList()
+    ends = np.cumsum(row["segment_lengths"])
+    for start, end in zip(ends - row["segment_lengths"], ends):
+        wavelength, flux, ivar = (np.asarray(row[name])[start:end] for name in ("wavelength", "flux", "ivar"))
+        spectra.append(
+            Spectrum(
+                flux=flux * unit,
+                spectral_axis=wavelength * units.AA,
+                uncertainty=InverseVariance(ivar * unit**-2),
+                mask=ivar == 0,
+                meta={"object_id": row["object_id"], "frame": row["frame"], "survey": row["survey"]},
+            )
+        )
+    return spectra

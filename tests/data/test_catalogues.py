@@ -1,0 +1,240 @@
+"""Labels from the surveys' catalogues, and the flags that make them unreliable: one mechanism for all surveys."""
+
+import csv
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from native_files import (
+    rows_of,
+    write_apstar,
+    write_aspcapstar,
+    write_desi,
+    write_galah_ccd,
+    write_redshifts,
+    write_sdss,
+    write_table,
+)
+
+from spectral_tokenizer.data import SpectrumFileError, load_survey
+from spectral_tokenizer.data.catalogues import Catalogue, CatalogueLayout, LabelCut, join_labels
+
+
+BIG = 39633297352951413  # odd and beyond 2^53
+STAR = "131123003001096"
+APOGEE_STAR = "2M00000000+0000000"
+LAYOUT = CatalogueLayout(key=("ID",), labels={"teff": ("TEFF",), "class": ("CLASS",)}, flags=("FLAG",))
+
+
+def load_one(tmp_path, survey, path, **options):
+    (row,) = rows_of(load_survey(survey, path, cache_dir=tmp_path / "cache", strict=True, **options))
+    return row
+
+
+def test_galah_dr3_and_dr4(tmp_path):
+    path = write_galah_ccd(tmp_path, STAR, 1, velocity=30.0)
+    ids = np.array([int(STAR) + 1, int(STAR)])
+    columns = {
+        "teff": [4000.0, 5500.0],
+        "logg": [1.0, 4.5],
+        "fe_h": [0.1, -0.2],
+        "flag_sp": [0, 0],
+        "flag_fe_h": [0, 1],
+    }
+    dr3 = write_table(tmp_path / "dr3.fits", sobject_id=ids, rv_galah=[0.0, 31.5], ra_dr2=[0.0, 12.0], **columns)
+    row = load_one(tmp_path, "galah", path, catalogue=dr3)
+    assert (row["teff"], row["logg"], row["radial_velocity"], row["ra"]) == (5500.0, 4.5, 31.5, 12.0)
+    assert np.isnan(row["fe_h"]) and row["label_warnings"] == "flag_fe_h"
+    dr4 = write_table(tmp_path / "dr4.fits", sobject_id=ids, rv_comp_1=[0.0, 29.5], ra=[0.0, 13.0], **columns)
+    row = load_one(tmp_path, "galah", path, catalogue=dr4, unreliable_labels=True)
+    assert (row["radial_velocity"], row["ra"], row["fe_h"]) == (29.5, 13.0, np.float32(-0.2))
+    assert row["label_warnings"] == "flag_fe_h"  # told all the same
+
+
+def test_apogee_takes_the_best_of_a_stars_rows(tmp_path):
+    path = write_apstar(tmp_path / "apStar-1.fits")
+    catalogue = write_table(
+        tmp_path / "allStar.fits",
+        APOGEE_ID=["2M00000000+0000009", APOGEE_STAR, APOGEE_STAR, APOGEE_STAR],
+        TEFF=[4000.0, 4100.0, 4200.0, 4300.0],
+        LOGG=[1.0, 1.1, -9999.0, 1.3],
+        M_H=[0.0, -0.1, -0.2, -0.3],
+        SNR=[900.0, 50.0, 200.0, 100.0],
+        ASPCAPFLAG=np.array([0, 0, 1 << 16, 0]),
+        VHELIO_AVG=[0.0, 1.0, 2.0, 3.0],
+    )
+    row = load_one(tmp_path, "apogee", path, catalogue=catalogue)
+    assert np.isnan(row["teff"]) and row["label_warnings"] == "TEFF_BAD"
+    assert np.isnan(row["logg"]) and row["fe_h"] == np.float32(-0.2) and row["radial_velocity"] == 2.0
+    assert load_one(tmp_path, "apogee", path, catalogue=catalogue, unreliable_labels=True)["teff"] == 4200.0
+
+
+@pytest.mark.parametrize(
+    ("bit", "blank", "name"),
+    [(16, {"teff"}, "TEFF_BAD"), (17, {"logg"}, "LOGG_BAD"), (19, {"fe_h"}, "M_H_BAD"), (7, set(), None)]
+    + [(23, {"teff", "logg", "fe_h"}, "STAR_BAD")],
+)
+def test_aspcap_flags(tmp_path, bit, blank, name):
+    path = write_aspcapstar(tmp_path / "aspcapStar-1.fits", aspcapflag=1 << bit)
+    row = load_one(tmp_path, "apogee", path)
+    assert {label for label in ("teff", "logg", "fe_h") if np.isnan(row[label])} == blank
+    assert row["label_warnings"] == name
+    kept = load_one(tmp_path, "apogee", path, unreliable_labels=True)
+    assert (kept["teff"], kept["logg"], kept["fe_h"]) == (4500.0, 2.5, -0.25)
+
+
+@pytest.mark.parametrize("zwarning", [0, 4, 16, 4 + 16])
+def test_sdss_zwarning(tmp_path, zwarning):
+    path = write_sdss(tmp_path / "spec-1.fits", ZWARNING=zwarning, CLASS="STAR", Z=1e-3)
+    row = load_one(tmp_path, "sdss", path)
+    if zwarning & 4:
+        assert row["class"] is None and np.isnan([row["redshift"], row["radial_velocity"]]).all()
+        assert row["label_warnings"] == "ZWARNING"
+    else:  # MANY_OUTLIERS alone stands on good spectra
+        assert row["class"] == "STAR" and row["label_warnings"] is None
+    row = load_one(tmp_path, "sdss", path, unreliable_labels=True)
+    assert (row["class"], row["redshift"]) == ("STAR", 1e-3)
+    assert row["radial_velocity"] == pytest.approx(299.792458)
+
+
+def test_sdss_by_plate_mjd_and_fibre(tmp_path):
+    path = write_sdss(tmp_path / "spec-1.fits", plate=10656, CLASS="GALAXY", Z=0.25)
+    keys = {"PLATE": [10656, 1, 10656, 10656], "MJD": [55555, 55555, 55556, 55555], "FIBERID": [7, 7, 7, 1007]}
+    catalogue = write_table(
+        tmp_path / "specObj.fits", **{name: np.array(values, dtype="i4") for name, values in keys.items()},
+        CLASS=["QSO", "STAR", "STAR", "STAR"], Z=[2.5, 0.1, 0.2, 0.3], ZWARNING=np.zeros(4, dtype="i4"),
+    )  # fmt: skip
+    row = load_one(tmp_path, "sdss", path, catalogue=catalogue)
+    assert (row["class"], row["redshift"]) == ("QSO", np.float64(2.5))
+
+
+def test_desi_neighbours_that_float64_does_not_tell_apart(tmp_path):
+    path = write_desi(tmp_path / "coadd-1.fits", [BIG])
+    columns = {
+        "TARGETID": np.array([BIG - 1, BIG, BIG + 1]),
+        "Z": [1.0, 2.0, 3.0],
+        "SPECTYPE": ["GALAXY", "QSO", "STAR"],
+    }
+    catalogue = write_table(tmp_path / "zcat.fits", hdu_name="ZCATALOG", ZWARN=np.array([0, 0, 0]), **columns)
+    row = load_one(tmp_path, "desi", path, catalogue=catalogue)
+    assert (row["class"], row["redshift"], row["label_warnings"]) == ("QSO", 2.0, None)
+
+
+def test_desi_primary_row_and_warning(tmp_path):
+    path = write_desi(tmp_path / "coadd-1.fits", [BIG, BIG + 2])
+    catalogue = write_table(
+        tmp_path / "zcat.fits", hdu_name="ZCATALOG", TARGETID=np.array([BIG, BIG, BIG + 2]), Z=[1.0, 2.0, 3.0],
+        SPECTYPE=["GALAXY", "QSO", "QSO"], ZWARN=np.array([0, 0, 4]), ZCAT_PRIMARY=np.array([False, True, True]),
+    )  # fmt: skip
+    first, second = rows_of(load_survey("desi", path, cache_dir=tmp_path / "cache", catalogue=catalogue))
+    assert (first["class"], first["redshift"]) == ("QSO", 2.0)
+    assert second["class"] is None and np.isnan(second["redshift"]) and second["label_warnings"] == "ZWARN"
+
+
+def test_stellar_parameters_of_desi(tmp_path):
+    path = write_desi(tmp_path / "coadd-1.fits", [BIG])
+    columns = {"VRAD": [-120.5], "TEFF": [5100.0], "LOGG": [4.5], "FEH": [-1.5], "RVS_WARN": np.array([0])}
+    catalogue = write_table(tmp_path / "rv.fits", hdu_name="RVTAB", TARGETID=np.array([BIG]), **columns)
+    row = load_one(tmp_path, "desi", path, catalogue=catalogue)
+    assert (row["class"], row["radial_velocity"], row["teff"], row["fe_h"]) == ("STAR", -120.5, 5100.0, -1.5)
+
+
+def test_labels_that_a_catalogue_does_not_know_stay_those_of_the_file(tmp_path):
+    path = write_aspcapstar(tmp_path / "aspcapStar-1.fits")
+    catalogue = write_table(tmp_path / "allStar.fits", APOGEE_ID=["2M00000000+0000001"], TEFF=[np.nan], LOGG=[2.75])
+    row = load_one(tmp_path, "apogee", path, catalogue=catalogue)
+    assert (row["teff"], row["logg"], row["fe_h"]) == (4500.0, 2.75, -0.25)
+
+
+def test_an_object_that_the_catalogue_does_not_hold(tmp_path):
+    path = write_galah_ccd(tmp_path, STAR, 1, velocity=30.0)
+    catalogue = write_table(tmp_path / "dr3.fits", sobject_id=np.array([int(STAR) + 1]), teff=[4000.0])
+    row = load_one(tmp_path, "galah", path, catalogue=catalogue)
+    assert row["label_warnings"] == "not in catalogue" and np.isnan(row["teff"])
+    assert row["radial_velocity"] == pytest.approx(30.0)
+
+
+def test_two_warnings(tmp_path):
+    flags = {"A": 6, "B": 1}
+    cuts = (
+        LabelCut("first", "A", ("teff",), bits=2),
+        LabelCut("second", "B", ("logg",)),
+        LabelCut("no", "A", (), bits=8),
+    )
+    labels = {"teff": 1.0, "logg": 2.0, "fe_h": 3.0}
+    joined = join_labels(labels, flags, cuts, None, 1, keep_unreliable=False)
+    assert joined == {"fe_h": 3.0, "class": None, "label_warnings": "first, second"}
+
+
+def test_classes_that_are_none(tmp_path):
+    assert join_labels({"class": "CATAGORY"}, {}, (), None, 1, False)["class"] is None
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_every_row_is_found(tmp_path, size):
+    generator = np.random.default_rng(size)
+    ids = generator.permutation(10 * size)[:size] + BIG
+    path = write_table(tmp_path / "table.fits", id=ids, teff=ids - BIG + 0.5, FLAG=np.arange(size))
+    catalogue = Catalogue(path, LAYOUT)
+    for row, key in enumerate(ids.tolist()):
+        assert catalogue.find(key) == ({"teff": key - BIG + 0.5}, {"FLAG": row})
+    assert catalogue.find(BIG - 1) is catalogue.find(BIG + 10 * size) is None
+
+
+def test_parquet(tmp_path):
+    table = pa.table({"id": pa.array([BIG, BIG + 1]), "Teff": [1.5, 2.5], "class": ["QSO", "STAR"], "other": [0, 0]})
+    pq.write_table(table, tmp_path / "table.parquet")
+    catalogue = Catalogue(tmp_path / "table.parquet", LAYOUT)
+    assert catalogue.find(BIG + 1) == ({"teff": 2.5, "class": "STAR"}, {})
+    texts = CatalogueLayout(key=("name",), labels={"teff": ("teff",)})
+    pq.write_table(pa.table({"NAME": ["b", "a"], "teff": [1.0, 2.0]}), tmp_path / "texts.parquet")
+    assert Catalogue(tmp_path / "texts.parquet", texts).find("a") == ({"teff": 2.0}, {})
+    assert Catalogue(tmp_path / "texts.parquet", texts).find("abc") is None
+
+
+def test_identifiers_as_floats_are_refused(tmp_path):
+    path = write_table(tmp_path / "table.fits", id=np.array([float(BIG)]), teff=[1.0])
+    with pytest.raises(SpectrumFileError, match="column ID: found float64; expected 64-bit integers"):
+        Catalogue(path, LAYOUT)
+    with pytest.raises(SpectrumFileError, match="float64"):
+        load_one(
+            tmp_path, "desi", write_desi(tmp_path / "coadd-1.fits", [BIG]), catalogue=bad_desi_catalogue(tmp_path)
+        )
+
+
+def bad_desi_catalogue(tmp_path):
+    return write_table(tmp_path / "zcat.fits", TARGETID=np.array([float(BIG)]), Z=[1.0])
+
+
+def test_files_that_are_no_catalogue(tmp_path):
+    with pytest.raises(SpectrumFileError, match="column ID"):
+        Catalogue(write_table(tmp_path / "table.fits", teff=[1.0]), LAYOUT)
+    with pytest.raises(SpectrumFileError, match="columns .'ID'"):
+        pq.write_table(pa.table({"teff": [1.0]}), tmp_path / "table.parquet")
+        Catalogue(tmp_path / "table.parquet", LAYOUT)
+    (tmp_path / "text.parquet").write_text("no table")
+    with pytest.raises(SpectrumFileError, match="a Parquet table"):
+        Catalogue(tmp_path / "text.parquet", LAYOUT)
+
+
+def test_a_changed_catalogue_is_noticed(tmp_path):
+    path = write_desi(tmp_path / "coadd-1.fits", [BIG])
+    for redshift in (1.0, 2.0):
+        catalogue = tmp_path / "zbest.fits"
+        catalogue.unlink(missing_ok=True)
+        write_redshifts(catalogue, [BIG, *range(int(redshift))], [redshift, *range(int(redshift))], hdu_name="QSO_CAT")
+        assert load_one(tmp_path, "desi", path, catalogue=catalogue)["redshift"] == redshift
+
+
+def test_simulated_stars_with_their_catalogue(simulated_surveys, tmp_path):
+    """apStar files have no labels; with the simulated allStar table every star has its true ones."""
+    folder = simulated_surveys["apogee"]
+    with open(folder.parent / "truth.csv") as file:
+        truth = {row["object_id"]: row for row in csv.DictReader(file) if row["survey"] == "apogee"}
+    rows = rows_of(load_survey("apogee", folder, cache_dir=tmp_path, catalogue=folder / "allStar-simulated.fits"))
+    assert len(rows) == len(truth)
+    for row in rows:
+        expected = [float(truth[row["object_id"]][name]) for name in ("teff", "logg", "fe_h")]
+        assert [row["teff"], row["logg"], row["fe_h"]] == pytest.approx(expected, rel=1e-6)
+        assert row["label_warnings"] is None

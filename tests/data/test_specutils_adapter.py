@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+from native_files import rows_of
+
+from spectral_tokenizer.data import load_survey
+from spectral_tokenizer.data.schema import FEATURES
+from spectral_tokenizer.data.wavelengths import air_to_vacuum
+
+
+pytest.importorskip("specutils")
+
+from astropy import units  # noqa: E402
+from astropy.nddata import InverseVariance, StdDevUncertainty, VarianceUncertainty  # noqa: E402
+from specutils import Spectrum, SpectrumList  # noqa: E402
+
+from spectral_tokenizer.data.specutils_adapter import rows_from_spectra, spectra_from_row  # noqa: E402
+
+
+WAVELENGTH = 5000.0 + np.arange(10.0)
+
+
+def spectrum(axis=WAVELENGTH * units.AA, flux=None, uncertainty=None, **options):
+    flux = np.arange(10.0) * units.Jy if flux is None else flux
+    return Spectrum(
+        flux=flux,
+        spectral_axis=axis,
+        uncertainty=uncertainty or StdDevUncertainty(np.full(flux.shape, 0.5)),
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    "uncertainty",
+    [
+        StdDevUncertainty(np.full(10, 0.5)),
+        VarianceUncertainty(np.full(10, 0.25)),
+        InverseVariance(np.full(10, 4.0)),
+        StdDevUncertainty(np.full(10, 500.0) * units.mJy),
+    ],
+)
+def test_uncertainties(uncertainty):
+    dataset = rows_from_spectra(spectrum(uncertainty=uncertainty), frame="barycentric")
+    (row,) = rows_of(dataset)
+    assert dataset.features == FEATURES and row["frame"] == "barycentric" and row["survey"] == "specutils"
+    np.testing.assert_allclose(row["ivar"], 4.0, rtol=1e-6)
+    assert row["flux"].tolist() == list(range(10)) and row["wavelength"].tolist() == WAVELENGTH.tolist()
+
+
+@pytest.mark.parametrize("unit", [units.nm, units.GHz, units.eV, 1 / units.cm])
+def test_axes_of_any_kind_ascend(unit):
+    axis = (WAVELENGTH * units.AA).to(unit, equivalencies=units.spectral())
+    (row,) = rows_of(rows_from_spectra(spectrum(axis), frame="rest"))
+    np.testing.assert_allclose(row["wavelength"], WAVELENGTH, rtol=1e-12)
+    assert row["flux"].tolist() == list(range(10))  # went along
+
+
+def test_air_mask_and_velocity():
+    mask = np.arange(10) == 3
+    one = spectrum(mask=mask, radial_velocity=-30 * units.km / units.s, meta={"object_id": 39633297352951413})
+    (row,) = rows_of(rows_from_spectra(one, frame="heliocentric", medium="air", survey="lamost"))
+    assert np.flatnonzero(row["ivar"] == 0).tolist() == [3]
+    np.testing.assert_array_equal(row["wavelength"], air_to_vacuum(WAVELENGTH))
+    assert (row["radial_velocity"], row["object_id"], row["survey"]) == (-30.0, "39633297352951413", "lamost")
+
+
+def test_several_spectra():
+    stack = spectrum(flux=np.arange(20.0).reshape(2, 10) * units.Jy)
+    rows = rows_of(rows_from_spectra(SpectrumList([spectrum(), stack]), frame="rest"))
+    assert [row["source"] for row in rows] == ["specutils#0", "specutils#1.0", "specutils#1.1"]
+    assert rows[2]["flux"].tolist() == list(range(10, 20)) and np.isnan(rows[0]["radial_velocity"])
+
+
+def test_without_uncertainty():
+    bare = Spectrum(flux=np.ones(10) * units.Jy, spectral_axis=WAVELENGTH * units.AA)
+    with pytest.raises(ValueError, match="uncertainty: found none"):
+        rows_from_spectra(bare, frame="rest")
+    assert rows_of(rows_from_spectra(bare, frame="rest", ivar=9.0))[0]["snr"] == 3.0
+
+
+def test_what_is_no_spectrum():
+    with pytest.raises(ValueError, match="no usable pixel"):
+        rows_from_spectra(spectrum(mask=np.ones(10, dtype=bool)), frame="rest")
+    with pytest.raises(ValueError, match="frame"):
+        rows_from_spectra(spectrum(), frame="air")
+    with pytest.raises(ValueError, match="medium"):
+        rows_from_spectra(spectrum(), frame="rest", medium="water")
+
+
+def test_there_and_back(simulated_surveys, tmp_path):
+    for row in rows_of(load_survey("desi", simulated_surveys["desi"], cache_dir=tmp_path))[:3]:
+        arms = spectra_from_row(row, "1e-17 erg / (s cm2 AA)")
+        assert len(arms) == 3 and arms[0].flux.unit == units.Unit("1e-17 erg / (s cm2 AA)")
+        back = rows_of(rows_from_spectra(arms, frame=row["frame"]))
+        for name in ("wavelength", "flux", "ivar"):
+            np.testing.assert_allclose(np.concatenate([arm[name] for arm in back]), row[name], rtol=1e-6)

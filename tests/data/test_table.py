@@ -1,0 +1,183 @@
+"""Canonical rows in Parquet, Arrow and HDF5: back as they were, and damage row by row."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.parquet as pq
+import pytest
+from native_files import rows_of
+
+from spectral_tokenizer.data import SpectrumFileError, load_survey, load_table, survey_report
+from spectral_tokenizer.data.schema import FEATURES
+from spectral_tokenizer.data.wavelengths import air_to_vacuum
+
+
+@pytest.fixture(scope="module")
+def surveys(simulated_surveys, tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    return {name: load_survey(name, folder, cache_dir=cache) for name, folder in simulated_surveys.items()}
+
+
+def load(tmp_path, path, **options):
+    return load_table(path, cache_dir=tmp_path / "cache", **options)
+
+
+def assert_same(first, second):
+    assert len(first) == len(second)
+    for one, two in zip(rows_of(first), rows_of(second)):
+        for name, value in one.items():
+            np.testing.assert_array_equal(value, two[name], err_msg=name)
+
+
+@pytest.mark.parametrize("survey", ["sdss", "desi", "galah", "apogee"])
+@pytest.mark.parametrize("layout", ["parquet", "saved", "feather", "hdf5"])
+def test_rows_come_back_as_they_were(tmp_path, surveys, survey, layout):
+    dataset = surveys[survey]
+    path = tmp_path / "files"
+    if layout == "parquet":
+        path.mkdir()
+        dataset.to_parquet(path / "rows.parquet")
+    elif layout == "saved":
+        dataset.save_to_disk(path)
+    elif layout == "feather":
+        path.mkdir()
+        feather.write_feather(dataset.with_format("arrow")[:], path / "rows.feather")
+    else:
+        path.mkdir()
+        write_hdf5(path / "rows.hdf5", rows_of(dataset))
+    assert_same(load(tmp_path, path), dataset)
+
+
+def write_hdf5(path, rows):
+    """Ragged rows: a dataset of variable length per list, texts as bytes, nulls as blank text."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w") as file:
+        for name, feature in FEATURES.items():
+            values = [row[name] for row in rows]
+            if hasattr(feature, "feature"):
+                kind = h5py.vlen_dtype(np.dtype(feature.feature.dtype))
+                dataset = file.create_dataset(name, (len(rows),), dtype=kind)
+                for index, value in enumerate(values):
+                    dataset[index] = value
+            elif feature.dtype == "string":
+                file[name] = np.array([value or "" for value in values], dtype="S")
+            else:
+                file[name] = np.array(values)
+
+
+def table(num_rows=3, **changes):
+    wavelength = [list(5000.0 + np.arange(20.0))] * num_rows
+    columns = {"wavelength": wavelength, "flux": [[1.0] * 20] * num_rows, "ivar": [[4.0] * 20] * num_rows}
+    columns |= {"frame": ["rest"] * num_rows, "object_id": list(range(num_rows)), "colour": [0.5] * num_rows} | changes
+    return pa.table({name: values for name, values in columns.items() if values is not None})
+
+
+def write(tmp_path, **changes):
+    pq.write_table(table(**changes), tmp_path / "rows.parquet")
+    return tmp_path / "rows.parquet"
+
+
+def test_the_least_that_is_needed(tmp_path):
+    dataset = load(tmp_path, write(tmp_path))
+    first, *_ = rows_of(dataset)
+    assert dataset.features == FEATURES and len(dataset) == 3
+    assert (first["survey"], first["object_id"], first["source"]) == ("table", "0", "rows.parquet#0")
+    assert first["segment_lengths"].tolist() == [20] and len(first["lsf_sigma"]) == 0 and first["snr"] == 2
+    assert first["class"] is None and np.isnan(first["teff"])
+
+
+def test_options_stand_for_columns(tmp_path):
+    path = write(tmp_path, frame=None, flux=None, Luminosity=[[3.0] * 20] * 3)
+    dataset = load(tmp_path, path, survey="mine", frame="barycentric", medium="air", columns={"flux": "luminosity"})
+    row = rows_of(dataset)[2]
+    assert (row["survey"], row["frame"], row["flux"][0]) == ("mine", "barycentric", 3.0)
+    np.testing.assert_array_equal(row["wavelength"], air_to_vacuum(5000.0 + np.arange(20.0)))
+    with pytest.raises(ValueError, match="medium: found 'water'"):
+        load(tmp_path, path, medium="water")
+    with pytest.raises(ValueError, match="hue"):
+        load(tmp_path, path, columns={"hue": "colour"})
+
+
+def test_integers_stay_exact(tmp_path):
+    ids = [39633297352951413 + k for k in range(3)]
+    assert load(tmp_path, write(tmp_path, object_id=ids))["object_id"][:] == [str(value) for value in ids]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("wavelength", [5.0] * 20, "wavelength"),
+        ("wavelength", [5000.0 - k for k in range(20)], "wavelength"),
+        ("wavelength", [-1.0 + k for k in range(20)], "wavelength"),
+        ("flux", [1.0] * 19, "flux"),
+        ("flux", None, "column flux"),
+        ("ivar", [], "ivar"),
+        ("segment_lengths", [10, 11], "segment_lengths"),
+        ("frame", "air", "frame"),
+        ("lsf_kind", "guessed", "values"),
+    ],
+)
+def test_a_damaged_row_is_left_out_by_itself(tmp_path, column, value, reason):
+    good = {"segment_lengths": [[20]] * 3, "lsf_sigma": [[0.5] * 20] * 3, "lsf_kind": ["nominal"] * 3}
+    columns = {**table(**good).to_pydict()}
+    columns[column][1] = value
+    path = write(tmp_path, **columns)
+    dataset = load(tmp_path, path)
+    assert dataset["object_id"][:] == ["0", "2"]
+    assert dict(survey_report(dataset).dropped) == {f"damaged row: {reason}": 1}
+    with pytest.raises(SpectrumFileError, match="rows.parquet#1"):
+        load(tmp_path, path, strict=True)
+
+
+def test_nulls_inside_lists_are_unusable(tmp_path):
+    flux = [[1.0] * 20, [None] + [1.0] * 19, [1.0] * 20]
+    row = rows_of(load(tmp_path, write(tmp_path, flux=flux)))[1]
+    assert row["ivar"].tolist() == [0] + [4] * 19
+
+
+def test_a_grid_that_all_rows_share(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "rows.hdf5", "w") as file:
+        file["wavelength"] = 5000.0 + np.arange(4.0)  # as many pixels as rows
+        file["FLUX"] = np.arange(16.0).reshape(4, 4)
+        file["ivar"] = np.ones((4, 4))
+        file["segment_lengths"] = np.array([1, 3])
+        file["redshift"] = np.arange(4) / 10
+        file.attrs["comment"] = "no column"
+    rows = rows_of(load(tmp_path, tmp_path / "rows.hdf5", frame="rest"))
+    assert [row["redshift"] for row in rows] == [0, 0.1, 0.2, 0.3]
+    assert rows[2]["flux"].tolist() == [8, 9, 10, 11] and rows[3]["segment_lengths"].tolist() == [1, 3]
+
+
+def test_more_rows_than_a_block(tmp_path):
+    path = write(tmp_path, **table(200).to_pydict())
+    assert load(tmp_path, path)["object_id"][:] == [str(index) for index in range(200)]
+
+
+@pytest.mark.parametrize("cut", [4, 100, -10])
+@pytest.mark.parametrize("layout", ["parquet", "feather", "arrow", "hdf5"])
+def test_files_that_break_off(tmp_path, layout, cut):
+    path = tmp_path / f"rows.{layout}"
+    if layout == "parquet":
+        pq.write_table(table(), path)
+    elif layout == "feather":
+        feather.write_feather(table(), path)
+    elif layout == "arrow":
+        with pa.OSFile(str(path), "w") as sink, pa.ipc.new_stream(sink, table().schema) as stream:
+            stream.write_table(table())
+    else:
+        write_hdf5(path, rows_of(load(tmp_path, write(tmp_path))))
+        (tmp_path / "rows.parquet").unlink()
+    content = path.read_bytes()
+    path.write_bytes(content[:cut])
+    if layout == "arrow" and cut == -10:
+        return  # a stream may end without its mark
+    with pytest.raises(SpectrumFileError, match="rows"):
+        load(tmp_path, path, strict=True)
+    assert survey_report(load(tmp_path, path)).damaged == 1
+
+
+def test_files_of_other_kinds(tmp_path):
+    (tmp_path / "rows.parquet").write_text("no table")
+    with pytest.raises(SpectrumFileError, match="begins with b'no table'; expected Parquet, Arrow or HDF5"):
+        load(tmp_path, tmp_path, strict=True)
