@@ -84,13 +84,13 @@ def drawn_step(model: SpectralForPreTraining, rows: list[dict], seed: int = 0) -
     }
 
 
-def counts(step: dict) -> tuple[list[int], list[int], list[int]]:
-    """Valid, visible and asked patches of each spectrum in a step."""
+def counts(step: dict) -> tuple[list[int], list[int]]:
+    """Visible and asked patches of each spectrum in a step."""
     visible, asked = (
         [int(part.sum()) for part in each[0].split(step["lengths"])]
         for each in (~step["masked_patches"], step["target_patches"])
     )
-    return step["lengths"], visible, asked
+    return visible, asked
 
 
 def to(step: dict, device: str) -> dict:

@@ -16,7 +16,7 @@ from training.throughput import matmul_peak, step_flops
 
 def padded(step: dict) -> dict:
     """The same step with filler: every spectrum has the largest number of visible and of asked patches."""
-    lengths, visible, asked = counts(step)
+    lengths, (visible, asked) = step["lengths"], counts(step)
     parts = {name: [] for name in ("flux", "ivar", "wavelength", "masked_patches", "target_patches")}
     split = {name: step[name][0].split(lengths) for name in parts}
     new_lengths = []

@@ -84,7 +84,7 @@ class SpectralConfig(PreTrainedConfig):
     objective: Literal["masked", "autoencoding"] = "masked"
     hiding_weights: list[float | int] | tuple[float | int, ...] = (0.5, 0.3, 0.2)
     hidden_fraction: list[float | int] | tuple[float | int, ...] = (0.5, 0.9)
-    hidden_target_fraction: float | int = 1.0
+    hidden_target_fraction: float | int = 0.5
     visible_target_fraction: float | int = 0.1
     spectrum_loss: Literal["log", "gaussian"] = "log"
     residual_cap: float | int | None = 10.0
@@ -110,6 +110,9 @@ class SpectralConfig(PreTrainedConfig):
 
     def validate_hiding(self):
         """Fractions are fractions, and something stays visible."""
+        for name in ("hidden_target_fraction", "visible_target_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: expected 0 to 1, found: {getattr(self, name)}")
         low, high = self.hidden_fraction
         if not 0 <= low <= high < 1:
             raise ValueError(f"hidden_fraction: expected 0 <= smallest <= largest < 1, found: {self.hidden_fraction}")

@@ -352,9 +352,9 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
         """
         patches, is_valid = self.spectral.pack(flux, ivar, wavelength, attention_mask, lengths)
         is_hidden, is_target = self.choose(patches, is_valid, masked_patches, target_patches)
-        patches = self.spectral.locate(patches)
-        tokens, sequences, _ = self.spectral.encode_packed(patches.select(~is_hidden))
-        target = patches.select(is_target)
+        # Located after they are chosen: a third of the patches is neither seen nor asked for.
+        context, target = (self.spectral.locate(patches.select(each)) for each in (~is_hidden, is_target))
+        tokens, sequences, _ = self.spectral.encode_packed(context)
         prediction = self.decoder(target, tokens, sequences)
 
         device, num_spectra = prediction.device, len(patches.lengths)

@@ -6,13 +6,12 @@ from collections.abc import Iterable
 import torch
 
 
-def step_flops(config, lengths: Iterable[int], visible: Iterable[int], asked: Iterable[int]) -> int:
+def step_flops(config, visible: Iterable[int], asked: Iterable[int]) -> int:
     """Floating-point operations of the matrix products in a training step: forward, and twice that backward.
 
     Args:
         config: The model's.
-        lengths, visible, asked: Patches of each spectrum: valid ones, those the encoder sees, those the decoder is
-            asked for.
+        visible, asked: Patches of each spectrum that the encoder sees, and that the decoder is asked for.
     """
     width, inner, latents = config.hidden_size, config.intermediate_size, config.num_latents
     pixels, functions = config.patch_size, 2 * config.num_pixel_periods
@@ -20,10 +19,10 @@ def step_flops(config, lengths: Iterable[int], visible: Iterable[int], asked: It
     has_levels = config.patch_outputs == "level_and_residual"
     outputs = pixels + (1 + functions if has_levels else 0)
     products = 0
-    for length, seen, target in zip(lengths, visible, asked, strict=True):
+    for seen, target in zip(visible, asked, strict=True):
         tokens = seen + latents
         context = latents if config.decoder_reads == "latents" else tokens
-        products += 2 * config.num_periods * width * length + inputs * width * seen
+        products += 2 * config.num_periods * width * (seen + target) + inputs * width * seen
         products += config.num_hidden_layers * tokens * (4 * width**2 + 2 * width * inner + 2 * tokens * width)
         products += target * (width**2 + outputs * width)
         products += config.num_decoder_layers * target * (2 * width**2 + 2 * width * inner + 2 * context * width)
@@ -78,7 +77,7 @@ class Meter:
             )
             self.spectra += len(lengths)
             self.tokens += sum(lengths)
-            self.flops += step_flops(self.config, lengths, visible, asked)
+            self.flops += step_flops(self.config, visible, asked)
 
     def read(self) -> dict[str, float]:
         """Spectra and patches per second over all processes, and the part of the matmul peak that is used (MFU)."""
