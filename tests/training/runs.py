@@ -11,7 +11,8 @@ from recipe import ROOT
 from safetensors.torch import load_file
 
 
-STEPS = 8
+# More of them: TEST_STEPS=50 python -m pytest tests/training/test_pretrain.py
+STEPS = int(os.environ.get("TEST_STEPS", "8"))
 SURVEYS = ("sdss", "desi", "galah", "apogee")
 
 

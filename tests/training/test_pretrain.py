@@ -8,6 +8,7 @@ import time
 
 import pytest
 import torch
+import yaml
 from recipe import ROOT
 from transformers import AutoModel, AutoModelForPreTraining, AutoProcessor
 
@@ -84,6 +85,14 @@ def test_two_processes_train_as_one(recipe, uninterrupted, tmp_path):
     assert losses(output) == pytest.approx(losses(expected), rel=1e-5)
     for name, each in weights(expected).items():
         torch.testing.assert_close(weights(output)[name], each, rtol=1e-3, atol=1e-5)
+
+
+def test_micro_batches_add_up_to_the_whole_batch(recipe, uninterrupted, tmp_path):
+    expected, _ = uninterrupted
+    settings = yaml.safe_load(recipe.read_text()) | {"num_micro_batches": 3}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings))
+    run(tmp_path / "recipe.yaml", tmp_path / "parts")
+    assert losses(tmp_path / "parts") == pytest.approx(losses(expected), rel=1e-5)
 
 
 def test_an_unknown_survey_is_named(recipe, tmp_path):
