@@ -18,6 +18,7 @@ from spectral_tokenizer import SpectralForPreTraining, SpectralProcessor
 from spectral_tokenizer.data import load_survey
 from spectral_tokenizer.data.packing import as_arrays, rows_of
 from spectral_tokenizer.data.simulation import simulate
+from spectral_tokenizer.packing_spectral_tokenizer import selected_lengths
 
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,11 +87,9 @@ def drawn_step(model: SpectralForPreTraining, rows: list[dict], seed: int = 0) -
 
 def counts(step: dict) -> tuple[list[int], list[int]]:
     """Visible and asked patches of each spectrum in a step."""
-    visible, asked = (
-        [int(part.sum()) for part in each[0].split(step["lengths"])]
-        for each in (~step["masked_patches"], step["target_patches"])
+    return tuple(
+        selected_lengths(each[0], step["lengths"]) for each in (~step["masked_patches"], step["target_patches"])
     )
-    return visible, asked
 
 
 def to(step: dict, device: str) -> dict:

@@ -52,13 +52,18 @@ class PackedPatches:
     def select(self, is_selected: Tensor) -> "PackedPatches":
         """The patches where `is_selected`, (total,) on the CPU, is true, in the same order."""
         index = to_device(is_selected.nonzero().squeeze(-1), self.flux.device)
-        count = np.cumsum(np.append(False, is_selected.numpy()))[np.cumsum([0, *self.lengths])]
         tensors = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "lengths"}
         return replace(
             self,
-            lengths=np.diff(count).tolist(),
+            lengths=selected_lengths(is_selected, self.lengths),
             **{name: None if each is None else each.index_select(0, index) for name, each in tensors.items()},
         )
+
+
+def selected_lengths(is_selected: Tensor, lengths: list[int]) -> list[int]:
+    """How many of each sequence's positions are selected; `is_selected` is (total,), on the CPU."""
+    before = np.cumsum(np.append(False, is_selected.numpy()))
+    return np.diff(before[np.cumsum([0, *lengths])]).tolist()
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:

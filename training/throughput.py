@@ -1,33 +1,33 @@
 """How fast a run is, in spectra, in tokens, and as a part of what the machine can multiply."""
 
 import time
-from collections.abc import Iterable
 
+import numpy as np
 import torch
 
+from spectral_tokenizer.packing_spectral_tokenizer import selected_lengths
 
-def step_flops(config, visible: Iterable[int], asked: Iterable[int]) -> int:
+
+def step_flops(config, visible: list[int], asked: list[int]) -> int:
     """Floating-point operations of the matrix products in a training step: forward, and twice that backward.
 
     Args:
         config: The model's.
         visible, asked: Patches of each spectrum that the encoder sees, and that the decoder is asked for.
     """
+    seen, target = (np.array(each, dtype=np.int64) for each in (visible, asked))
     width, inner, latents = config.hidden_size, config.intermediate_size, config.num_latents
     pixels, functions = config.patch_size, 2 * config.num_pixel_periods
     inputs = 2 * pixels if config.patch_inputs == "flux_and_error" else 3 * pixels + 2 + functions
-    has_levels = config.patch_outputs == "level_and_residual"
-    outputs = pixels + (1 + functions if has_levels else 0)
-    products = 0
-    for seen, target in zip(visible, asked, strict=True):
-        tokens = seen + latents
-        context = latents if config.decoder_reads == "latents" else tokens
-        products += 2 * config.num_periods * width * (seen + target) + inputs * width * seen
-        products += config.num_hidden_layers * tokens * (4 * width**2 + 2 * width * inner + 2 * tokens * width)
-        products += target * (width**2 + outputs * width)
-        products += config.num_decoder_layers * target * (2 * width**2 + 2 * width * inner + 2 * context * width)
-        products += config.num_decoder_layers * context * 2 * width**2
-    return 3 * 2 * products
+    outputs = pixels + (1 + functions if config.patch_outputs == "level_and_residual" else 0)
+    tokens = seen + latents
+    context = np.full_like(seen, latents) if config.decoder_reads == "latents" else tokens
+    products = 2 * config.num_periods * width * (seen + target) + inputs * width * seen
+    products += config.num_hidden_layers * tokens * (4 * width**2 + 2 * width * inner + 2 * tokens * width)
+    products += target * (width**2 + outputs * width)
+    products += config.num_decoder_layers * target * (2 * width**2 + 2 * width * inner + 2 * context * width)
+    products += config.num_decoder_layers * context * 2 * width**2
+    return int(3 * 2 * products.sum())
 
 
 @torch.no_grad()
@@ -71,10 +71,8 @@ class Meter:
     def count(self, micro_batches: list[dict]) -> None:
         for batch in micro_batches:
             lengths = batch["lengths"]
-            visible, asked = (
-                [int(part.sum()) for part in each[0].split(lengths)]
-                for each in (~batch["masked_patches"], batch["target_patches"])
-            )
+            visible = selected_lengths(~batch["masked_patches"][0], lengths)
+            asked = selected_lengths(batch["target_patches"][0], lengths)
             self.spectra += len(lengths)
             self.tokens += sum(lengths)
             self.flops += step_flops(self.config, visible, asked)
