@@ -48,7 +48,7 @@ class Recipe:
     num_micro_batches: int = 1
     optimizer: str = "adamw"
     learning_rate: float = 1e-4
-    muon_learning_rate: float = 5e-3
+    muon_learning_rate: float = 2.5e-3
     warmup_steps: int = 100
     weight_decay: float = 0.05
     max_grad_norm: float = 1.0
