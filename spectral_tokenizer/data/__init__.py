@@ -1,9 +1,10 @@
-"""From the surveys' own FITS files, or from tables, to one kind of row: `load_survey`, `load_table`.
+"""From the surveys' own files, or from tables, to one kind of row: `load_survey`, `load_table`; at scale `prepare_survey`.
 
 A survey is one module with one class; a further one is one more file and one more line in `SURVEYS`.
 """
 
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from .builder import SpectraBuilder
 from .desi import DESI
 from .fits_access import SpectrumFileError
 from .galah import GALAH
-from .input_files import find_files
 from .multimodal_universe import MultimodalUniverse
+from .prepare import prepare_files
 from .report import SurveyReport, survey_report
 from .sdss import SDSS
+from .sources import find_sources
 from .table import Table
 
 
@@ -28,6 +30,7 @@ __all__ = [
     "load_multimodal_universe",
     "load_survey",
     "load_table",
+    "prepare_survey",
     "survey_report",
 ]
 
@@ -38,8 +41,9 @@ logger = logging.getLogger(__name__)
 
 def load_survey(
     name: str,
-    data_files: str | Path | Iterable[str | Path],
+    data_files: str | Path | int | Iterable[str | Path | int],
     *,
+    base_url: str | None = None,
     cache_dir: str | Path | None = None,
     num_proc: int | None = None,
     strict: bool = False,
@@ -57,7 +61,11 @@ def load_survey(
 
     Args:
         name: one of `SURVEYS`.
-        data_files: a file, a glob, a folder (searched to any depth for the survey's file names), or several of these.
+        data_files: a file, a glob, a folder (searched to any depth for the survey's file names); an address
+            (``https://...``); an identifier as the survey's ``address`` takes it, which is downloaded from its
+            archive; or several of these.
+        base_url: of a mirror of the archive. By default the environment variable SPECTRAL_TOKENIZER_{SURVEY}_URL, such
+            as SPECTRAL_TOKENIZER_DESI_URL, else the survey's own archive.
         cache_dir: where the result is kept; by default the cache of Hugging Face Datasets.
         num_proc: number of processes that read.
         strict: raise on the first damaged or foreign file. By default such files are skipped and counted.
@@ -71,11 +79,10 @@ def load_survey(
         ValueError: an unknown survey.
         TypeError: an option that the survey does not have.
         FileNotFoundError: no files.
-        SpectrumFileError: a damaged or foreign file, if `strict`.
+        SpectrumFileError: a damaged or foreign file, or one that the archive does not have, if `strict`.
+        ConnectionError: the archive cannot be reached.
     """
-    if name not in SURVEYS:
-        raise ValueError(f"unknown survey: found {name!r}; expected one of {sorted(SURVEYS)}")
-    return _load(SURVEYS[name], data_files, cache_dir, num_proc, strict, options)
+    return _load(find_survey(name), data_files, cache_dir, num_proc, strict, options, base_url)
 
 
 def load_table(
@@ -142,11 +149,45 @@ def _load(
     num_proc: int | None,
     strict: bool,
     options: dict,
+    base_url: str | None = None,
 ) -> Dataset:
-    files = find_files(data_files, builder_class.FILE_NAMES)
+    sources = find_sources(data_files, builder_class, base_url, cache_dir)
+    absent = sources.fetch(sources.files)
+    if strict and absent:
+        raise next(iter(absent.values()))
+    here = (file for file in sources.files if file not in sources.entries or os.path.exists(file))
+    files = [file for file in here if file not in absent]
     options = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
+    if absent:
+        options["absent"] = tuple(dict.fromkeys(error.args for error in absent.values()))
     builder = builder_class(cache_dir=cache_dir and str(cache_dir), files=tuple(files), strict=strict, **options)
     dataset = builder.build(num_proc)
     report = survey_report(dataset)
     logger.log(logging.WARNING if report.dropped or report.damaged else logging.INFO, "%s", report)
     return dataset
+
+
+def prepare_survey(
+    name: str, data_files: str | Path | int | Iterable[str | Path | int], output: str | Path, **arguments
+) -> SurveyReport:
+    """Write a survey's rows as Parquet with a manifest, resumable by shard: `prepare.prepare_files`, by the name.
+
+    Args:
+        name: one of `SURVEYS`.
+        data_files, output, **arguments: as `prepare.prepare_files` has them.
+
+    Raises:
+        ValueError: an unknown survey, or as `prepare.prepare_files`.
+    """
+    return prepare_files(find_survey(name), data_files, output, **arguments)
+
+
+def find_survey(name: str) -> type[SpectraBuilder]:
+    """The survey of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in SURVEYS:
+        raise ValueError(f"unknown survey: found {name!r}; expected one of {sorted(SURVEYS)}")
+    return SURVEYS[name]

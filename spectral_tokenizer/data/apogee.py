@@ -30,6 +30,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.polynomial import hermite_e, polynomial
 
+from .archive import Address
 from .builder import Dropped, SpectraBuilder, SurveyConfig
 from .catalogues import CatalogueLayout, LabelCut
 from .fits_access import SpectrumFileError, check_unit, describe, get_image, native, number, open_fits
@@ -64,6 +65,10 @@ STAR_NAME = re.compile(r"2M\d{8}[+-]\d{7}")
 GRID = (4.179, 6e-6)  # log10 of the first wavelength in Angstrom, and step: of every star and release
 CHIP_GAPS = (15834.0, 16454.0)  # Angstrom, centres of the gaps between the chips for a star at rest
 GAP_SEARCH = 40.0  # Angstrom to either side: 700 km/s
+IDENTIFIER = re.compile(
+    r"(?:(?P<product>apStar|asStar|aspcapStar)/)?(?P<telescope>apo25m|apo1m|lco25m)/(?P<field>[^/]+)/(?P<star>[^/]+)"
+)
+STAR = re.compile(r"2M\d{8}[+-]\d{7}")
 RESOLVING_POWER = 22500.0
 LIKELY_RESOLVING_POWER = (10000.0, 40000.0)  # coefficients that say otherwise are not believed
 MIN_GAP_PIXELS = 100  # the gaps have 170 and more; bad columns have less
@@ -94,10 +99,30 @@ class APOGEE(SpectraBuilder):
         for name in ("apStar", "asStar", "aspcapStar", "apVisit", "asVisit")
         for suffix in ("", ".gz")
     )
+    ARCHIVE = "https://data.sdss.org/sas/dr17/apogee/spectro"
+    IDENTIFIER = "TELESCOPE/FIELD/APOGEE_ID, such as apo25m/M53/2M13121982+1731016, or aspcapStar/TELESCOPE/..."
     CATALOGUE, LABEL_CUTS = CATALOGUE, LABEL_CUTS
     WAVELENGTHS = (15000.0, 17100.0)
     HOMEPAGE = "https://www.sdss.org/surveys/apogee"
     CITATION = "APOGEE: Majewski et al. 2017, AJ 154, 94"
+
+    @staticmethod
+    def address(identifier: str) -> Address | None:
+        """``TELESCOPE/FIELD/APOGEE_ID`` -> the apStar file of data release 17 (asStar, if the telescope is lco25m).
+
+        ``aspcapStar/`` before it asks for that product. TELESCOPE and FIELD are columns of the allStar catalogue: an
+        APOGEE_ID alone does not lead to a file.
+        """
+        if STAR.fullmatch(identifier):
+            raise ValueError(f"{identifier}: found no telescope and field; expected {APOGEE.IDENTIFIER}")
+        match = IDENTIFIER.fullmatch(identifier)
+        if match is None:
+            return None
+        telescope, folder = match["telescope"], f"{match['telescope']}/{match['field']}"
+        if match["product"] == "aspcapStar":
+            return Address(f"aspcap/dr17/synspec_rev1/{folder}/aspcapStar-dr17-{match['star']}.fits")
+        product = "asStar" if telescope == "lco25m" else "apStar"
+        return Address(f"redux/dr17/stars/{folder}/{product}-dr17-{match['star']}.fits")
 
     def read(self, files: tuple[str, ...]) -> Iterator[dict | Dropped]:
         (path,) = files

@@ -5,6 +5,7 @@ rows. Here the rows are checked, counted and written as Arrow in pieces of bound
 its cache, in a folder named after the survey's module, the input files' fingerprint, the options and `VERSION`.
 """
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ from datasets import ArrowBasedBuilder, BuilderConfig, Dataset, DatasetInfo, Spl
 from datasets.builder import Key
 from datasets.exceptions import DatasetGenerationError
 
+from .archive import Address
 from .catalogues import Catalogue, CatalogueLayout, LabelCut, join_labels
 from .fits_access import SpectrumFileError
 from .input_files import fingerprint
-from .report import SurveyReport
+from .report import FileRecord, SurveyReport
 from .schema import FEATURES, FRAMES, LABELS, LSF_KINDS
+from .tables import UnitRows, to_table
 
 
 PIXELS_PER_BATCH = 2**20  # 20 bytes each: a record batch stays near 20 MB
@@ -34,12 +37,14 @@ class SurveyConfig(BuilderConfig):
     Args:
         files: the input files.
         strict: raise on the first damaged or foreign file, instead of skipping and counting it.
+        absent: what an archive was asked for in vain: the parts of a `SpectrumFileError` each.
         catalogue: the survey's catalogue, a FITS table or a Parquet file, to take labels from.
         unreliable_labels: keep labels that the survey's own flags call unreliable.
     """
 
     files: tuple[str, ...] = ()
     strict: bool = False
+    absent: tuple[tuple[str, str, str, str], ...] = ()
     catalogue: str | None = None
     unreliable_labels: bool = False
 
@@ -83,6 +88,22 @@ class SpectraBuilder(ArrowBasedBuilder):
     LABEL_CUTS: tuple[LabelCut, ...] = ()
     _catalogue: Catalogue | None = None
 
+    #: Base URL of the survey's archive, and what an identifier looks like that `address` takes.
+    ARCHIVE = ""
+    IDENTIFIER = "a path: this survey has no archive here"
+
+    #: A list in which a build leaves a record per unit of files; None: only the report's numbers are kept.
+    manifest: list[FileRecord] | None = None
+
+    @staticmethod
+    def address(identifier: str) -> Address | None:
+        """Where the archive keeps what an identifier stands for; None if the text is no identifier.
+
+        Raises:
+            ValueError: it is one, but says too little to find the file.
+        """
+        return None
+
     def read(self, files: tuple[str, ...]) -> Iterable[dict | Dropped]:
         """Read one unit of files.
 
@@ -125,37 +146,52 @@ class SpectraBuilder(ArrowBasedBuilder):
         # A list, so that `num_proc` processes can share it out.
         return [SplitGenerator(Split.TRAIN, gen_kwargs={"units": self.group_files(self.config.files)})]
 
-    def _generate_tables(self, units: list[tuple[str, ...]]) -> Iterator[tuple[Key, pa.Table]]:
-        self._report = SurveyReport(survey=self.name)
-        rows, num_pixels, num_batches = [], 0, 0
-        for index, files in enumerate(units):
-            for row in self._rows(files):
-                rows.append(row)
-                num_pixels += len(row["flux"])
-                if num_pixels >= PIXELS_PER_BATCH:
-                    yield Key(index, num_batches), to_table(rows)
-                    rows, num_pixels, num_batches = [], 0, num_batches + 1
-        if rows:
-            yield Key(len(units) - 1, num_batches), to_table(rows)
+    def rows(self, files: tuple[str, ...]) -> Iterator[dict | Dropped]:
+        """`read`, with every row checked and complete.
 
-    def _rows(self, files: tuple[str, ...]) -> list[dict]:
-        """The good rows of one unit. Everything is read before anything is used: no file stays open."""
-        self._report.files += len(files)
-        rows = []
+        Raises:
+            SpectrumFileError: as `read`, also after the first rows.
+        """
+        for row in self.read(files):
+            yield row if isinstance(row, Dropped) else self._finish(row)
+
+    def _generate_tables(self, units: list[tuple[str, ...]]) -> Iterator[tuple[Key, pa.Table]]:
+        self._report, number = SurveyReport(survey=self.name), itertools.count()
+        rows: list[dict] = []  # of small units, until they make a batch
+        for index, files in enumerate(units):
+            with UnitRows(PIXELS_PER_BATCH) as unit:
+                if not self._read_unit(files, unit):
+                    continue
+                for table in unit.spilled():
+                    if rows:
+                        yield Key(index, next(number)), to_table(rows)
+                        rows = []
+                    yield Key(index, next(number)), table
+                rows += unit.rows
+            if sum(len(row["flux"]) for row in rows) >= PIXELS_PER_BATCH:
+                yield Key(index, next(number)), to_table(rows)
+                rows = []
+        if rows:
+            yield Key(len(units) - 1, next(number)), to_table(rows)
+
+    def _read_unit(self, files: tuple[str, ...], unit: UnitRows) -> bool:
+        """Read all of one unit and account for it; False if it is damaged, then none of its rows may be used."""
+        record = FileRecord(self.name, list(files))
         try:
-            found = [row if isinstance(row, Dropped) else self._finish(row) for row in self.read(files)]
+            for row in self.rows(files):
+                if isinstance(row, Dropped):
+                    record.dropped[row.reason] += 1
+                else:
+                    unit.append(row)
+            record.rows = unit.count
         except SpectrumFileError as error:
             if self.config.strict:
                 raise
-            self._report.add_damage(error)
-            return rows
-        for row in found:
-            if isinstance(row, Dropped):
-                self._report.dropped[row.reason] += 1
-            else:
-                rows.append(row)
-        self._report.rows += len(rows)
-        return rows
+            record = FileRecord(self.name, list(files), damage=error)
+        self._report.add_file(record)
+        if self.manifest is not None:
+            self.manifest.append(record)
+        return record.damage is None
 
     def _finish(self, row: dict) -> dict | Dropped:
         finished = finish_row({"survey": self.name, **row})
@@ -178,6 +214,8 @@ class SpectraBuilder(ArrowBasedBuilder):
     def _prepare_split(self, split_generator, **kwargs) -> None:
         super()._prepare_split(split_generator, **kwargs)
         report = SurveyReport(survey=self.name)
+        for parts in self.config.absent:
+            report.add_file(FileRecord(self.name, [parts[0]], damage=SpectrumFileError(*parts)))
         for part in sorted(Path(self._output_dir).glob("report-*.json")):
             report.add(SurveyReport.from_json(part.read_text()))
             part.unlink()
@@ -256,17 +294,3 @@ def fill_resolution(sigma: np.ndarray | None, segment_lengths: Iterable[int]) ->
             pixels = np.arange(start, end)
             sigma[start:end] = np.interp(pixels, known, sigma[known]) if len(known) else 0
     return sigma
-
-
-def to_table(rows: list[dict]) -> pa.Table:
-    """Rows as an Arrow table of the schema: the pixels of all rows in one flat array per column, plus offsets."""
-    columns = []
-    for name, arrow_field in zip(FEATURES, FEATURES.arrow_schema, strict=True):
-        values = [row[name] for row in rows]
-        if not pa.types.is_list(arrow_field.type):
-            columns.append(pa.array(values, type=arrow_field.type))
-            continue
-        offsets = np.cumsum([0] + [len(value) for value in values], dtype=np.int32)
-        pixels = pa.array(np.concatenate(values), type=arrow_field.type.value_type)
-        columns.append(pa.ListArray.from_arrays(pa.array(offsets), pixels))
-    return pa.Table.from_arrays(columns, schema=FEATURES.arrow_schema)

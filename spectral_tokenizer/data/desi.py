@@ -30,6 +30,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
+from .archive import Address
 from .builder import Dropped, SpectraBuilder, SurveyConfig
 from .catalogues import CatalogueLayout, LabelCut
 from .fits_access import (
@@ -73,6 +74,8 @@ LABEL_CUTS = (
     LabelCut("ZWARN", "ZWARN", ("class", "redshift", "radial_velocity")),
     LabelCut("RVS_WARN", "RVS_WARN", ("radial_velocity", "teff", "logg", "fe_h")),
 )
+HEALPIX = re.compile(r"(?P<survey>[a-z0-9]+)-(?P<program>[a-z]+)-(?P<healpix>\d+)")
+TILE = re.compile(r"(?P<petal>\d)-(?P<tile>\d+)-thru(?P<night>\d{8})")
 
 
 @dataclass
@@ -105,10 +108,29 @@ class DESI(SpectraBuilder):
     BUILDER_CONFIG_CLASS = DESIConfig
     VERSION = "1.2.0"
     FILE_NAMES = ("coadd-*.fits", "coadd-*.fits.gz", "spectra-*.fits", "spectra-*.fits.gz")
+    ARCHIVE = "https://data.desi.lbl.gov/public/dr1/spectro/redux/iron"
+    IDENTIFIER = "SURVEY-PROGRAM-HEALPIX or PETAL-TILE-thruNIGHT, such as main-dark-10000 or 0-1000-thru20210517"
     CATALOGUE, LABEL_CUTS = CATALOGUE, LABEL_CUTS
     WAVELENGTHS = (3500.0, 9900.0)
     HOMEPAGE = "https://data.desi.lbl.gov/doc"
     CITATION = "DESI EDR: DESI Collaboration 2024, AJ 168, 58"
+
+    @staticmethod
+    def address(identifier: str) -> Address | None:
+        """What stands after ``coadd-`` -> the coadd of data release 1 (iron), its redrock file and their checksums.
+
+        ``SURVEY-PROGRAM-HEALPIX`` for the targets of a healpix, coadded over tiles, or ``PETAL-TILE-thruNIGHT`` for
+        those of a tile's petal (cumulative). Which healpix a TARGETID is in, the redshift catalogues say.
+        """
+        if match := HEALPIX.fullmatch(identifier):
+            pixel = int(match["healpix"])
+            folder = f"healpix/{match['survey']}/{match['program']}/{pixel // 100}/{pixel}"
+        elif match := TILE.fullmatch(identifier):
+            folder = f"tiles/cumulative/{match['tile']}/{match['night']}"
+        else:
+            return None
+        sums = f"{folder}/redux_iron_{folder.replace('/', '_')}.sha256sum"
+        return Address(f"{folder}/coadd-{identifier}.fits", (f"{folder}/redrock-{identifier}.fits",), sums)
 
     def read(self, files: tuple[str, ...]) -> Iterator[dict | Dropped]:
         (path,) = files

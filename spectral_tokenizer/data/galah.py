@@ -30,6 +30,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
+from .archive import Address
 from .builder import SpectraBuilder, SurveyConfig
 from .catalogues import CatalogueLayout, LabelCut
 from .fits_access import SPEED_OF_LIGHT, SpectrumFileError, check_unit, describe, get_image, number, open_fits
@@ -83,10 +84,30 @@ class GALAH(SpectraBuilder):
     BUILDER_CONFIG_CLASS = GALAHConfig
     VERSION = "1.2.0"
     FILE_NAMES = ("[0-9]" * 16 + ".fits", "[0-9]" * 16 + ".fits.gz")
+    ARCHIVE = "https://cloud.datacentral.org.au/teamdata/GALAH/public/GALAH_DR3"
+    IDENTIFIER = "the 15 digits of a sobject_id, such as 131116000501001"
     CATALOGUE, LABEL_CUTS = CATALOGUE, LABEL_CUTS
     WAVELENGTHS = (4700.0, 7910.0)
     HOMEPAGE = "https://www.galah-survey.org"
     CITATION = "GALAH DR3: Buder et al. 2021, MNRAS 506, 150"
+
+    @staticmethod
+    def address(identifier: str) -> Address | None:
+        """``sobject_id`` -> the star's files, one per CCD, in the tar file of its night in data release 3.
+
+        A night is some hundred MB or more, and is downloaded once for all of its stars. There are two tar files for
+        some nights. The archive publishes no checksums that are known here. Its single spectra (``slink``) are cut
+        down to a flux without errors, which the reader does not take.
+        """
+        if not re.fullmatch(r"\d{15}", identifier):
+            return None
+        night = identifier[:6]
+        return Address(
+            path=f"spectra/tar_files/{night}_com.tar.gz",
+            alternatives=(f"spectra/tar_files/{night}_com2.tar.gz",),
+            members=tuple(f"{identifier}{ccd}.fits" for ccd in "1234"),
+            folder=f"spectra/{night}/{identifier}",
+        )
 
     def group_files(self, files: Iterable[str]) -> list[tuple[str, ...]]:
         groups = defaultdict(list)

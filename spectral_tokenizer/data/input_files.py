@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from glob import glob, has_magic
 from pathlib import Path
+from textwrap import shorten
 
 
 def find_files(data_files: str | Path | Iterable[str | Path], file_names: Iterable[str]) -> list[str]:
@@ -27,7 +28,8 @@ def find_files(data_files: str | Path | Iterable[str | Path], file_names: Iterab
                 matches = [path]
             found.update(dict.fromkeys(match.resolve() for match in matches if match.is_file()))
     if not found:
-        raise FileNotFoundError(f"no files for {[str(e) for e in entries]}; in folders looked for {list(file_names)}")
+        names = shorten(", ".join(file_names), 120, placeholder=", ...")
+        raise FileNotFoundError(f"no files for {[str(entry) for entry in entries]}; in folders looked for {names}")
     return sorted(str(path) for path in found)
 
 
@@ -45,5 +47,5 @@ def fingerprint(files: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for file in files:
         status = Path(file).stat()
-        digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]

@@ -6,8 +6,44 @@ from dataclasses import dataclass, field
 
 from datasets import Dataset
 
+from .fits_access import SpectrumFileError
+
 
 MAX_MESSAGES = 100
+
+
+@dataclass
+class FileRecord:
+    """What became of one unit of files, usually one file: a line of the manifest.
+
+    Attributes:
+        survey: the survey's name.
+        files: the unit's files.
+        rows: number of spectra taken.
+        dropped: spectra that were read and left out, by reason.
+        damage: why nothing was taken, or None.
+    """
+
+    survey: str
+    files: list[str]
+    rows: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    damage: SpectrumFileError | None = None
+
+    def to_json(self) -> str:
+        """One line, with the same fields in every line."""
+        damage = None
+        if self.damage is not None:
+            damage = dict(zip(("file", "field", "found", "expected"), self.damage.args))
+        return json.dumps(vars(self) | {"damage": damage})  # ASCII: names of files may be no valid Unicode
+
+    @classmethod
+    def from_json(cls, text: str) -> "FileRecord":
+        line = json.loads(text)
+        line["dropped"] = Counter(line["dropped"])
+        if line["damage"] is not None:
+            line["damage"] = SpectrumFileError(**line["damage"])
+        return cls(**line)
 
 
 @dataclass
@@ -40,10 +76,14 @@ class SurveyReport:
         self.damaged += other.damaged
         self.messages = (self.messages + other.messages)[:MAX_MESSAGES]
 
-    def add_damage(self, error: Exception) -> None:
-        """Count one damaged file or group."""
-        self.damaged += 1
-        self.messages = (self.messages + [str(error)])[:MAX_MESSAGES]
+    def add_file(self, record: FileRecord) -> None:
+        """Count one unit of files."""
+        self.files += len(record.files)
+        self.rows += record.rows
+        self.dropped.update(record.dropped)
+        if record.damage is not None:
+            self.damaged += 1
+            self.messages = (self.messages + [str(record.damage)])[:MAX_MESSAGES]
 
     def to_json(self) -> str:
         return json.dumps(vars(self))

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
+from .archive import Address
 from .builder import Dropped, SpectraBuilder, SurveyConfig
 from .catalogues import CatalogueLayout, LabelCut
 from .fits_access import SpectrumFileError, check_unit, describe, get_hdu, number, open_fits
@@ -54,6 +55,7 @@ GRID_TOLERANCE = 5e-7  # dex; rounding log10(wavelength) to float32 moves it by 
 REQUIRED_COLUMNS = ("PLATE", "MJD", "FIBERID", "CLASS", "Z", "ZWARNING")
 TYPE_COLUMNS = ("SOURCETYPE", "OBJTYPE", "TARGETTYPE")
 OTHER_COLUMNS = ("PLUG_RA", "PLUG_DEC", *TYPE_COLUMNS)
+IDENTIFIER = re.compile(r"(?:(?P<run2d>v?[0-9_]+)/)?(?:spec-)?(?P<plate>\d{1,5})-(?P<mjd>\d{5})-(?P<fiber>\d{1,4})")
 RESOLVING_POWER = ((3700.0, 6000.0, 9000.0), (1560.0, 2060.0, 2650.0))  # at Angstrom; the arms' mean where they meet
 
 
@@ -84,9 +86,30 @@ class SDSS(SpectraBuilder):
     VERSION = "1.2.0"
     FILE_NAMES = ("spec-*.fits", "spec-*.fits.gz", "spPlate-*.fits", "spPlate-*.fits.gz")
     WAVELENGTHS = (3400.0, 10700.0)
+    ARCHIVE = "https://data.sdss.org/sas/dr17"
+    IDENTIFIER = "RUN2D/PLATE-MJD-FIBER, such as v5_13_2/3586-55181-0001"
     HOMEPAGE = "https://www.sdss.org"
     CATALOGUE, LABEL_CUTS = CATALOGUE, LABEL_CUTS
     CITATION = "SDSS DR17: Abdurro'uf et al. 2022, ApJS 259, 35"
+
+    @staticmethod
+    def address(identifier: str) -> Address | None:
+        """``RUN2D/PLATE-MJD-FIBER`` -> the lite file of data release 17.
+
+        RUN2D is the catalogue's column of that name: 26, 103 or 104 for SDSS and SEGUE, v5_13_2 for BOSS and eBOSS.
+        The archive publishes no checksums that are known here.
+        """
+        match = IDENTIFIER.fullmatch(identifier)
+        if match is None:
+            return None
+        if match["run2d"] is None:
+            raise ValueError(
+                f"{identifier}: found no RUN2D; expected {SDSS.IDENTIFIER}, as the catalogue's column RUN2D"
+            )
+        plate, name = f"{int(match['plate']):04d}", "spec-{:04d}-{}-{:04d}.fits"
+        project = "eboss" if match["run2d"].startswith("v") else "sdss"
+        name = name.format(int(match["plate"]), match["mjd"], int(match["fiber"]))
+        return Address(f"{project}/spectro/redux/{match['run2d']}/spectra/lite/{plate}/{name}")
 
     def read(self, files: tuple[str, ...]) -> Iterator[dict | Dropped]:
         (path,) = files

@@ -1,0 +1,31 @@
+"""Files on any fsspec file system that are there whole or not at all."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fsspec import AbstractFileSystem
+
+
+@contextmanager
+def write_aside(file_system: AbstractFileSystem, path: str) -> Iterator[str]:
+    """A path to write to, whose file is moved to `path` at the end; after an error it is removed."""
+    folder, _, name = path.rpartition("/")
+    unfinished = f"{folder}/.{name}.{uuid.uuid4().hex[:8]}.unfinished"
+    try:
+        yield unfinished
+        file_system.mv(unfinished, path)
+    except BaseException:
+        if file_system.exists(unfinished):
+            file_system.rm_file(unfinished)
+        raise
+
+
+def sweep(file_system: AbstractFileSystem, path: str) -> None:
+    """Remove what killed runs left of a file that is there by now."""
+    folder, _, name = path.rpartition("/")
+    file_system.invalidate_cache(folder)
+    for found in file_system.ls(folder, detail=False):
+        found_name = found.rstrip("/").rpartition("/")[2]
+        if found_name.startswith(f".{name}.") and found_name.endswith(".unfinished"):
+            file_system.rm_file(found)

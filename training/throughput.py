@@ -1,0 +1,89 @@
+"""How fast a run is, in spectra, in tokens, and as a part of what the machine can multiply."""
+
+import time
+
+import numpy as np
+import torch
+
+from spectral_tokenizer.packing_spectral_tokenizer import selected_lengths
+
+
+def step_flops(config, visible: list[int], asked: list[int]) -> int:
+    """Floating-point operations of the matrix products in a training step: forward, and twice that backward.
+
+    Args:
+        config: The model's.
+        visible, asked: Patches of each spectrum that the encoder sees, and that the decoder is asked for.
+    """
+    seen, target = (np.array(each, dtype=np.int64) for each in (visible, asked))
+    width, inner, latents = config.hidden_size, config.intermediate_size, config.num_latents
+    pixels, functions = config.patch_size, 2 * config.num_pixel_periods
+    inputs = 2 * pixels if config.patch_inputs == "flux_and_error" else 3 * pixels + 2 + functions
+    outputs = pixels + (1 + functions if config.patch_outputs == "level_and_residual" else 0)
+    tokens = seen + latents
+    context = np.full_like(seen, latents) if config.decoder_reads == "latents" else tokens
+    products = 2 * config.num_periods * width * (seen + target) + inputs * width * seen
+    products += config.num_hidden_layers * tokens * (4 * width**2 + 2 * width * inner + 2 * tokens * width)
+    products += target * (width**2 + outputs * width)
+    products += config.num_decoder_layers * target * (2 * width**2 + 2 * width * inner + 2 * context * width)
+    products += config.num_decoder_layers * context * 2 * width**2
+    return int(3 * 2 * products.sum())
+
+
+@torch.no_grad()
+def matmul_peak(
+    config, device: torch.device, dtype: torch.dtype, num_tokens: int = 4096, seconds: float = 0.3
+) -> float:
+    """The fastest that this machine multiplies matrices of the model's own shapes, in floating-point operations per
+    second: the best of many timings."""
+    best = 0.0
+    for rows, columns in ((1, 1), (1, 4), (4, 1)):
+        inputs = torch.randn(num_tokens, config.hidden_size * rows, device=device, dtype=dtype)
+        weight = torch.randn(config.hidden_size * columns, config.hidden_size * rows, device=device, dtype=dtype)
+        until, repeats = time.perf_counter() + seconds / 3, 8 if device.type == "cuda" else 1
+        while time.perf_counter() < until or best == 0.0:
+            synchronise(device)
+            start = time.perf_counter()
+            for _ in range(repeats):
+                torch.nn.functional.linear(inputs, weight)
+            synchronise(device)
+            operations = 2 * inputs.numel() * weight.shape[0] * repeats
+            best = max(best, operations / (time.perf_counter() - start))
+    return best
+
+
+def synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+class Meter:
+    """Counts what was trained on since it was last read."""
+
+    def __init__(self, config, peak: float, num_processes: int):
+        self.config, self.peak, self.num_processes = config, peak, num_processes
+        self.reset()
+
+    def reset(self) -> None:
+        self.spectra = self.tokens = self.flops = 0
+        self.since = time.perf_counter()
+
+    def count(self, micro_batches: list[dict]) -> None:
+        for batch in micro_batches:
+            lengths = batch["lengths"]
+            visible = selected_lengths(~batch["masked_patches"][0], lengths)
+            asked = selected_lengths(batch["target_patches"][0], lengths)
+            self.spectra += len(lengths)
+            self.tokens += sum(lengths)
+            self.flops += step_flops(self.config, visible, asked)
+
+    def read(self) -> dict[str, float]:
+        """Spectra and patches per second over all processes, and the part of the matmul peak that is used (MFU)."""
+        seconds = time.perf_counter() - self.since
+        rates = {
+            "spectra_per_second": self.spectra * self.num_processes / seconds,
+            "tokens_per_second": self.tokens * self.num_processes / seconds,
+            "mfu": self.flops / seconds / self.peak,
+        }
+        self.reset()
+        return rates
