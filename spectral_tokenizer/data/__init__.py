@@ -15,6 +15,7 @@ from .builder import SpectraBuilder
 from .desi import DESI
 from .fits_access import SpectrumFileError
 from .galah import GALAH
+from .lamost import LAMOST
 from .multimodal_universe import MultimodalUniverse
 from .prepare import prepare_files
 from .report import SurveyReport, survey_report
@@ -34,7 +35,13 @@ __all__ = [
     "survey_report",
 ]
 
-SURVEYS: dict[str, type[SpectraBuilder]] = {"sdss": SDSS, "desi": DESI, "galah": GALAH, "apogee": APOGEE}
+SURVEYS: dict[str, type[SpectraBuilder]] = {
+    "sdss": SDSS,
+    "desi": DESI,
+    "galah": GALAH,
+    "apogee": APOGEE,
+    "lamost": LAMOST,
+}
 
 logger = logging.getLogger(__name__)
 

@@ -27,6 +27,7 @@ from .tables import UnitRows, to_table
 
 
 PIXELS_PER_BATCH = 2**20  # 20 bytes each: a record batch stays near 20 MB
+MAX_STEP_CHANGE = 0.1  # of a step, from pixel to pixel; rounding to float32 changes it by 0.01 at most
 MAX_FLOAT32 = np.finfo(np.float32).max
 
 
@@ -82,8 +83,8 @@ class SpectraBuilder(ArrowBasedBuilder):
     FILE_NAMES: tuple[str, ...]
     HOMEPAGE = ""
     CITATION = ""
-    #: Vacuum Angstrom beyond which no spectrum of the survey goes; what does is damaged, or in another unit.
-    WAVELENGTHS: tuple[float, float] = (0.0, np.inf)
+    #: Vacuum Angstrom beyond which no spectrum of the survey goes. Where given, rows are checked by `check_grid`.
+    WAVELENGTHS: tuple[float, float] | None = None
     CATALOGUE: CatalogueLayout | None = None
     LABEL_CUTS: tuple[LabelCut, ...] = ()
     _catalogue: Catalogue | None = None
@@ -195,10 +196,8 @@ class SpectraBuilder(ArrowBasedBuilder):
 
     def _finish(self, row: dict) -> dict | Dropped:
         finished = finish_row({"survey": self.name, **row})
-        wavelength, (low, high) = row["wavelength"], self.WAVELENGTHS
-        if len(wavelength) and not low <= wavelength.min() <= wavelength.max() <= high:
-            found = f"{wavelength.min():g} to {wavelength.max():g}"
-            raise SpectrumFileError(row["source"], "wavelength", found, f"{low:g} to {high:g} Angstrom")
+        if self.WAVELENGTHS is not None and not isinstance(finished, Dropped):
+            check_grid(row, *self.WAVELENGTHS)
         return finished
 
     def _prepare_split_single(self, gen_kwargs, fpath, file_format, max_shard_size, job_id):
@@ -275,6 +274,26 @@ def check_row(row: dict) -> None:
         first = int(np.flatnonzero(~is_boundary & (step <= 0))[0])
         found = f"{wavelength[first]} before {wavelength[first + 1]} at pixel {first}"
         raise SpectrumFileError(source, "wavelength", found, "strictly ascending values in each segment")
+
+
+def check_grid(row: dict, low: float, high: float) -> None:
+    """Check that wavelengths are those of a spectrograph: in its range, and in steps that change slowly.
+
+    Raises:
+        SpectrumFileError: they are in another unit, or some were damaged and still ascend.
+    """
+    wavelength, ends = row["wavelength"], np.cumsum(row["segment_lengths"])
+    if not low <= wavelength.min() <= wavelength.max() <= high:
+        found = f"{wavelength.min():g} to {wavelength.max():g}"
+        raise SpectrumFileError(row["source"], "wavelength", found, f"{low:g} to {high:g} Angstrom")
+    step = np.diff(wavelength)
+    is_inside = np.ones(len(step), dtype=bool)
+    is_inside[ends[:-1] - 1] = False  # from one segment to the next
+    is_wrong = (np.abs(np.diff(step)) > MAX_STEP_CHANGE * np.abs(step[1:])) & is_inside[1:] & is_inside[:-1]
+    if is_wrong.any():
+        first = int(np.argmax(is_wrong)) + 1
+        found = f"{wavelength[first - 1 : first + 2].tolist()} at pixel {first}"
+        raise SpectrumFileError(row["source"], "wavelength", found, "steps that change slowly")
 
 
 def fill_resolution(sigma: np.ndarray | None, segment_lengths: Iterable[int]) -> np.ndarray:

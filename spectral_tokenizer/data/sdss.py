@@ -201,10 +201,22 @@ def join_arms(arms: list[dict[str, np.ndarray]]) -> dict:
 
 
 def restore_grid(loglam: np.ndarray) -> np.ndarray:
-    """Undo the rounding of log10(wavelength) to float32, where the pixels do lie on multiples of 1e-4 dex."""
+    """Undo the rounding of log10(wavelength) to float32, where the pixels do lie on multiples of 1e-4 dex.
+
+    Raises:
+        ValueError: most pixels do, but not all: some were damaged.
+    """
     loglam = loglam.astype(np.float64)
     grid = np.round(loglam / GRID_STEP) * GRID_STEP
-    return grid if np.abs(loglam - grid).max(initial=0.0) < GRID_TOLERANCE else loglam
+    is_on_grid = np.abs(loglam - grid) < GRID_TOLERANCE
+    if is_on_grid.all():
+        return grid
+    if is_on_grid.mean() > 0.5:
+        first = int(np.argmin(is_on_grid))
+        raise ValueError(
+            f"loglam: found {loglam[first]} at pixel {first}; expected a multiple of {GRID_STEP}, as others"
+        )
+    return loglam
 
 
 def read_catalogue(path: str, hdu: fits.BinTableHDU) -> dict:

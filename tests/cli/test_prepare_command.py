@@ -48,6 +48,6 @@ def test_errors_are_one_line(command, folder, tmp_path):
         code, _, err = command("prepare", *arguments)
         last = err.strip().split("\n")[-1].split("\r")[-1]
         assert code == 1 and last.startswith("error: ") and message in last and "Traceback" not in err
-    for arguments in (("lamost", folder, *output), ("sdss", folder, *output, "-O", "clouds"), ("sdss", folder)):
+    for arguments in (("rave", folder, *output), ("sdss", folder, *output, "-O", "clouds"), ("sdss", folder)):
         code, _, err = command("prepare", *arguments)
         assert code == 2 and "Traceback" not in err

@@ -150,8 +150,8 @@ def test_data_files(tmp_path, folder):
 
 
 def test_unknown_survey_and_option(tmp_path, folder):
-    with pytest.raises(ValueError, match="lamost.*apogee"):
-        load_survey("lamost", folder)
+    with pytest.raises(ValueError, match="rave.*apogee"):
+        load_survey("rave", folder)
     with pytest.raises(TypeError, match="clouds"):
         load(tmp_path, folder, clouds=True)
 

@@ -19,6 +19,7 @@ from native_files import (
 )
 
 from spectral_tokenizer.data import SpectrumFileError, fits_access, load_survey, survey_report
+from spectral_tokenizer.data.builder import check_grid
 from spectral_tokenizer.data.fits_access import open_fits, verify_checksum
 
 
@@ -175,6 +176,32 @@ def test_wavelengths_that_cannot_be(tmp_path, change, message):
         hdus[1].data["loglam"] = change(hdus[1].data["loglam"].astype(float))
 
     refused(tmp_path, "sdss", edit(path, damage), message)
+
+
+def test_single_wavelengths_that_moved_but_ascend(tmp_path):
+    def one_off_the_grid(hdus):
+        hdus[1].data["loglam"][7] += 3e-5
+
+    refused(tmp_path, "sdss", edit(write_sdss(tmp_path / "spec-1.fits"), one_off_the_grid), "a multiple of 0.0001")
+
+    def one_moved(hdus):
+        hdus[4].data[1, 7] += 0.05
+
+    refused(
+        tmp_path, "apogee", edit(write_apvisit(tmp_path / "apVisit-1.fits"), one_moved), "steps that change slowly"
+    )
+
+
+@pytest.mark.parametrize("lengths", [[5], [1, 4], [2, 3], [1, 1, 3], [1, 1, 1, 1, 1]])
+def test_grids_of_few_pixels(lengths):
+    ends = np.cumsum(lengths)
+    wavelength = np.concatenate([4000.0 + 500 * k + np.arange(length) for k, length in enumerate(lengths)])
+    row = {"source": "file", "wavelength": wavelength, "segment_lengths": lengths}
+    check_grid(row, 3500, 8000)
+    if max(lengths) > 2:
+        wavelength[ends[-1] - 2] += 0.3
+        with pytest.raises(SpectrumFileError, match="slowly"):
+            check_grid(row, 3500, 8000)
 
 
 def test_chips_that_ascend_where_they_should_descend(tmp_path):

@@ -236,8 +236,8 @@ def test_other_files_or_options_are_refused(tmp_path, folder, monkeypatch):
 
 
 def test_unknown_survey_option_and_no_files(tmp_path, folder):
-    with pytest.raises(ValueError, match="lamost"):
-        prepare_survey("lamost", folder, tmp_path / "out")
+    with pytest.raises(ValueError, match="rave"):
+        prepare_survey("rave", folder, tmp_path / "out")
     with pytest.raises(TypeError, match="clouds"):
         prepare_survey("sdss", folder, tmp_path / "out", clouds=True)
     with pytest.raises(FileNotFoundError, match="nowhere"):

@@ -5,7 +5,6 @@ import json
 import pytest
 import yaml
 from recipe import ROOT
-
 from runs import STEPS, SURVEYS, run
 
 

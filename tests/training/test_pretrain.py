@@ -10,9 +10,9 @@ import pytest
 import torch
 import yaml
 from recipe import ROOT
+from runs import STEPS, SURVEYS, command, environment, losses, run, weights
 from transformers import AutoModel, AutoModelForPreTraining, AutoProcessor
 
-from runs import STEPS, SURVEYS, command, environment, losses, run, weights
 from spectral_tokenizer.data import load_survey
 
 

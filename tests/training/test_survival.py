@@ -14,7 +14,6 @@ import pytest
 import torch
 from journal import lines_of
 from recipe import ROOT
-
 from runs import command, environment, losses, run, weights
 
 
