@@ -1,7 +1,10 @@
 """Which files a survey is built from, and how a changed one is noticed."""
 
+import fnmatch
 import hashlib
-from collections.abc import Iterable
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
 from glob import glob, has_magic
 from pathlib import Path
 from textwrap import shorten
@@ -19,18 +22,29 @@ def find_files(data_files: str | Path | Iterable[str | Path], file_names: Iterab
         FileNotFoundError: a path does not exist, or nothing at all is found.
     """
     entries = [data_files] if isinstance(data_files, (str, Path)) else list(data_files)
-    found: dict[Path, None] = {}
+    is_wanted = re.compile("|".join(fnmatch.translate(pattern) for pattern in file_names)).match
+    found: set[str] = set()
     for entry in entries:
         for path in _expand(entry):
             if path.is_dir():
-                matches = sorted({match for pattern in file_names for match in path.rglob(pattern)})
-            else:
-                matches = [path]
-            found.update(dict.fromkeys(match.resolve() for match in matches if match.is_file()))
+                found.update(_search(path, is_wanted))
+            elif path.is_file():
+                found.add(str(path.resolve()))
     if not found:
         names = shorten(", ".join(file_names), 120, placeholder=", ...")
         raise FileNotFoundError(f"no files for {[str(entry) for entry in entries]}; in folders looked for {names}")
-    return sorted(str(path) for path in found)
+    return sorted(found)
+
+
+def _search(folder: Path, is_wanted: Callable[[str], object]) -> Iterator[str]:
+    """Files below a folder by their names. A folder may hold millions: only links are asked where they lead."""
+    for place, _, names in os.walk(os.path.realpath(folder)):
+        for name in filter(is_wanted, names):
+            path = os.path.join(place, name)
+            if not os.path.islink(path):
+                yield path
+            elif os.path.isfile(path):
+                yield os.path.realpath(path)
 
 
 def _expand(entry: str | Path) -> list[Path]:
@@ -46,6 +60,6 @@ def fingerprint(files: Iterable[str]) -> str:
     """A short hash that changes when a file is added, removed, renamed or written to: of names, sizes and times."""
     digest = hashlib.sha256()
     for file in files:
-        status = Path(file).stat()
+        status = os.stat(file)
         digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
