@@ -60,7 +60,7 @@ LABEL_CUTS = (
 BAD_BITS = sum(1 << bit for bit in (*range(8), 14))
 BLANK_ERROR = 1e9  # apStar writes 1e10 on pixels without data
 ASPCAP_BAD_ERROR = 10.0
-FLUX_UNIT = re.compile(r"^Flux.*\(10\^-17")
+FLUX_UNIT = re.compile(r"^Flux \(10\^-17")
 STAR_NAME = re.compile(r"2M\d{8}[+-]\d{7}")
 GRID = (4.179, 6e-6)  # log10 of the first wavelength in Angstrom, and step: of every star and release
 CHIP_GAPS = (15834.0, 16454.0)  # Angstrom, centres of the gaps between the chips for a star at rest
@@ -152,9 +152,10 @@ def find_product(path: str, hdus: fits.HDUList) -> str:
     is_log = len(hdus) > 2 and str(hdus[1].header.get("CTYPE1", "")).startswith("LOG")
     if is_log and len(hdus) > 4 and "PARAM" in column_names(hdus[4]):
         return "aspcapStar"
-    if is_log and units[0].startswith("Flux") and units[2].startswith("Flag"):
+    is_flux = units[0].startswith("Flux (") and "Error" in units[1] and units[2].startswith("Flag")
+    if is_log and is_flux:
         return "apStar"
-    if units[0].startswith("Flux") and units[3].startswith("Wavelength") and hdus[4].header.get("NAXIS2") == 3:
+    if is_flux and units[3].startswith("Wavelength") and hdus[4].header.get("NAXIS2") == 3:
         return "apVisit"
     found = f"{describe(hdus)} with units {units[:4]}"
     raise SpectrumFileError(path, "file", found, "an apStar, aspcapStar or apVisit file")

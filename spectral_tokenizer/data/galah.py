@@ -33,7 +33,16 @@ from astropy.io import fits
 from .archive import Address
 from .builder import SpectraBuilder, SurveyConfig
 from .catalogues import CatalogueLayout, LabelCut
-from .fits_access import SPEED_OF_LIGHT, SpectrumFileError, check_unit, describe, get_image, number, open_fits
+from .fits_access import (
+    SPEED_OF_LIGHT,
+    SpectrumFileError,
+    check_unit,
+    describe,
+    find_hdu,
+    get_image,
+    number,
+    open_fits,
+)
 from .wavelengths import air_to_vacuum, nominal_sigma
 
 
@@ -146,20 +155,19 @@ def read_ccd(path: str, ccd: str) -> dict:
     """One CCD's file: its arrays (num_pixels,), on the common scale and in vacuum, and its labels."""
     with open_fits(path) as hdus:
         is_release = len(hdus) == 5 and hdus[4].name.lower() == "normalised spectra"
-        names = {} if is_release else {hdu.name.lower(): index for index, hdu in enumerate(hdus)}
-        if not is_release and not {"relative_error", "resolution_profile"} <= set(names):
+        error = hdus[1] if is_release else find_named(hdus, "relative_error", 2)
+        profile = None if is_release else find_named(hdus, "resolution_profile", 7)
+        if not is_release and (error is None or profile is None):
             raise SpectrumFileError(path, "file", describe(hdus), "a CCD of GALAH DR3 or reduction 6.0")
         header = hdus[0].header
         wavelength = air_to_vacuum(read_grid(path, hdus[0], ccd))
         flux = get_image(path, hdus[0]).astype(np.float64)
+        relative_error = get_image(path, error).astype(np.float64)
         if is_release:
-            relative_error = get_image(path, hdus[1]).astype(np.float64)
             lsf_sigma = nominal_sigma(wavelength, RESOLVING_POWER[ccd])
             labels = {"radial_velocity": rest_frame_velocity(hdus)}
         else:
-            relative_error = get_image(path, hdus[names["relative_error"]]).astype(np.float64)
-            profile = get_image(path, hdus[names["resolution_profile"]]).astype(np.float64)
-            lsf_sigma = profile_sigma(profile, header.get("B", 2.0))
+            lsf_sigma = profile_sigma(get_image(path, profile).astype(np.float64), header.get("B", 2.0))
             labels = header_labels(header)
     arrays = {"wavelength": wavelength, "flux": flux, "relative error": relative_error, "resolution": lsf_sigma}
     if len({array.shape for array in arrays.values()}) > 1 or flux.ndim != 1:
@@ -174,6 +182,13 @@ def read_ccd(path: str, ccd: str) -> dict:
         "has_profile": not is_release,
         "labels": labels,
     }
+
+
+def find_named(hdus: fits.HDUList, name: str, likely: int) -> fits.ImageHDU | None:
+    """The HDU of that name, or None. Asking first where it usually stands saves the others' headers."""
+    if len(hdus) > likely and hdus[likely].name.lower() == name:
+        return hdus[likely]
+    return find_hdu(hdus, name)
 
 
 def read_grid(path: str, hdu: fits.PrimaryHDU, ccd: str) -> np.ndarray:

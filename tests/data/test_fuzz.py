@@ -55,14 +55,14 @@ def test_the_judge_can_tell(subjects):
     subject = subjects[0]
     before = next(iter(subject.rows.values()))
     after = {**before, "flux": before["flux"] * 1.5}
-    assert subject.compare(before, before, None) == "the same"
-    assert subject.compare(before, after, None) == subject.compare(before, after, 4) == "WRONG"
-    assert subject.compare(before, {**before, "wavelength": before["wavelength"] + 1}, None) == "WAVELENGTHS MOVED"
+    assert subject.compare(before, before, 0, True) == "the same"
+    assert subject.compare(before, after, 0, True) == subject.compare(before, after, 4, False) == "WRONG"
+    assert subject.compare(before, {**before, "wavelength": before["wavelength"] + 1}, 0, True) == "WAVELENGTHS MOVED"
     one = before["flux"].copy()
     one[7] = 0
-    assert subject.compare(before, {**before, "flux": one}, 4) == "explained"
-    assert subject.compare(before, {**before, "redshift": 9.0}, 4) == "other labels"
-    assert subject.compare(None, before, 4) == "WRONG"
+    assert subject.compare(before, {**before, "flux": one}, 4, False) == "explained"
+    assert subject.compare(before, {**before, "redshift": 9.0}, 4, False) == "other labels"
+    assert subject.compare(None, before, 4, False) == "WRONG"
 
 
 @pytest.mark.parametrize(
