@@ -140,9 +140,13 @@ def test_a_head_loads_without_the_package(saved, tmp_path):
     folder, rows, inputs, _ = saved
     redshift = {"distribution": "bins", "transform": "log1p", "range": [0, 4], "num_bins": 64}
     model = SpectralForSequenceClassification.from_pretrained(
-        folder, problem_type="regression", id2label={0: "redshift", 1: "teff"}, 
-        targets={"redshift": redshift, "teff": {"center": 5000, "scale": 500}}, num_trainable_layers=0, num_pooling_queries=2,
-    )  # fmt: skip
+        folder,
+        problem_type="regression",
+        id2label={0: "redshift", 1: "teff"},
+        targets={"redshift": redshift, "teff": {"center": 5000, "scale": 500}},
+        num_trainable_layers=0,
+        num_pooling_queries=2,
+    )
     torch.nn.init.normal_(model.head.out_proj.weight, std=0.1)
     torch.nn.init.normal_(model.head.feature_mean)  # what `fit_scales` fills travels as well
     model.save_pretrained(tmp_path / "head")
