@@ -96,14 +96,15 @@ class SpectralHead(nn.Module):
         self.dense = nn.Linear(size, width) if width else None
         self.out_proj = nn.Linear(width or size, num_outputs)
 
-    def pool(self, tokens: Tensor, token_mask: Tensor, pooled: Tensor) -> Tensor:
+    def pool(self, tokens: Tensor | None, token_mask: Tensor | None, pooled: Tensor) -> Tensor:
         """What is read of each spectrum, before standardisation: (batch, features) float32."""
         return (pooled if self.pooling is None else self.pooling(tokens, token_mask)).float()
 
-    def forward(self, tokens: Tensor, token_mask: Tensor, pooled: Tensor) -> Tensor:
-        """Padded tokens, their mask and the encoder's `pooler_output` -> (batch, num_outputs) float32."""
+    def forward(self, tokens: Tensor | None, token_mask: Tensor | None, pooled: Tensor) -> Tensor:
+        """Padded tokens, their mask (both for a pooling of its own alone) and the encoder's `pooler_output` -> (batch,
+        num_outputs) float32."""
         # Not under autocast: in bfloat16 a temperature would be rounded to some 20 K.
-        with torch.autocast(tokens.device.type, enabled=False):
+        with torch.autocast(pooled.device.type, enabled=False):
             features = self.pool(tokens, token_mask, pooled)
             features = (features - self.feature_mean.float()) / self.feature_scale.float()
             hidden = self.dropout(features.to(self.out_proj.weight.dtype))
@@ -176,15 +177,16 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        flux: Tensor,
-        ivar: Tensor,
-        wavelength: Tensor,
+        flux: Tensor | None = None,
+        ivar: Tensor | None = None,
+        wavelength: Tensor | None = None,
         attention_mask: Tensor | None = None,
         lengths: list[int] | None = None,
         labels: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
         scale: Tensor | None = None,
         num_pixels: Tensor | None = None,
+        pooler_output: Tensor | None = None,
         output_hidden_states: bool = False,
     ) -> SpectralClassifierOutput:
         r"""
@@ -197,11 +199,15 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
             num_items_in_batch (`int`):
                 How many labels the sum of costs is divided by: those of all micro-batches and processes, as Trainer
                 counts them (labels that are not -100). Those of this batch, when absent.
+            pooler_output (`Tensor` of shape `(batch, pooled_size)`):
+                The encoder's answer, found before, in place of spectra. A frozen encoder gives the same every time.
 
         Raises:
-            ValueError: labels of another shape or type, or outside of what their target's transform or bins take.
+            ValueError: neither spectra nor `pooler_output`, or labels of another shape or type, or outside of what their target's transform or bins take.
         """
-        encoded = self.encode(flux, ivar, wavelength, attention_mask, lengths, scale, num_pixels, output_hidden_states)
+        encoded = self.encode(
+            flux, ivar, wavelength, attention_mask, lengths, scale, num_pixels, pooler_output, output_hidden_states
+        )
         outputs = self.head(*encoded[:3])
         loss = None
         if labels is not None:
@@ -212,9 +218,25 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         return SpectralClassifierOutput(loss=loss, **self.targets.answer(outputs), hidden_states=encoded[3])
 
     def encode(
-        self, flux, ivar, wavelength, attention_mask, lengths, scale=None, num_pixels=None, output_hidden_states=False
+        self,
+        flux=None,
+        ivar=None,
+        wavelength=None,
+        attention_mask=None,
+        lengths=None,
+        scale=None,
+        num_pixels=None,
+        pooler_output=None,
+        output_hidden_states=False,
     ) -> tuple:
-        """Padded tokens, their mask, `pooler_output` and hidden states, whether the input was padded or packed."""
+        """Padded tokens, their mask, `pooler_output` and hidden states, whether the input was padded or packed. With
+        `pooler_output` given there is nothing else."""
+        if pooler_output is not None and self.head.pooling is None:
+            return None, None, pooler_output, None
+        if flux is None:
+            raise ValueError(
+                "expected flux, ivar and wavelength, or pooler_output where num_pooling_queries is 0, found neither"
+            )
         encoded = self.spectral(
             flux, ivar, wavelength, attention_mask, lengths, scale, num_pixels, output_hidden_states
         )
@@ -274,7 +296,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
 
     def labelled(self, batches: Iterable[Mapping]):
         """Inputs and labels of every batch, with the model in evaluation mode meanwhile."""
-        names = ("flux", "ivar", "wavelength", "attention_mask", "scale", "num_pixels")
+        names = ("flux", "ivar", "wavelength", "attention_mask", "scale", "num_pixels", "pooler_output")
         was_training = self.training
         self.eval()
         try:
@@ -282,7 +304,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
                 if batch.get("labels") is None:
                     raise ValueError(f"expected batches with labels, found: {sorted(batch)}")
                 inputs = {name: batch[name].to(self.device) for name in names if batch.get(name) is not None}
-                yield {"attention_mask": None, "lengths": batch.get("lengths"), **inputs}, batch["labels"]
+                yield {"lengths": batch.get("lengths"), **inputs}, batch["labels"]
         finally:
             self.train(was_training)
 

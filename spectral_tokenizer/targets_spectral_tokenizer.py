@@ -17,8 +17,12 @@ from .configuration_spectral_tokenizer import SpectralConfig, TargetConfig
 
 # A central interval of this probability is what one standard deviation to both sides is for a Gaussian.
 ONE_SIGMA = math.erf(2**-0.5)
-# Smoothing of bin labels by a Gaussian, in bins: the width of arXiv 2403.03950.
-LABEL_WIDTH = 0.75
+# Smoothing of bin labels by a Gaussian, in bins (arXiv 2403.03950).
+LABEL_WIDTH = 2.0
+# Logits over bins are a sum of functions of 8, 16, 32, ... knots, see `BinnedTarget`.
+COARSEST_KNOTS = 8
+# The window that finds a peak stands on a bin's middle; moved to the peak's, it cuts both its sides alike.
+RECENTRINGS = 3
 # ln(variance) beyond this is a diverging fit, and its exponential would overflow.
 MAX_LOG_VARIANCE = 15.0
 # Where calibration looks for a temperature.
@@ -161,19 +165,35 @@ class NormalTarget(RegressionTarget):
 
 class BinnedTarget(RegressionTarget):
     """A probability for each of many bins of u: as many peaks as the spectrum allows, as redshifts need when one line
-    could be several."""
+    could be several.
+
+    The head gives the logits at knots, first few, then twice as many and so on up to one for each bin; they are
+    interpolated to the bins and added. What is true of all redshifts around 2 is then learnt once, and not by hundreds
+    of bins each by itself from some labels of its own.
+    """
 
     def __init__(self, name: str, config: TargetConfig):
         super().__init__(name, config)
-        self.num_outputs = config.num_bins
+        self.num_bins = config.num_bins
+        doublings = max(0, math.ceil(math.log2(config.num_bins / COARSEST_KNOTS)))
+        self.knots = [COARSEST_KNOTS * 2**power for power in range(doublings)] + [config.num_bins]
+        self.num_outputs = sum(self.knots)
         # On the CPU, whatever device models are being built on.
         ends = TRANSFORMS[config.transform](torch.tensor(config.range, dtype=torch.float64, device="cpu"))
         self.low, self.high = ends.tolist()
         self.width = (self.high - self.low) / config.num_bins
 
+    def logits(self, outputs: Tensor) -> Tensor:
+        """(batch, num_outputs) -> (batch, num_bins)."""
+        levels = outputs.float().split(self.knots, dim=1)
+        return sum(
+            nn.functional.interpolate(level[:, None], size=self.num_bins, mode="linear", align_corners=True)[:, 0]
+            for level in levels
+        )
+
     def edges(self, like: Tensor) -> Tensor:
         """(num_bins + 1,) in u."""
-        return torch.linspace(self.low, self.high, self.num_outputs + 1, dtype=torch.float64).to(like)
+        return torch.linspace(self.low, self.high, self.num_bins + 1, dtype=torch.float64).to(like)
 
     def transform(self, labels: Tensor) -> Tensor:
         u = super().transform(labels)
@@ -192,38 +212,41 @@ class BinnedTarget(RegressionTarget):
         edges = self.edges(outputs)
         cumulative = torch.special.ndtr((edges - u[:, None]) / (LABEL_WIDTH * self.width))
         label = cumulative.diff(dim=1)
-        return nn.functional.cross_entropy(outputs, label / label.sum(1, keepdim=True), reduction="none")
+        return nn.functional.cross_entropy(self.logits(outputs), label / label.sum(1, keepdim=True), reduction="none")
 
     def predict(self, outputs: Tensor, temperature: float | None = None) -> Prediction:
-        """The window of +- tolerance that holds most probability decides between the peaks; its probability is the
-        confidence, and the median inside it the value, finer than a bin."""
-        probabilities = (outputs.float() / (temperature or self.config.temperature)).softmax(-1)
-        edges, cumulative = self.edges(outputs), nn.functional.pad(probabilities.double().cumsum(-1), (1, 0))
-        centers = 0.5 * (edges[1:] + edges[:-1])
-        mass = self.mass_below(centers + self.tolerance, cumulative) - self.mass_below(
-            centers - self.tolerance, cumulative
-        )
-        best = mass.argmax(-1, keepdim=True)
-        below = self.mass_below(centers - self.tolerance, cumulative).gather(1, best)
-        confidence = mass.gather(1, best)
-        tails = torch.tensor([0.5 - ONE_SIGMA / 2, 0.5 + ONE_SIGMA / 2], dtype=cumulative.dtype).to(cumulative.device)
-        value = self.quantile(below + 0.5 * confidence, cumulative)
-        interval = self.quantile(tails.expand(len(outputs), 2), cumulative)
-        return Prediction(self.inverse(value[:, 0]), self.inverse(interval), confidence[:, 0].float(), probabilities)
+        """The window of +- tolerance that holds most probability decides between the peaks; the median inside it is
+        the value, finer than a bin, and the probability around the value the confidence."""
+        probabilities = (self.logits(outputs) / (temperature or self.config.temperature)).softmax(-1)
+        cumulative = nn.functional.pad(probabilities.double().cumsum(-1), (1, 0))
+        edges = self.edges(cumulative)
+        centers = (0.5 * (edges[1:] + edges[:-1])).expand(len(outputs), -1)
+        lower, upper = self.window(centers, cumulative)
+        value = centers.gather(1, (upper - lower).argmax(-1, keepdim=True))
+        for _ in range(RECENTRINGS):
+            value = self.quantile(0.5 * sum(self.window(value, cumulative)), cumulative)
+        lower, upper = self.window(value, cumulative)
+        tails = cumulative.new_tensor([0.5 - ONE_SIGMA / 2, 0.5 + ONE_SIGMA / 2]).expand(len(outputs), 2)
+        interval = self.inverse(self.quantile(tails, cumulative)).float()
+        return Prediction(self.inverse(value[:, 0]).float(), interval, (upper - lower)[:, 0].float(), probabilities)
+
+    def window(self, u: Tensor, cumulative: Tensor) -> tuple[Tensor, Tensor]:
+        """Probability below u - tolerance and below u + tolerance, (batch, positions) each."""
+        return self.mass_below(u - self.tolerance, cumulative), self.mass_below(u + self.tolerance, cumulative)
 
     def mass_below(self, u: Tensor, cumulative: Tensor) -> Tensor:
-        """Probability below each u (positions,), linear inside bins: (batch, positions)."""
-        place = ((u.to(cumulative.dtype) - self.low) / self.width).clamp(0, self.num_outputs)
-        left = place.long().clamp(max=self.num_outputs - 1)
-        lower, upper = cumulative[:, left], cumulative[:, left + 1]
+        """Probability below each u, (batch, positions), linear inside bins."""
+        place = ((u - self.low) / self.width).clamp(0, self.num_bins)
+        left = place.long().clamp(max=self.num_bins - 1)
+        lower, upper = cumulative.gather(1, left), cumulative.gather(1, left + 1)
         return lower + (place - left) * (upper - lower)
 
     def quantile(self, probability: Tensor, cumulative: Tensor) -> Tensor:
-        """u below which so much probability (batch, positions) lies: the inverse of `mass_below`, float32."""
-        left = (torch.searchsorted(cumulative, probability.contiguous()) - 1).clamp(0, self.num_outputs - 1)
+        """u below which so much probability (batch, positions) lies: the inverse of `mass_below`."""
+        left = (torch.searchsorted(cumulative, probability.contiguous()) - 1).clamp(0, self.num_bins - 1)
         lower, upper = cumulative.gather(1, left), cumulative.gather(1, left + 1)
         inside = ((probability - lower) / (upper - lower).clamp(min=1e-30)).clamp(0, 1)
-        return (self.low + (left + inside) * self.width).float()
+        return self.low + (left + inside) * self.width
 
 
 TARGETS = {"normal": NormalTarget, "bins": BinnedTarget}

@@ -30,6 +30,8 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from spectral_tokenizer import SpectralProcessor
 from spectral_tokenizer.data.collator import SpectralCollator
+from spectral_tokenizer.data.embedding import embed
+from spectral_tokenizer.data.schema import SPECTRUM
 from spectral_tokenizer.metrics import make_compute_metrics
 
 
@@ -129,6 +131,25 @@ def prepare_model(arguments: FineTuningArguments):
     return AutoModelForSequenceClassification.from_config(config), processor
 
 
+def encode_once(model, processor, rows: dict[str, Dataset]) -> dict[str, Dataset]:
+    """Rows with what a frozen encoder says of them in place of pixels: it would say the same every epoch."""
+    encoded = {}
+    for name, part in rows.items():
+        vectors, problems = embed(model.spectral, processor, part, progress=True)
+        if any(problems):
+            raise ValueError(next(problem for problem in problems if problem))
+        encoded[name] = part.remove_columns(list(SPECTRUM)).add_column("pooler_output", list(vectors))
+    return encoded
+
+
+class EncodedCollator(SpectralCollator):
+    """Rows of `encode_once` -> a batch."""
+
+    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
+        vectors = np.array([row["pooler_output"] for row in rows], dtype=np.float32)
+        return {"pooler_output": torch.from_numpy(vectors), **self.labels(rows)}
+
+
 def batches(rows: Dataset, collator: SpectralCollator, training: TrainingArguments) -> torch.utils.data.DataLoader:
     """All rows in order, the same on every process."""
     return torch.utils.data.DataLoader(rows, training.per_device_eval_batch_size, collate_fn=collator)
@@ -141,8 +162,12 @@ def main() -> None:
     print({name: len(part) for name, part in rows.items()})
     torch.manual_seed(training.seed)
     model, processor = prepare_model(arguments)
+    model.to(training.device)
     collator = SpectralCollator(processor, arguments.labels, arguments.classes or None)
-    model.to(training.device).fit_scales(batches(rows["train"], collator, training))
+    if arguments.num_trainable_layers == 0 and model.head.pooling is None:
+        rows = encode_once(model, processor, rows)
+        collator = EncodedCollator(processor, arguments.labels, arguments.classes or None)
+    model.fit_scales(batches(rows["train"], collator, training))
 
     trainer = Trainer(
         model,

@@ -36,17 +36,20 @@ class SpectralCollator:
             raise ValueError(f"expected one column of class names, found: {self.columns}")
 
     def __call__(self, rows: Sequence[Mapping]) -> dict[str, torch.Tensor]:
+        spectra = [{name: row[name] for name in ("object_id", *SPECTRUM) if name in row} for row in rows]
+        return {**self.processor(spectra, return_tensors="pt"), **self.labels(rows)}
+
+    def labels(self, rows: Sequence[Mapping]) -> dict[str, torch.Tensor]:
+        """`labels` alone, nothing where there are no columns of labels."""
         missing = {column for row in rows for column in self.columns if column not in row}
         if missing:
             raise ValueError(
                 f"rows lack the label columns {sorted(missing)}, found: {sorted(rows[0])}. Trainer drops columns that "
                 f"the model does not take unless it is told remove_unused_columns=False"
             )
-        spectra = [{name: row[name] for name in ("object_id", *SPECTRUM) if name in row} for row in rows]
-        batch = dict(self.processor(spectra, return_tensors="pt"))
-        if self.columns:
-            batch["labels"] = self.classes(rows) if self.index is not None else self.numbers(rows)
-        return batch
+        if not self.columns:
+            return {}
+        return {"labels": self.classes(rows) if self.index is not None else self.numbers(rows)}
 
     def classes(self, rows: Sequence[Mapping]) -> torch.Tensor:
         """(batch,) int64."""
