@@ -3,7 +3,6 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
@@ -11,7 +10,15 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .configuration_spectral_tokenizer import SpectralConfig
-from .packing_spectral_tokenizer import equal_runs
+from .packing_spectral_tokenizer import Sequences, equal_runs
+
+
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # before torch 2.10
+    varlen_attn = None
+
+HALF = (torch.float16, torch.bfloat16)
 
 
 def eager_attention_forward(
@@ -44,17 +51,24 @@ class SpectralAttention(nn.Module):
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(
-        self, hidden_states: Tensor, lengths: list[int], context: Tensor, context_lengths: list[int]
+        self, hidden_states: Tensor, sequences: Sequences, context: Tensor, context_sequences: Sequences
     ) -> Tensor:
         # (total, hidden_size) -> (total, heads, head_dim)
         query = self.q_proj(hidden_states).unflatten(-1, (-1, self.head_dim))
         key = self.k_proj(context).unflatten(-1, (-1, self.head_dim))
         value = self.v_proj(context).unflatten(-1, (-1, self.head_dim))
-        if "flash" in (self.config._attn_implementation or ""):
-            output = self.variable_length_attention(query, key, value, lengths, context_lengths)
-        else:
-            output = self.attention_by_sequence(query, key, value, lengths, context_lengths)
+        output = self.how_to_attend(query)(query, key, value, sequences, context_sequences)
         return self.o_proj(output.flatten(-2))
+
+    def how_to_attend(self, query: Tensor) -> Callable:
+        implementation = self.config._attn_implementation or "sdpa"
+        if "flash" in implementation:
+            return self.flash_attention
+        # What torch brings along needs no package, but knows half precision on CUDA alone, and no dropout.
+        is_for_varlen = query.is_cuda and query.dtype in HALF and not (self.training and self.config.attention_dropout)
+        if implementation == "sdpa" and is_for_varlen and varlen_attn is not None:
+            return self.varlen_attention
+        return self.attention_by_sequence
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, **kwargs) -> Tensor:
         attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
@@ -65,11 +79,11 @@ class SpectralAttention(nn.Module):
         return attention(self, query, key, value, **kwargs)[0]
 
     def attention_by_sequence(
-        self, query: Tensor, key: Tensor, value: Tensor, lengths: list[int], context_lengths: list[int]
+        self, query: Tensor, key: Tensor, value: Tensor, sequences: Sequences, context_sequences: Sequences
     ) -> Tensor:
         # An explicit split: kernels that are handed cumulative lengths they do not know attend across spectra.
         # `split`, not slices: the gradient of each slice would be a tensor as large as the whole batch.
-        shapes = list(equal_runs(lengths, context_lengths))
+        shapes = list(equal_runs(sequences.lengths, context_sequences.lengths))
         queries = query.split([count * length for count, length, _ in shapes])
         keys, values = (part.split([count * length for count, _, length in shapes]) for part in (key, value))
         outputs = []
@@ -82,20 +96,24 @@ class SpectralAttention(nn.Module):
             outputs.append(self.attend(*parts).flatten(0, 1))
         return torch.cat(outputs)
 
-    def variable_length_attention(
-        self, query: Tensor, key: Tensor, value: Tensor, lengths: list[int], context_lengths: list[int]
+    def varlen_attention(
+        self, query: Tensor, key: Tensor, value: Tensor, sequences: Sequences, context_sequences: Sequences
     ) -> Tensor:
-        cumulative = [
-            torch.tensor(np.cumsum([0, *parts]), dtype=torch.int32, device=query.device)
-            for parts in (lengths, context_lengths)
-        ]
+        return varlen_attn(
+            query, key, value, sequences.boundaries, context_sequences.boundaries,
+            sequences.longest, context_sequences.longest, scale=self.scaling,
+        )  # fmt: skip
+
+    def flash_attention(
+        self, query: Tensor, key: Tensor, value: Tensor, sequences: Sequences, context_sequences: Sequences
+    ) -> Tensor:
         # Flash attention takes all four as its sign that the batch is packed; with fewer it would run them together.
         output = self.attend(
             *(part.transpose(0, 1)[None] for part in (query, key, value)),
-            cu_seq_lens_q=cumulative[0],
-            cu_seq_lens_k=cumulative[1],
-            max_length_q=max(lengths),
-            max_length_k=max(context_lengths),
+            cu_seq_lens_q=sequences.boundaries,
+            cu_seq_lens_k=context_sequences.boundaries,
+            max_length_q=sequences.longest,
+            max_length_k=context_sequences.longest,
         )
         return output[0]
 
@@ -130,14 +148,16 @@ class SpectralLayer(GradientCheckpointingLayer):
 class SpectralEncoderLayer(SpectralLayer):
     """Tokens of one spectrum look at each other."""
 
-    def forward(self, hidden_states: Tensor, lengths: list[int]) -> Tensor:
+    def forward(self, hidden_states: Tensor, sequences: Sequences) -> Tensor:
         normed = self.layernorm_before(hidden_states)
-        return self.add(hidden_states, self.attention(normed, lengths, normed, lengths))
+        return self.add(hidden_states, self.attention(normed, sequences, normed, sequences))
 
 
 class SpectralDecoderLayer(SpectralLayer):
     """Queries look at the tokens and never at each other, so no answer depends on what else was asked."""
 
-    def forward(self, hidden_states: Tensor, lengths: list[int], tokens: Tensor, token_lengths: list[int]) -> Tensor:
+    def forward(
+        self, hidden_states: Tensor, sequences: Sequences, tokens: Tensor, token_sequences: Sequences
+    ) -> Tensor:
         normed = self.layernorm_before(hidden_states)
-        return self.add(hidden_states, self.attention(normed, lengths, tokens, token_lengths))
+        return self.add(hidden_states, self.attention(normed, sequences, tokens, token_sequences))

@@ -5,7 +5,7 @@ After "Universal Spectral Tokenization via Self-Supervised Panchromatic Represen
 Nothing here knows a survey: positions are vacuum wavelengths, noise enters as inverse variance.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,9 +20,11 @@ from .layers_spectral_tokenizer import SpectralDecoderLayer, SpectralEncoderLaye
 from .objectives_spectral_tokenizer import OBJECTIVES, residual_chi2
 from .packing_spectral_tokenizer import (
     PackedPatches,
+    Sequences,
     interleave,
     leading,
     pad,
+    to_device,
     trailing,
 )
 
@@ -154,12 +156,11 @@ class SpectralModel(SpectralPreTrainedModel):
             output_hidden_states: Also return the tokens before the first layer and after each.
         """
         patches, is_valid = self.pack(flux, ivar, wavelength, attention_mask, lengths)
-        tokens, token_lengths, hidden_states = self.encode_packed(patches, output_hidden_states)
-        pooled = self.pool(tokens, token_lengths, patches)
-        num_latents = self.config.num_latents
-        if lengths is not None:
-            return SpectralModelOutput(tokens[None], pooled, None, tuple(each[None] for each in hidden_states) or None)
-        token_mask = torch.cat([is_valid.new_ones(len(is_valid), num_latents), is_valid], dim=1)
+        tokens, sequences, hidden_states = self.encode_packed(self.locate(patches), output_hidden_states)
+        pooled = self.pool(tokens, sequences.lengths, patches)
+        token_mask = None
+        if is_valid is not None:
+            token_mask = torch.cat([is_valid.new_ones(len(is_valid), self.config.num_latents), is_valid], dim=1)
         return SpectralModelOutput(
             last_hidden_state=pad(tokens, token_mask),
             pooler_output=pooled,
@@ -177,8 +178,9 @@ class SpectralModel(SpectralPreTrainedModel):
         wavelength: Tensor,
         attention_mask: Tensor | None = None,
         lengths: list[int] | None = None,
-    ) -> tuple[PackedPatches, Tensor]:
-        """Padded or packed input -> packed patches, and (batch, patches) booleans that say where they stood."""
+    ) -> tuple[PackedPatches, Tensor | None]:
+        """Padded or packed input -> packed patches, and (batch, patches) booleans that say where they stood (None for
+        packed input, which stays as it is)."""
         patch_size = self.config.patch_size
         if not flux.shape == ivar.shape == wavelength.shape or flux.ndim != 3 or flux.shape[-1] != patch_size:
             raise ValueError(
@@ -187,8 +189,14 @@ class SpectralModel(SpectralPreTrainedModel):
             )
         if wavelength.dtype not in (torch.float64, torch.float32):
             raise ValueError(f"wavelength must be float64: in {wavelength.dtype} it no longer tells pixels apart")
-        if lengths is not None and sum(lengths) != flux.shape[1]:
-            raise ValueError(f"lengths add up to {sum(lengths)}, but the packed input has {flux.shape[1]} patches")
+        if lengths is not None:
+            if len(flux) != 1 or sum(lengths) != flux.shape[1] or attention_mask is not None:
+                raise ValueError(
+                    f"packed input: expected shape (1, total, {patch_size}), lengths that add up to total, and no "
+                    f"attention_mask, found: {tuple(flux.shape)}, lengths that add up to {sum(lengths)}, "
+                    f"{'no' if attention_mask is None else 'an'} attention_mask"
+                )
+            return PackedPatches(flux[0], ivar[0], wavelength[0].double(), list(lengths)), None
         is_valid = torch.ones(flux.shape[:2], dtype=torch.bool, device=flux.device)
         if attention_mask is not None:
             if attention_mask.shape != flux.shape[:2]:
@@ -196,39 +204,36 @@ class SpectralModel(SpectralPreTrainedModel):
                     f"attention_mask must have shape {tuple(flux.shape[:2])}, found: {tuple(attention_mask.shape)}"
                 )
             is_valid = attention_mask.bool()
-        if lengths is None:
-            lengths = is_valid.sum(1).tolist()
+        lengths = is_valid.sum(1).tolist()
         return PackedPatches(flux[is_valid], ivar[is_valid], wavelength.double()[is_valid], lengths), is_valid
 
-    def locate(self, wavelength: Tensor) -> tuple[Tensor, Tensor]:
-        """What is known of patches by their wavelengths (patches, patch_size) alone: their code (patches,
-        hidden_size), in the model's dtype, and the basis at their pixels (patches, patch_size, functions)."""
-        config = self.config
+    def locate(self, patches: PackedPatches) -> PackedPatches:
+        """Add what is known of patches by their wavelengths alone: their code (total, hidden_size), in the model's
+        dtype, and the basis at their pixels (total, patch_size, functions), float32."""
+        config, wavelength = self.config, patches.wavelength
         code = wavelength_code(wavelength, config.num_periods, config.min_period, config.max_period)
+        code = self.wavelength_projection(code.to(self.wavelength_projection.weight.dtype))
         basis = wavelength_basis(
             wavelength, config.num_pixel_periods, config.min_pixel_period, config.max_pixel_period
         )
-        return self.wavelength_projection(code.to(self.wavelength_projection.weight.dtype)), basis
+        return replace(patches, code=code, basis=basis)
 
     def encode_packed(
-        self,
-        patches: PackedPatches,
-        output_hidden_states: bool = False,
-        located: tuple[Tensor, Tensor] | None = None,
-    ) -> tuple[Tensor, list[int], list[Tensor]]:
-        """Packed patches -> packed tokens (latents first in each sequence), their lengths, hidden states if asked."""
-        code, basis = self.locate(patches.wavelength) if located is None else located
-        hidden_states = self.embeddings(patches.flux, patches.ivar, basis) + code
+        self, patches: PackedPatches, output_hidden_states: bool = False
+    ) -> tuple[Tensor, Sequences, list[Tensor]]:
+        """Located patches -> packed tokens (latents first in each sequence), their sequences, hidden states if asked."""
+        hidden_states = self.embeddings(patches.flux, patches.ivar, patches.basis) + patches.code
         lengths = patches.lengths
         if self.latents is not None:
             latents = self.latents.repeat(len(lengths), 1)
             hidden_states = interleave(latents, [len(self.latents)] * len(lengths), hidden_states, lengths)
             lengths = [len(self.latents) + length for length in lengths]
+        sequences = Sequences(lengths, hidden_states.device)
         collected = [hidden_states]
         for layer in self.layers:
-            hidden_states = layer(hidden_states, lengths)
+            hidden_states = layer(hidden_states, sequences)
             collected.append(hidden_states)
-        return self.layernorm(hidden_states), lengths, collected if output_hidden_states else []
+        return self.layernorm(hidden_states), sequences, collected if output_hidden_states else []
 
     def pool(self, tokens: Tensor, lengths: list[int], patches: PackedPatches) -> Tensor:
         """Packed tokens -> (batch, pooled_size). A spectrum without a valid patch gets zeros."""
@@ -246,6 +251,8 @@ class SpectralModel(SpectralPreTrainedModel):
                     )
                 ]
             )
+        if all(patches.lengths):
+            return pooled
         is_empty = torch.tensor([length == 0 for length in patches.lengths], device=pooled.device)
         return pooled.masked_fill(is_empty[:, None], 0)
 
@@ -274,26 +281,35 @@ class SpectralDecoder(nn.Module):
         has_amplitudes = config.num_pixel_periods > 0 and config.patch_outputs == "level_and_residual"
         self.amplitudes = nn.Linear(config.hidden_size, 2 * config.num_pixel_periods) if has_amplitudes else None
 
-    def forward(
-        self, code: Tensor, basis: Tensor, lengths: list[int], tokens: Tensor, token_lengths: list[int]
-    ) -> Tensor:
-        """Packed codes (queries, hidden_size), basis (queries, patch_size, functions) and packed tokens -> flux
-        (queries, patch_size) in the scale's unit."""
+    def forward(self, asked: PackedPatches, tokens: Tensor, sequences: Sequences) -> Tensor:
+        """Located patches, of which only wavelengths are looked at, and packed tokens -> flux (total, patch_size) in
+        the scale's unit."""
         if self.config.decoder_reads == "latents":
-            tokens = leading(tokens, token_lengths, self.config.num_latents).flatten(0, 1)
-            token_lengths = [self.config.num_latents] * len(token_lengths)
-        hidden_states = code + self.code_projection(code) + self.query
+            num_latents = self.config.num_latents
+            tokens = leading(tokens, sequences.lengths, num_latents).flatten(0, 1)
+            sequences = Sequences([num_latents] * len(sequences.lengths), tokens.device)
+        queries = Sequences(asked.lengths, tokens.device)
+        hidden_states = asked.code + self.code_projection(asked.code) + self.query
         for layer in self.layers:
-            hidden_states = layer(hidden_states, lengths, tokens, token_lengths)
-        hidden_states = self.layernorm(hidden_states)
-        output = self.head(hidden_states).float()
+            hidden_states = layer(hidden_states, queries, tokens, sequences)
+        # In bfloat16 a flux is wrong by 0.4 %, which is many sigma of a bright spectrum: the last step is in float32.
+        with torch.autocast(hidden_states.device.type, enabled=False):
+            return self.answer(self.layernorm(hidden_states).float(), asked.basis)
+
+    def answer(self, hidden_states: Tensor, basis: Tensor) -> Tensor:
+        output = linear_in_float32(self.head, hidden_states)
         # Fluxes are in units of their median: an untrained decoder answers about 1.
         if self.config.patch_outputs == "flux":
             return 1 + output
         level, residual = output[:, :1], output[:, 1:]
         if self.amplitudes is not None:
-            residual = residual + (basis @ self.amplitudes(hidden_states).float()[:, :, None])[:, :, 0]
+            amplitudes = linear_in_float32(self.amplitudes, hidden_states)
+            residual = residual + (basis @ amplitudes[:, :, None])[:, :, 0]
         return 1 + level + residual - residual.mean(-1, keepdim=True)
+
+
+def linear_in_float32(module: nn.Linear, hidden_states: Tensor) -> Tensor:
+    return nn.functional.linear(hidden_states, module.weight.float(), module.bias.float())
 
 
 class SpectralForPreTraining(SpectralPreTrainedModel):
@@ -334,35 +350,37 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
         """
         patches, is_valid = self.spectral.pack(flux, ivar, wavelength, attention_mask, lengths)
         is_hidden, is_target = self.choose(patches, is_valid, masked_patches, target_patches)
-        code, basis = self.spectral.locate(patches.wavelength)
+        patches = self.spectral.locate(patches)
+        tokens, sequences, _ = self.spectral.encode_packed(patches.select(~is_hidden))
+        target = patches.select(is_target)
+        prediction = self.decoder(target, tokens, sequences)
 
-        context, seen = patches.select(~is_hidden), (~is_hidden).to(code.device)
-        tokens, token_lengths, _ = self.spectral.encode_packed(context, located=(code[seen], basis[seen]))
-        target, asked = patches.select(is_target), is_target.to(code.device)
-        prediction = self.decoder(code[asked], basis[asked], target.lengths, tokens, token_lengths)
-
-        num_spectra = len(patches.lengths)
-        spectrum = torch.repeat_interleave(torch.arange(num_spectra), torch.tensor(target.lengths)).to(code.device)
+        device, num_spectra = prediction.device, len(patches.lengths)
+        spectrum = to_device(torch.from_numpy(np.repeat(np.arange(num_spectra), target.lengths)), device)
         cost, terms = self.objective.loss(prediction, target.flux, target.ivar, spectrum, num_spectra)
-        target_hidden = is_hidden[is_target].to(code.device)
         chi2 = residual_chi2(prediction.detach(), target.flux, target.ivar, self.config.residual_cap)
-        reconstruction = prediction.new_zeros(patches.flux.shape)
-        reconstruction[asked] = prediction
+        target_hidden = to_device(is_hidden[is_target], device)
+        where = to_device(is_target.nonzero().squeeze(-1), device)
+        reconstruction = prediction.new_zeros(patches.flux.shape).index_copy(0, where, prediction)
         return SpectralForPreTrainingOutput(
             loss=cost / terms.clamp(min=1),
             loss_terms=terms,
             reconstruction=pad(reconstruction, is_valid),
-            masked_patches=pad(is_hidden.to(code.device), is_valid),
-            target_patches=pad(is_target.to(code.device), is_valid),
-            chi2_hidden=mean_chi2(chi2[target_hidden], target.ivar[target_hidden]),
-            chi2_visible=mean_chi2(chi2[~target_hidden], target.ivar[~target_hidden]),
+            masked_patches=pad(to_device(is_hidden, device), is_valid),
+            target_patches=pad(to_device(is_target, device), is_valid),
+            chi2_hidden=mean_chi2(chi2, target.ivar, target_hidden),
+            chi2_visible=mean_chi2(chi2, target.ivar, ~target_hidden),
         )
 
     def choose(
-        self, patches: PackedPatches, is_valid: Tensor, masked_patches: Tensor | None, target_patches: Tensor | None
+        self,
+        patches: PackedPatches,
+        is_valid: Tensor | None,
+        masked_patches: Tensor | None,
+        target_patches: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """(total,) booleans on the CPU, where lengths are counted: hidden from the encoder, asked of the decoder."""
-        where = is_valid.cpu()
+        where = torch.ones(1, sum(patches.lengths), dtype=torch.bool) if is_valid is None else is_valid.cpu()
         is_hidden = torch.zeros(sum(patches.lengths), dtype=torch.bool)
         is_target = torch.ones_like(is_hidden)
         if masked_patches is not None:
@@ -407,15 +425,18 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
             raise ValueError(f"wavelength must be float64: in {wavelength.dtype} it no longer tells pixels apart")
         if token_mask is None:
             token_mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        token_lengths = token_mask.sum(1).tolist()
-        code, basis = self.spectral.locate(wavelength.double().flatten(0, 1))
-        flux = self.decoder(code, basis, [num_patches] * batch, tokens[token_mask.bool()], token_lengths)
+        sequences = Sequences(token_mask.sum(1).tolist(), tokens.device)
+        wavelength = wavelength.double().flatten(0, 1)
+        nothing = torch.zeros_like(wavelength, dtype=torch.float32)
+        asked = self.spectral.locate(PackedPatches(nothing, nothing, wavelength, [num_patches] * batch))
+        flux = self.decoder(asked, tokens[token_mask.bool()], sequences)
         return flux.unflatten(0, (batch, num_patches))
 
 
-def mean_chi2(chi2: Tensor, ivar: Tensor) -> Tensor:
-    """Mean over usable pixels, 0 where there is none."""
-    return chi2.sum() / (ivar > 0).sum().clamp(min=1)
+def mean_chi2(chi2: Tensor, ivar: Tensor, is_counted: Tensor) -> Tensor:
+    """Mean over usable pixels of the patches (total,) that count, 0 where there is none."""
+    is_counted = is_counted[:, None] & (ivar > 0)
+    return torch.where(is_counted, chi2, 0.0).sum() / is_counted.sum().clamp(min=1)
 
 
 def __getattr__(name: str):

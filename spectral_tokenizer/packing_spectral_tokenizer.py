@@ -5,11 +5,30 @@ Sequences stand one behind the other in a tensor of shape (total, ...); their le
 so that no layer waits for the device. Padded tensors exist only at the model's door.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from itertools import groupby
 
+import numpy as np
 import torch
 from torch import Tensor
+
+
+class Sequences:
+    """Where the sequences of a packed tensor (total, ...) begin and end.
+
+    Args:
+        lengths: Positions of each sequence, as Python integers.
+        device: Of the packed tensor.
+    """
+
+    def __init__(self, lengths: list[int], device: torch.device):
+        self.lengths, self.device, self.longest = lengths, device, max(lengths, default=0)
+
+    @cached_property
+    def boundaries(self) -> Tensor:
+        """(sequences + 1,) int32 on the device: 0, then the end of each. Made once for all layers."""
+        return to_device(torch.from_numpy(np.cumsum([0, *self.lengths], dtype=np.int32)), self.device)
 
 
 @dataclass
@@ -20,28 +39,31 @@ class PackedPatches:
         flux, ivar: (total, patch_size), in units of each spectrum's scale; ivar = 0 is unusable.
         wavelength: (total, patch_size), float64, vacuum Angstrom.
         lengths: Patches of each spectrum.
+        code, basis: (total, hidden_size) and (total, patch_size, functions): see `SpectralModel.locate`.
     """
 
     flux: Tensor
     ivar: Tensor
     wavelength: Tensor
     lengths: list[int]
+    code: Tensor | None = None
+    basis: Tensor | None = None
 
     def select(self, is_selected: Tensor) -> "PackedPatches":
-        """The patches where `is_selected` (total,) is true, in the same order."""
-        index = is_selected.nonzero().squeeze(-1).to(self.flux.device)
+        """The patches where `is_selected`, (total,) on the CPU, is true, in the same order."""
+        index = to_device(is_selected.nonzero().squeeze(-1), self.flux.device)
+        count = np.cumsum(np.append(False, is_selected.numpy()))[np.cumsum([0, *self.lengths])]
+        tensors = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "lengths"}
         return replace(
             self,
-            flux=self.flux[index],
-            ivar=self.ivar[index],
-            wavelength=self.wavelength[index],
-            lengths=selected_lengths(is_selected, self.lengths),
+            lengths=np.diff(count).tolist(),
+            **{name: None if each is None else each.index_select(0, index) for name, each in tensors.items()},
         )
 
 
-def selected_lengths(is_selected: Tensor, lengths: list[int]) -> list[int]:
-    """How many of each sequence's positions are selected. `is_selected` is (total,)."""
-    return [int(part.sum()) for part in is_selected.cpu().split(lengths)]
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Move a small CPU tensor without making the processor wait for the work that the device has been given."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
 def interleave(first: Tensor, first_lengths: list[int], second: Tensor, second_lengths: list[int]) -> Tensor:
@@ -60,8 +82,11 @@ def trailing(tokens: Tensor, lengths: list[int], count: int) -> Tensor:
     return torch.cat([part[count:] for part in tokens.split(lengths)])
 
 
-def pad(tokens: Tensor, is_present: Tensor) -> Tensor:
-    """Lay packed (total, ...) out as (batch, positions, ...), zero where `is_present` (batch, positions) is false."""
+def pad(tokens: Tensor, is_present: Tensor | None) -> Tensor:
+    """Lay packed (total, ...) out as (batch, positions, ...), zero where `is_present` (batch, positions) is false.
+    Input that came packed goes out packed: without `is_present`, (1, total, ...)."""
+    if is_present is None:
+        return tokens[None]
     padded = tokens.new_zeros(is_present.shape + tokens.shape[1:])
     padded[is_present] = tokens
     return padded

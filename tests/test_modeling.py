@@ -7,6 +7,7 @@ from spectra import FULL_GRIDS, spectrum
 
 from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralModel, SpectralProcessor
 from spectral_tokenizer.embeddings_spectral_tokenizer import wavelength_basis, wavelength_code
+from spectral_tokenizer.packing_spectral_tokenizer import PackedPatches
 
 
 SURVEYS = ["sdss", "desi", "galah", "apogee"]
@@ -72,7 +73,7 @@ def test_phases_are_exact_at_the_shortest_period(survey, how):
     model.wavelength_projection.register_forward_hook(lambda module, inputs, output: projected.append(inputs[0]))
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=how == "autocast"):
         code = wavelength_code(wavelength, num_periods, 0.1, 1e6)
-        model.locate(wavelength)
+        model.locate(PackedPatches(wavelength, wavelength, wavelength, [len(wavelength)]))
     assert code.dtype == torch.float32
     # The model is given this code and casts it last.
     torch.testing.assert_close(projected[0], code.to(model.dtype))

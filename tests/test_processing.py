@@ -4,7 +4,7 @@ import torch
 from spectra import spectrum
 
 from spectral_tokenizer import SpectralProcessor
-from spectral_tokenizer import processing_spectral_tokenizer as processing
+from spectral_tokenizer import patching_spectral_tokenizer as patching
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_wavelengths_that_are_not_angstrom_are_questioned(processor, caplog):
 @pytest.mark.parametrize("convert", [np.float32, lambda each: torch.tensor(each, dtype=torch.float32)])
 def test_wavelengths_rounded_to_float32_are_remarked_on(processor, caplog, convert):
     row = spectrum("apogee")
-    processing.logger.warning_once.cache_clear()
+    patching.logger.warning_once.cache_clear()
     processor({**row, "wavelength": convert(row["wavelength"])})
     assert any("float32" in record.message for record in caplog.records)
 

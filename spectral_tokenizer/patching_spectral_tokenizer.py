@@ -1,0 +1,211 @@
+# Copyright 2026 The spectral_tokenizer authors. Licensed under the Apache License, Version 2.0.
+"""Spectra in every form that people hold them in -> checked arrays -> normalised patches.
+
+One spectrum at a time: its arrays stay in the processor's cache, which beats flat arrays over a whole batch by two."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers.utils import logging
+
+
+logger = logging.get_logger(__name__)
+
+# Outside of this range the wavelengths of a spectrum are probably not in Angstrom.
+PLAUSIBLE_ANGSTROM = (500.0, 300_000.0)
+# An error below a millionth of the spectrum's scale is rounding, and its inverse square would overflow float32.
+LARGEST_IVAR = 1e12
+FLOAT32 = (np.dtype("float32"), torch.float32)
+COLUMNS = ("flux", "ivar", "wavelength")
+
+
+@dataclass
+class Spectrum:
+    """One spectrum that has passed all checks.
+
+    Args:
+        name: What errors call it.
+        flux, ivar, wavelength: (pixels,); any unit, its inverse square, vacuum Angstrom (float64).
+        segment_lengths: Pixels of each arm, chip or CCD.
+    """
+
+    name: str
+    flux: np.ndarray
+    ivar: np.ndarray
+    wavelength: np.ndarray
+    segment_lengths: tuple[int, ...]
+
+    def num_patches(self, patch_size: int) -> int:
+        return sum(-(-length // patch_size) for length in self.segment_lengths)
+
+
+def checked_spectra(flux, ivar, wavelength, segment_lengths) -> list[Spectrum]:
+    """Any accepted input (see `SpectralProcessor.__call__`) -> spectra.
+
+    Raises:
+        ValueError: names the spectrum, what was found and what was expected.
+    """
+    spectra = [checked(*each) for each in as_spectra(flux, ivar, wavelength, segment_lengths)]
+    if not spectra:
+        raise ValueError("expected at least one spectrum, found: an empty batch")
+    return spectra
+
+
+def as_spectra(flux, ivar, wavelength, segment_lengths) -> Iterator[tuple]:
+    """Every accepted form of input -> (name, flux, ivar, wavelength, segment_lengths) per spectrum."""
+    if isinstance(flux, Mapping):
+        flux = rows_of_columns(flux)
+    if isinstance(flux, Sequence) and len(flux) and isinstance(flux[0], Mapping):
+        for position, row in enumerate(flux):
+            name = f"spectrum {position}" + (f" ({row['object_id']})" if row.get("object_id") else "")
+            missing = [column for column in COLUMNS if row.get(column) is None]
+            if missing:
+                raise ValueError(f"{name}: a row needs flux, ivar and wavelength, missing: {', '.join(missing)}")
+            yield name, row["flux"], row["ivar"], row["wavelength"], row.get("segment_lengths")
+        return
+    if ivar is None or wavelength is None:
+        raise ValueError(
+            "expected flux, ivar and wavelength, found no "
+            + " and no ".join(name for name, each in (("ivar", ivar), ("wavelength", wavelength)) if each is None)
+            + ". ivar is 1 / error**2 per pixel, 0 where the pixel is unusable; wavelength is in vacuum Angstrom"
+        )
+    if len(flux) == 0 or np.ndim(flux[0]) == 0:
+        flux, ivar, wavelength, segment_lengths = [flux], [ivar], [wavelength], [segment_lengths]
+    counts = {"flux": len(flux), "ivar": len(ivar), "wavelength": len(wavelength)}
+    if segment_lengths is None:
+        segment_lengths = [None] * len(flux)
+    elif np.ndim(segment_lengths[0]) == 0 and segment_lengths[0] is not None:
+        segment_lengths = [segment_lengths] * len(flux)
+    if len({*counts.values(), len(segment_lengths)}) > 1:
+        raise ValueError(f"expected as many spectra in every argument, found: {counts}")
+    for position, spectrum in enumerate(zip(flux, ivar, wavelength, segment_lengths)):
+        yield f"spectrum {position}", *spectrum
+
+
+def rows_of_columns(columns: Mapping) -> list[Mapping]:
+    """One row, or a mapping of columns that hold several -> a list of rows."""
+    missing = [name for name in COLUMNS if columns.get(name) is None]
+    if missing:
+        raise ValueError(f"a row needs the columns flux, ivar and wavelength, missing: {', '.join(missing)}")
+    if len(columns["flux"]) == 0 or np.ndim(columns["flux"][0]) == 0:
+        return [columns]
+    names = [name for name in (*COLUMNS, "segment_lengths", "object_id") if name in columns]
+    return [dict(zip(names, row)) for row in zip(*(columns[name] for name in names))]
+
+
+def checked(name: str, flux, ivar, wavelength, segment_lengths) -> Spectrum:
+    """Raise ValueError unless the arrays describe one spectrum."""
+    if getattr(wavelength, "dtype", None) in FLOAT32:
+        # Datasets' numpy and torch formats do this to float64 columns without a word.
+        logger.warning_once(
+            f"{name}: wavelengths came as float32, which is 0.001 A at 17,000 A. With Datasets, use rows as they are, "
+            f"or with_format('numpy', dtype='float64')"
+        )
+    flux, ivar, wavelength = (np.asarray(each) for each in (flux, ivar, wavelength))
+    if not (flux.ndim == 1 and flux.shape == ivar.shape == wavelength.shape):
+        raise ValueError(
+            f"{name}: expected flux, ivar and wavelength of one length, found shapes: {flux.shape}, {ivar.shape}, "
+            f"{wavelength.shape}"
+        )
+    if len(flux) == 0:
+        raise ValueError(f"{name}: expected at least one pixel, found: an empty spectrum")
+    segment_lengths = (len(flux),) if segment_lengths is None else tuple(int(each) for each in segment_lengths)
+    if sum(segment_lengths) != len(flux) or min(segment_lengths) < 1:
+        raise ValueError(
+            f"{name}: expected segment_lengths that add up to {len(flux)} pixels, found: {segment_lengths}"
+        )
+    wavelength = wavelength.astype(np.float64, copy=False)
+    check_wavelength(name, wavelength, segment_lengths)
+    return Spectrum(name, flux, ivar, wavelength, segment_lengths)
+
+
+def check_wavelength(name: str, wavelength: np.ndarray, segment_lengths: tuple[int, ...]) -> None:
+    """Raise ValueError unless wavelengths (pixels,) are finite, positive and ascend inside each segment."""
+    ascends = wavelength[1:] > wavelength[:-1]
+    ascends[np.cumsum(segment_lengths)[:-1] - 1] = True
+    if not np.isfinite(wavelength).all() or wavelength.min() <= 0:
+        count = np.sum(~np.isfinite(wavelength) | (wavelength <= 0))
+        raise ValueError(f"{name}: expected finite, positive wavelengths, found: {count} pixels that are not")
+    if not ascends.all():
+        pixel = int(np.flatnonzero(~ascends)[0])
+        raise ValueError(
+            f"{name}: expected wavelengths that ascend inside each segment, found: {wavelength[pixel]:.4f} then "
+            f"{wavelength[pixel + 1]:.4f} at pixel {pixel + 1}. Sort the spectrum, or give the lengths of its arms as "
+            f"segment_lengths"
+        )
+    low, high = PLAUSIBLE_ANGSTROM
+    if wavelength[0] < low or wavelength[-1] > high:
+        logger.warning_once(f"{name}: wavelengths {wavelength[0]:.6g} to {wavelength[-1]:.6g}: are they in Angstrom?")
+
+
+def patch_spectrum(spectrum: Spectrum, flux: np.ndarray, ivar: np.ndarray, wavelength: np.ndarray) -> float:
+    """Write a spectrum's normalised patches into arrays (patches, patch_size) and return its scale.
+
+    Unusable pixels and the filling of each segment's last patch get flux and ivar 0; the filling's wavelengths go on
+    in the segment's last step. Raises ValueError where no pixel is usable.
+    """
+    is_usable = np.isfinite(spectrum.flux) & np.isfinite(spectrum.ivar) & (spectrum.ivar > 0)
+    if not is_usable.any():
+        raise ValueError(
+            f"{spectrum.name}: expected usable pixels (finite, ivar > 0), found: none among {len(is_usable)}"
+        )
+    scale = robust_scale(spectrum.flux[is_usable], spectrum.ivar[is_usable])
+    with np.errstate(over="ignore"):
+        scaled_ivar = np.minimum(np.where(is_usable, spectrum.ivar, 0.0) * np.float64(scale) ** 2, LARGEST_IVAR)
+    # What underflows float32 is unusable as well.
+    scaled_ivar = scaled_ivar.astype(np.float32)
+    scaled_flux = np.where(scaled_ivar > 0, spectrum.flux, 0.0) / scale
+    lay_out(scaled_flux, spectrum.segment_lengths, flux)
+    lay_out(scaled_ivar, spectrum.segment_lengths, ivar)
+    lay_out_wavelength(spectrum.wavelength, spectrum.segment_lengths, wavelength)
+    return scale
+
+
+def robust_scale(flux: np.ndarray, ivar: np.ndarray) -> float:
+    """The larger of median flux and median error, (pixels,) each: positive, and not smaller than what the noise allows
+    to be known."""
+    middle = [(len(flux) - 1) // 2, len(flux) // 2]
+    median = float(np.partition(flux, middle)[middle].mean())  # np.median takes twice as long
+    # Where most errors are below it, so is their median: the second search is for spectra lost in the noise.
+    if median > 0 and np.count_nonzero(ivar >= 1 / median**2) > middle[1]:
+        return median
+    return max(median, float((np.partition(ivar, middle)[middle] ** -0.5).mean()))
+
+
+def segments(segment_lengths: tuple[int, ...], patch_size: int) -> Iterator[tuple[slice, int, int]]:
+    """Per segment: its pixels in the spectrum, its first place among the patches' pixels, and where its last patch
+    ends there. No patch straddles two segments."""
+    pixel = place = 0
+    for length in segment_lengths:
+        end = place + -(-length // patch_size) * patch_size
+        yield slice(pixel, pixel + length), place, end
+        pixel, place = pixel + length, end
+
+
+def lay_out(values: np.ndarray, segment_lengths: tuple[int, ...], patches: np.ndarray) -> None:
+    """Write (pixels,) into (patches, patch_size), 0 where the last patch of a segment is filled up."""
+    flat = patches.reshape(-1)
+    for pixels, place, end in segments(segment_lengths, patches.shape[1]):
+        filling = place + pixels.stop - pixels.start
+        flat[place:filling] = values[pixels]
+        flat[filling:end] = 0
+
+
+def lay_out_wavelength(wavelength: np.ndarray, segment_lengths: tuple[int, ...], patches: np.ndarray) -> None:
+    """Write (pixels,) into (patches, patch_size); filling goes on in its segment's last step."""
+    lay_out(wavelength, segment_lengths, patches)
+    flat = patches.reshape(-1)
+    for pixels, place, end in segments(segment_lengths, patches.shape[1]):
+        length = pixels.stop - pixels.start
+        last = wavelength[pixels.stop - 1]
+        # A segment of one pixel has no step of its own: an earlier segment's would point anywhere.
+        step = last - wavelength[pixels.stop - 2] if length > 1 else 1e-4 * last
+        flat[place + length : end] = last + step * np.arange(1, end - place - length + 1)
+
+
+def num_pixels(segment_lengths: tuple[int, ...], patch_size: int) -> np.ndarray:
+    """(patches,) int64: pixels of the spectrum in each patch; the rest is filling."""
+    counts = [[patch_size] * (length // patch_size) + [length % patch_size] for length in segment_lengths]
+    return np.array([count for segment in counts for count in segment if count])
