@@ -99,8 +99,9 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[FineTuningArgum
     if given.data:
         settings["data"] = parse_data(given.data)
     settings = {name: as_number(value) for name, value in settings.items()}
-    # Labels are columns that the model does not take: Trainer would drop them. Accelerate's own progress bar stays.
+    # Rows have columns that the model does not take: Trainer would drop them before the collator sees them.
     fixed = {"remove_unused_columns": False, "label_names": ["labels"]}
+    settings.setdefault("dataloader_pin_memory", torch.cuda.is_available())
     return HfArgumentParser((FineTuningArguments, TrainingArguments)).parse_dict({**settings, **fixed})
 
 
