@@ -78,6 +78,8 @@ class SpectralConfig(PreTrainedConfig):
         num_periods, min_period, max_period: Sines and cosines of the wavelength code and the range of their periods
             in Angstrom, evenly spaced in log. They tell a patch where it is. Shorter ones (the paper has 0.1) average
             out over a patch.
+        code_average: What the wavelength code is averaged over: the `"interval"` that the patch covers, or its
+            `"pixels"` (the paper). See `wavelength_code`.
         num_pixel_periods, min_pixel_period, max_pixel_period: Sines and cosines of each pixel's wavelength, Angstrom.
             The encoder is also told the residual's amplitudes in them, the decoder also answers with amplitudes: a
             line keeps its description when the grid is shifted by some pixels. Only with `"noise_scaled"` inputs and
@@ -93,7 +95,8 @@ class SpectralConfig(PreTrainedConfig):
         objective: `"masked"`: predict hidden patches. `"autoencoding"` (the paper): every patch seen and asked for.
         hiding_weights: How often hidden patches are drawn at random, as one contiguous block, as whole arms.
         hidden_fraction: Smallest and largest part of a spectrum's patches that is hidden.
-        visible_target_fraction: Part of the visible patches that is asked for as well.
+        hidden_target_fraction, visible_target_fraction: Part of the hidden and of the visible patches that is asked
+            for. A spectrum tells about as much when half of its hidden patches are asked for, at two thirds the cost.
         spectrum_loss: `"log"`: log(0.25 + chi2) averaged over spectra, so that bright spectra and rich surveys do not
             own the gradient. `"gaussian"` (the paper): chi2 averaged over valid pixels.
         residual_cap: Residual in sigma beyond which the loss grows linearly (pseudo-Huber). None: plain chi2.
@@ -127,6 +130,7 @@ class SpectralConfig(PreTrainedConfig):
     num_periods: int = 128
     min_period: float | int = 1.0
     max_period: float | int = 1e5
+    code_average: Literal["interval", "pixels"] = "interval"
     num_pixel_periods: int = 32
     min_pixel_period: float | int = 0.2
     max_pixel_period: float | int = 50.0
@@ -139,6 +143,7 @@ class SpectralConfig(PreTrainedConfig):
     objective: Literal["masked", "autoencoding"] = "masked"
     hiding_weights: list[float | int] | tuple[float | int, ...] = (0.5, 0.3, 0.2)
     hidden_fraction: list[float | int] | tuple[float | int, ...] = (0.5, 0.9)
+    hidden_target_fraction: float | int = 1.0
     visible_target_fraction: float | int = 0.1
     spectrum_loss: Literal["log", "gaussian"] = "log"
     residual_cap: float | int | None = 10.0

@@ -14,21 +14,33 @@ LEVEL_GAIN = 16
 
 
 @torch.no_grad()
-def wavelength_code(wavelength: Tensor, num_periods: int, min_period: float, max_period: float) -> Tensor:
-    """Sines and cosines of 2 pi wavelength / period, averaged over the pixels of each patch.
+def wavelength_code(
+    wavelength: Tensor, num_periods: int, min_period: float, max_period: float, average: str = "interval"
+) -> Tensor:
+    """Sines and cosines of 2 pi wavelength / period, averaged over each patch.
 
     At 17,000 A and a period of 0.1 A the phase is a million radians, where float32 errs by 0.1 rad. So the phase of
-    each patch's middle is taken in float64 and wrapped before it is cast; the pixels' offsets from the middle, at
-    most half a patch, are added in float32 (error about 1e-4 rad for a patch of 44 A at a period of 0.1 A).
+    each patch's middle is taken in float64 and wrapped before it is cast; offsets from the middle, at most half a
+    patch, are added in float32 (error about 1e-4 rad for a patch of 44 A at a period of 0.1 A).
 
     Args:
         wavelength: (patches, patch_size), float64, vacuum Angstrom.
         num_periods: Periods, evenly spaced in log from `max_period` to `min_period` (Angstrom).
+        average: `"interval"`: over all wavelengths from the first pixel's lower edge to the last one's upper edge,
+            which is sinc(width / period) times the middle's sine and cosine. How finely the patch is sampled is then
+            nowhere in its code, where an average over pixels has echoes at periods of one pixel, half a pixel, ...
+            `"pixels"` (the paper): over the pixels, 32 times as many sines and cosines.
 
     Returns:
         (patches, 2 * num_periods) float32: the sines, then the cosines. No parameter, no buffer: nothing that a
         checkpoint, a cast or autocast could change.
     """
+    if average == "interval":
+        width = (wavelength[:, -1:] - wavelength[:, :1]) * (wavelength.shape[1] / max(wavelength.shape[1] - 1, 1))
+        middle = (wavelength[:, -1:] + wavelength[:, :1]) / 2
+        cycles, _, frequency = split_phase(middle, num_periods, min_period, max_period)
+        phase = cycles * (2 * math.pi)
+        return torch.sinc(width.float() * frequency).repeat(1, 2) * torch.cat([phase.sin(), phase.cos()], dim=-1)
     cycles, offset, frequency = split_phase(wavelength, num_periods, min_period, max_period)
     sines, cosines = torch.zeros_like(cycles), torch.zeros_like(cycles)
     # One pixel of every patch at a time: all of them at once would be patches x 32 x hidden numbers.
@@ -58,8 +70,10 @@ def wavelength_basis(wavelength: Tensor, num_periods: int, min_period: float, ma
 def split_phase(wavelength: Tensor, num_periods: int, min_period: float, max_period: float):
     """Wrapped cycles of each patch's middle (patches, num_periods), pixels' offsets from it (patches, patch_size) in
     Angstrom, and frequencies (num_periods,) in cycles per Angstrom: all float32, the first from float64."""
-    exponent = torch.linspace(math.log(max_period), math.log(min_period), num_periods, dtype=torch.float64)
-    frequency = (-exponent).exp().to(wavelength.device)
+    exponent = torch.linspace(
+        math.log(max_period), math.log(min_period), num_periods, dtype=torch.float64, device=wavelength.device
+    )
+    frequency = (-exponent).exp()
     middle = wavelength[:, wavelength.shape[1] // 2, None]
     cycles = middle * frequency
     return (cycles - cycles.round()).float(), (wavelength - middle).float(), frequency.float()

@@ -211,7 +211,9 @@ class SpectralModel(SpectralPreTrainedModel):
         """Add what is known of patches by their wavelengths alone: their code (total, hidden_size), in the model's
         dtype, and the basis at their pixels (total, patch_size, functions), float32."""
         config, wavelength = self.config, patches.wavelength
-        code = wavelength_code(wavelength, config.num_periods, config.min_period, config.max_period)
+        code = wavelength_code(
+            wavelength, config.num_periods, config.min_period, config.max_period, config.code_average
+        )
         code = self.wavelength_projection(code.to(self.wavelength_projection.weight.dtype))
         basis = wavelength_basis(
             wavelength, config.num_pixel_periods, config.min_pixel_period, config.max_pixel_period

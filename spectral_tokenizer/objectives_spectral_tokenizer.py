@@ -118,7 +118,9 @@ class MaskedModelling(Autoencoding):
         return list(HIDING.values())[how](wavelength, fraction, generator)
 
     def ask(self, is_hidden: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        is_asked = is_hidden | (generator.random(len(is_hidden)) < self.config.visible_target_fraction)
+        config = self.config
+        fraction = np.where(is_hidden, config.hidden_target_fraction, config.visible_target_fraction)
+        is_asked = generator.random(len(is_hidden)) < fraction
         return is_asked if is_asked.any() else np.ones_like(is_hidden)
 
 

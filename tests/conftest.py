@@ -15,6 +15,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=os.environ.get("SPECTRA_DIR", "../shared/spectra"),
         help="folder of real spectra, absolute or relative to the repository (also: environment variable SPECTRA_DIR)",
     )
+    parser.addoption(
+        "--kills", type=int, default=2, help="how often the training run of tests/training/test_survival.py is killed"
+    )
 
 
 @pytest.fixture(scope="session")

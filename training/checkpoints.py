@@ -7,6 +7,7 @@ from pathlib import Path
 
 
 STATE = "run.json"
+ASIDE = ".writing-"
 
 
 def path_of(folder: Path, step: int) -> Path:
@@ -19,26 +20,50 @@ def complete(folder: Path) -> list[Path]:
 
 
 def save(accelerator, folder: Path, state: dict, keep: int) -> None:
-    """Write model, optimiser, random states and `state` aside, then rename. All processes call this."""
+    """Write model, optimiser, random states and `state` aside, then rename. All processes call this.
+
+    The last `keep` are kept, and the one that `state["best"]` names.
+
+    Raises:
+        OSError: it could not be written (disk full, folder read-only). Earlier checkpoints are untouched.
+    """
     target = path_of(folder, state["step"])
-    aside = folder / f".writing-{target.name}"
-    if accelerator.is_main_process:
+    aside = folder / f"{ASIDE}{target.name}"
+    if target.exists():  # complete, and of the same step
+        return
+    try:
+        if accelerator.is_main_process:
+            for left_over in folder.glob(f"{ASIDE}*"):  # by a kill
+                shutil.rmtree(left_over)
+            aside.mkdir(parents=True)
+        accelerator.wait_for_everyone()
+        accelerator.save_state(str(aside))
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            (aside / STATE).write_text(json.dumps(state))
+            aside.rename(target)
+    except Exception as error:
+        # Whatever library wrote: safetensors and torch have errors of their own for a full disk.
         shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(aside))
-    accelerator.wait_for_everyone()
+        last = [each.name for each in complete(folder)[-1:]]
+        raise OSError(
+            f"{target}: expected to write a checkpoint, found: {error}. The last complete one: "
+            f"{last[0] if last else 'none'}; go on from it with --resume auto once there is room"
+        ) from error
     if accelerator.is_main_process:
-        (aside / STATE).write_text(json.dumps(state))
-        shutil.rmtree(target, ignore_errors=True)
-        aside.rename(target)
+        best = state.get("best") or {}
         for old in complete(folder)[:-keep]:
-            shutil.rmtree(old)
+            if old != path_of(folder, best.get("step", -1)):
+                shutil.rmtree(old)
     accelerator.wait_for_everyone()
 
 
 def load(accelerator, folder: Path, resume: str) -> dict | None:
-    """Go on from a checkpoint: "auto" is the newest, if there is one. Returns its state."""
+    """Go on from a checkpoint: "auto" is the newest, if there is one. Returns its state.
+
+    Raises:
+        FileNotFoundError: `resume` names something that is no complete checkpoint.
+    """
     if resume == "auto":
         found = complete(folder)
         if not found:

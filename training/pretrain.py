@@ -8,11 +8,7 @@ AutoProcessor open: `<output>/model`.
 """
 
 import json
-import math
 import os
-import signal
-import time
-from contextlib import nullcontext
 from pathlib import Path
 
 import checkpoints
@@ -20,88 +16,18 @@ import figures
 import surveys
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedType, set_seed
 from card import write_card
+from journal import Interruption, Journal
+from optimisation import SurveyChi2, make_optimizers, schedule, train_step
 from probe import probe
 from recipe import Recipe, find, parse_arguments
-from tqdm import tqdm
+from throughput import Meter, matmul_peak
 from transformers import AutoConfig, AutoModelForPreTraining
 from validation import SurveyValidation, table
 
 from spectral_tokenizer import SpectralModel, SpectralProcessor
 from spectral_tokenizer.data.packing import MixtureSampler, PackedSteps, count_patches
-
-
-MODEL_INPUTS = ("flux", "ivar", "wavelength", "lengths", "masked_patches", "target_patches")
-
-
-class Interruption:
-    """SIGTERM, as a cluster sends it before it takes a node away: finish the step, write a checkpoint, leave."""
-
-    def __init__(self):
-        self.requested = False
-        signal.signal(signal.SIGTERM, self.request)
-
-    def request(self, *_):
-        self.requested = True
-
-
-class Log:
-    """One JSON object a line; lines of steps after the one resumed from are dropped."""
-
-    def __init__(self, path: Path, step: int):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = path.read_text().splitlines() if path.exists() and step else []
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        path.write_text("".join(line + "\n" for line in kept))
-        self.path = path
-
-    def write(self, **values) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps(values) + "\n")
-
-
-def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, then half a cosine down to zero."""
-    if step < recipe.warmup_steps:
-        return recipe.learning_rate * (step + 1) / recipe.warmup_steps
-    progress = (step - recipe.warmup_steps) / max(recipe.num_steps - recipe.warmup_steps, 1)
-    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1)))
-
-
-def make_optimizer(model, recipe: Recipe) -> torch.optim.AdamW:
-    """Matrices decay; biases, norms and the latents' and query's vectors do not."""
-    named = list(model.named_parameters())
-    decays = [each for name, each in named if each.ndim > 1 and "latents" not in name]
-    others = [each for name, each in named if not (each.ndim > 1 and "latents" not in name)]
-    groups = [{"params": decays, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate)
-
-
-def train_step(accelerator, model, optimizer, micro_batches: list[dict], recipe: Recipe) -> dict:
-    """One optimisation step whose loss is the mean over all micro-batches and processes, exactly."""
-    optimizer.zero_grad()
-    totals = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
-    for position, batch in enumerate(micro_batches):
-        inputs = {name: batch[name] for name in MODEL_INPUTS}
-        for name in ("flux", "ivar", "wavelength"):
-            inputs[name] = inputs[name].to(accelerator.device, non_blocking=True)
-        is_last = position == len(micro_batches) - 1
-        with nullcontext() if is_last else accelerator.no_sync(model):
-            output = model(**inputs)
-            cost = output.loss * output.loss_terms
-            accelerator.backward(cost)
-        totals += torch.stack([cost.detach().double(), output.loss_terms.double()])
-    cost, terms = accelerator.reduce(totals, "sum").tolist()
-    # Gradients are sums over micro-batches, averaged over processes: this makes them those of the mean over terms.
-    for parameter in model.parameters():
-        if parameter.grad is not None:
-            parameter.grad.mul_(accelerator.num_processes / max(terms, 1))
-    norm = float(accelerator.clip_grad_norm_(model.parameters(), recipe.max_grad_norm))
-    is_finite = math.isfinite(norm) and math.isfinite(cost)
-    if is_finite:
-        optimizer.step()
-    return {"loss": cost / max(terms, 1), "gradient_norm": norm, "skipped": not is_finite}
 
 
 def prepare_model(recipe: Recipe):
@@ -112,13 +38,11 @@ def prepare_model(recipe: Recipe):
     return AutoModelForPreTraining.from_config(AutoConfig.from_pretrained(folder)), processor
 
 
-def validate(model, validations: dict[str, SurveyValidation]) -> dict[str, dict]:
-    return {survey: each.evaluate(model) for survey, each in validations.items()}
-
-
 def main() -> None:
     recipe, resume = parse_arguments()
-    accelerator = Accelerator(mixed_precision=recipe.mixed_precision)
+    accelerator = Accelerator(
+        mixed_precision=recipe.mixed_precision, log_with=recipe.trackers or None, project_dir=recipe.output
+    )
     output, is_main = Path(recipe.output), accelerator.is_main_process
     if accelerator.device.type == "cpu":
         # `accelerate launch` allows one thread per process unless told otherwise, and leaves the other cores idle.
@@ -134,7 +58,8 @@ def main() -> None:
     model, processor = prepare_model(recipe)
     patch_size, objective, cap = model.config.patch_size, model.objective, model.config.residual_cap or 10.0
     validations = {}
-    if is_main:
+    # Sharded weights are only together when all processes look at them.
+    if is_main or accelerator.distributed_type == DistributedType.FSDP:
         validations = {
             survey: SurveyValidation(
                 train[survey], held[survey], processor, recipe.validation_spectra, cap, recipe.seed
@@ -148,11 +73,12 @@ def main() -> None:
         recipe.max_tokens,
         recipe.seed,
     )
-    model, optimizer = accelerator.prepare(model, make_optimizer(model, recipe))
-    state = {"step": 0, "sampler": sampler.state, "skipped": 0}
+    model, *optimizers = accelerator.prepare(model, *make_optimizers(model, recipe))
+    state = {"step": 0, "sampler": sampler.state, "skipped": 0, "best": None}
     if resume:
         state = checkpoints.load(accelerator, output / "checkpoints", resume) or state
         sampler.load_state_dict(state["sampler"])
+    accelerator.init_trackers(output.name, config={name: str(each) for name, each in recipe.to_dict().items()})
     # The packed loader is not `prepare`d: that would splice batches across processes. Each process takes its rows.
     steps = PackedSteps(
         train, processor, objective, recipe.seed, accelerator.process_index, accelerator.num_processes,
@@ -161,61 +87,89 @@ def main() -> None:
     loader = torch.utils.data.DataLoader(
         steps, sampler=sampler, batch_size=None, num_workers=recipe.num_workers, pin_memory=torch.cuda.is_available()
     )
-    log = Log(output / "log.jsonl", state["step"]) if is_main else None
-    train_loop(accelerator, model, optimizer, loader, recipe, state, validations, log)
-    if is_main:
+    is_complete = train_loop(accelerator, model, optimizers, loader, recipe, state, validations)
+    if is_main and is_complete:
         finish(accelerator.unwrap_model(model), processor, recipe, validations, train, held)
+    # Before the processes part: gradients' buckets that outlive the process group wait for each other at exit.
+    model, *optimizers = accelerator.free_memory(model, *optimizers)
     accelerator.end_training()
 
 
-def train_loop(accelerator, model, optimizer, loader, recipe: Recipe, state: dict, validations, log) -> None:
-    interruption, is_main, folder = Interruption(), accelerator.is_main_process, Path(recipe.output) / "checkpoints"
-    bar = tqdm(total=recipe.num_steps, initial=state["step"], desc="training", disable=not is_main, smoothing=0.05)
+def train_loop(accelerator, model, optimizers, loader, recipe: Recipe, state: dict, validations) -> bool:
+    """Step, log, validate, checkpoint. True after the last step, False where the run was told to leave before."""
+    interruption, output = Interruption(), Path(recipe.output)
+    config = accelerator.unwrap_model(model).config
+    journal = Journal(accelerator, output, recipe.num_steps, state["step"])
+    dtype = torch.bfloat16 if recipe.mixed_precision == "bf16" else torch.float32
+    meter = Meter(config, matmul_peak(config, accelerator.device, dtype), accelerator.num_processes)
+    chi2 = SurveyChi2(list(loader.dataset.datasets), config.residual_cap or 10.0)
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     model.train()
     batches, skipped_in_a_row = iter(loader), 0
-    spectra, tokens, since = 0, 0, time.perf_counter()
     while state["step"] < recipe.num_steps:
-        batch = next(batches)
-        rate = learning_rate(recipe, state["step"])
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        values = train_step(accelerator, model, optimizer, batch["micro_batches"], recipe)
+        batch, step = next(batches), state["step"] + 1
+        is_last = step == recipe.num_steps
+        is_logged = step % recipe.log_every == 0 or is_last
+        chi2.is_on = is_logged
+        rate = schedule(recipe, state["step"])
+        for group in groups:
+            group["lr"] = group["peak"] * rate
+        values = train_step(accelerator, model, optimizers, batch["micro_batches"], recipe, chi2)
         skipped_in_a_row = skipped_in_a_row + 1 if values["skipped"] else 0
-        state = {
-            "step": state["step"] + 1, "sampler": batch["state"], "skipped": state["skipped"] + values["skipped"]
-        }  # fmt: skip
+        state = {**state, "step": step, "sampler": batch["state"], "skipped": state["skipped"] + values["skipped"]}
         if skipped_in_a_row >= recipe.max_skipped_steps:
             names = [name for each in batch["micro_batches"] for name in each["object_id"]]
             raise FloatingPointError(
                 f"{skipped_in_a_row} steps in a row had a non-finite loss or gradient, the last one on: {names}"
             )
-        spectra += sum(len(each["lengths"]) for each in batch["micro_batches"]) * accelerator.num_processes
-        tokens += sum(sum(each["lengths"]) for each in batch["micro_batches"]) * accelerator.num_processes
-        is_last = state["step"] == recipe.num_steps
-        if is_main and (state["step"] % recipe.log_every == 0 or is_last):
-            seconds = time.perf_counter() - since
-            speed = {"spectra_per_second": spectra / seconds, "tokens_per_second": tokens / seconds}
-            log.write(step=state["step"], learning_rate=rate, **values, **speed, skipped_steps=state["skipped"])
-            bar.set_postfix(loss=f"{values['loss']:.3f}", spectra_s=f"{speed['spectra_per_second']:.0f}")
-            spectra, tokens, since = 0, 0, time.perf_counter()
-        bar.update()
-        if validations and (state["step"] % recipe.validate_every == 0 and not is_last):
+        meter.count(batch["micro_batches"])
+        if is_logged:
+            values |= meter.read() | {"chi2_hidden": chi2.read(accelerator)}
+            journal.write(step, learning_rate=groups[0]["lr"], **values, skipped_steps=state["skipped"])
+            journal.show(values)
+        journal.bar.update()
+        is_better = False
+        if step % recipe.validate_every == 0 and not is_last:
             scores = validate(accelerator.unwrap_model(model), validations)
-            log.write(step=state["step"], chi2=scores)
-            blocks = ", ".join(f"{survey} {each['block']['mean']:.2f}" for survey, each in scores.items())
-            bar.write(f"step {state['step']}: chi2 on hidden blocks: {blocks}")
-            since = time.perf_counter()
+            is_better, state["best"] = judge(accelerator, scores, state)
+            report(accelerator, model, validations, scores, journal, output, step, not recipe.data)
+            meter.reset()
         stop = interruption.requested
         if accelerator.num_processes > 1:  # all processes leave together, or none
             stop = bool(accelerator.reduce(torch.tensor(int(stop), device=accelerator.device)))
-        if state["step"] % recipe.checkpoint_every == 0 or is_last or stop:
-            checkpoints.save(accelerator, folder, state, recipe.keep_checkpoints)
+        if step % recipe.checkpoint_every == 0 or is_last or is_better or stop:
+            checkpoints.save(accelerator, output / "checkpoints", state, recipe.keep_checkpoints)
         if stop and not is_last:
-            bar.close()
-            accelerator.print(f"Interrupted at step {state['step']}: checkpoint written, go on with --resume auto.")
-            accelerator.end_training()
-            raise SystemExit(0)
-    bar.close()
+            journal.say(f"Interrupted at step {step}: checkpoint written, go on with --resume auto.")
+            break
+    journal.bar.close()
+    return state["step"] == recipe.num_steps
+
+
+def validate(model, validations: dict[str, SurveyValidation]) -> dict[str, dict]:
+    return {survey: each.evaluate(model) for survey, each in validations.items()}
+
+
+def judge(accelerator, scores: dict, state: dict) -> tuple[bool, dict]:
+    """Whether this is the best step so far, by chi2 on hidden blocks (mean over surveys), and the best step."""
+    mean = sum(each["block"]["mean"] for each in scores.values()) / max(len(scores), 1)
+    # The main process alone may have validated; all of them have to agree.
+    mean = float(accelerator.reduce(torch.tensor(mean if accelerator.is_main_process else 0.0).to(accelerator.device)))
+    is_better = state["best"] is None or mean < state["best"]["chi2"]
+    return is_better, {"step": state["step"], "chi2": mean} if is_better else state["best"]
+
+
+def report(
+    accelerator, model, validations, scores, journal: Journal, output: Path, step: int, simulated: bool
+) -> None:
+    """Log a validation and draw what the model reconstructs by now."""
+    if accelerator.distributed_type != DistributedType.FSDP and validations:
+        path = output / "figures" / f"step-{step:08d}.png"
+        figures.reconstructions(accelerator.unwrap_model(model), validations, path, simulated)
+        model.train()
+    journal.write(step, chi2=scores)
+    blocks = ", ".join(f"{survey} {each['block']['mean']:.2f}" for survey, each in scores.items())
+    journal.say(f"step {step}: chi2 on hidden blocks: {blocks}")
 
 
 def finish(model, processor, recipe: Recipe, validations, train, held) -> None:

@@ -23,13 +23,16 @@ class Recipe:
         num_steps: Optimisation steps.
         max_spectra, max_tokens: Spectra and patches per step over all processes, whichever is reached first.
         num_micro_batches: Parts of a step that each process accumulates gradients over.
-        learning_rate, warmup_steps, weight_decay, max_grad_norm: AdamW with linear warm-up and cosine decay to zero.
+        optimizer: "adamw", or "muon" for the layers' matrices beside AdamW for the rest.
+        learning_rate, muon_learning_rate, warmup_steps: Peaks, reached linearly, then half a cosine down to zero.
+        weight_decay, max_grad_norm: Decoupled decay of matrices; the norm that gradients are clipped to.
         max_skipped_steps: Consecutive steps with a non-finite gradient after which the run stops.
         mixed_precision: "no" or "bf16" (GPU); weights and optimiser stay float32.
         validation_fraction: Part of each survey's objects that is never trained on.
         validation_spectra: Spectra per survey that validation looks at.
         log_every, validate_every, checkpoint_every: In steps.
-        keep_checkpoints: The last so many are kept.
+        keep_checkpoints: The last so many are kept, and the best by validation.
+        trackers: Names that Accelerate knows, e.g. [tensorboard] or [trackio]. `log.jsonl` is always written.
         num_workers: Processes that prepare batches ahead.
         seed: Of the weights, the order, the split and what is hidden.
     """
@@ -43,7 +46,9 @@ class Recipe:
     max_spectra: int = 64
     max_tokens: int | None = None
     num_micro_batches: int = 1
+    optimizer: str = "adamw"
     learning_rate: float = 1e-4
+    muon_learning_rate: float = 5e-3
     warmup_steps: int = 100
     weight_decay: float = 0.05
     max_grad_norm: float = 1.0
@@ -55,8 +60,14 @@ class Recipe:
     validate_every: int = 500
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
+    trackers: list = field(default_factory=list)
     num_workers: int = 0
     seed: int = 0
+
+    def __post_init__(self):
+        for name, choices in (("optimizer", ("adamw", "muon")), ("mixed_precision", ("no", "bf16"))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}: expected one of {choices}, found: {getattr(self, name)!r}")
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "Recipe":

@@ -1,78 +1,18 @@
 """The training script as users start it, on simulated survey files."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from recipe import ROOT
-from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForPreTraining, AutoProcessor
 
+from runs import STEPS, SURVEYS, command, environment, losses, run, weights
 from spectral_tokenizer.data import load_survey
-
-
-STEPS = 8
-SURVEYS = ("sdss", "desi", "galah", "apogee")
-
-
-@pytest.fixture(scope="session")
-def recipe(tmp_path_factory, simulated_surveys):
-    """A recipe of seconds: a model of 20,000 parameters on some simulated spectra of each survey."""
-    folder = tmp_path_factory.mktemp("recipe")
-    config = json.loads((ROOT / "hub_configs" / "tiny" / "config.json").read_text())
-    config |= {"hidden_size": 32, "num_hidden_layers": 1, "num_decoder_layers": 1, "intermediate_size": 64}
-    (folder / "size").mkdir()
-    (folder / "size" / "config.json").write_text(json.dumps(config))
-    preprocessor = (ROOT / "hub_configs" / "tiny" / "preprocessor_config.json").read_text()
-    (folder / "size" / "preprocessor_config.json").write_text(preprocessor)
-    settings = {
-        "model": str(folder / "size"), "data": {survey: str(simulated_surveys[survey]) for survey in SURVEYS},
-        "num_steps": STEPS, "max_spectra": 6, "learning_rate": 1e-3, "warmup_steps": 2, "validation_spectra": 4,
-        "log_every": 1, "validate_every": 4, "checkpoint_every": 3, "keep_checkpoints": 5,
-    }  # fmt: skip
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(settings))
-    return folder / "recipe.yaml"
-
-
-def environment(**variables):
-    return {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", **variables}
-
-
-def command(recipe: Path, output: Path, *arguments: str, launch: tuple[str, ...] = ()) -> list[str]:
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", *launch]
-    script = [str(ROOT / "training" / "pretrain.py"), "--config", str(recipe), "--output", str(output)]
-    return [*launcher, *script, *arguments]
-
-
-def run(*arguments, **keywords) -> str:
-    variables = keywords.pop("variables", {})
-    done = subprocess.run(
-        command(*arguments, **keywords), env=environment(**variables), cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout
-
-
-@pytest.fixture(scope="session")
-def uninterrupted(recipe, tmp_path_factory):
-    output = tmp_path_factory.mktemp("run") / "whole"
-    return output, run(recipe, output)
-
-
-def losses(output: Path) -> dict[int, float]:
-    lines = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
-    return {line["step"]: line["loss"] for line in lines if "loss" in line}
-
-
-def weights(output: Path) -> dict[str, torch.Tensor]:
-    return load_file(output / "model" / "model.safetensors")
 
 
 def test_a_run_leaves_what_it_promises(uninterrupted, simulated_surveys):

@@ -1,7 +1,9 @@
 from pathlib import Path
 
 import pytest
+from optimisation import make_optimizers
 from recipe import ROOT, Recipe, find, parse_arguments, parse_data
+from test_modeling import make_model
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "training" / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
@@ -34,3 +36,19 @@ def test_the_command_line_overrides_the_recipe():
     assert recipe.data == {"sdss": ["a", "b"], "desi": ["c=d"]} and recipe.num_steps == 7 and resume == "auto"
     with pytest.raises(ValueError, match="SURVEY=PATH"):
         parse_data(["sdss"])
+
+
+@pytest.mark.parametrize(("name", "value"), [("optimizer", "sgd"), ("mixed_precision", "fp16")])
+def test_unknown_choices_are_named(name, value):
+    with pytest.raises(ValueError, match=f"{name}: expected one of .* found: '{value}'"):
+        Recipe(**{name: value})
+
+
+def test_muon_takes_the_layers_matrices_and_adamw_all_others():
+    model = make_model()
+    adamw, muon = make_optimizers(model, Recipe(optimizer="muon"))
+    inner = {id(each) for group in muon.param_groups for each in group["params"]}
+    outer = [id(each) for group in adamw.param_groups for each in group["params"]]
+    assert all(each.ndim == 2 for group in muon.param_groups for each in group["params"])
+    assert inner.isdisjoint(outer) and len(inner) + len(outer) == len(list(model.parameters()))
+    assert len(inner) == 6 * (model.config.num_hidden_layers + model.config.num_decoder_layers)

@@ -1,0 +1,43 @@
+"""Starting the training script as users start it, and reading what it leaves."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from recipe import ROOT
+from safetensors.torch import load_file
+
+
+STEPS = 8
+SURVEYS = ("sdss", "desi", "galah", "apogee")
+
+
+def environment(**variables):
+    return {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", **variables}
+
+
+def command(recipe: Path, output: Path, *arguments: str, launch: tuple[str, ...] = ()) -> list[str]:
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", *launch]
+    script = [str(ROOT / "training" / "pretrain.py"), "--config", str(recipe), "--output", str(output)]
+    return [*launcher, *script, *arguments]
+
+
+def run(*arguments, **keywords) -> str:
+    variables = keywords.pop("variables", {})
+    done = subprocess.run(
+        command(*arguments, **keywords), env=environment(**variables), cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
+def losses(output: Path) -> dict[int, float]:
+    lines = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
+def weights(output: Path) -> dict[str, torch.Tensor]:
+    return load_file(output / "model" / "model.safetensors")

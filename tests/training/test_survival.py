@@ -1,0 +1,104 @@
+"""Runs that are killed, or that have nowhere to write: nothing is lost, and the end is the uninterrupted run's."""
+
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import checkpoints
+import pytest
+import torch
+from journal import lines_of
+from recipe import ROOT
+
+from runs import command, environment, losses, run, weights
+
+
+def start(recipe, output, **keywords) -> subprocess.Popen:
+    line = [sys.executable, *command(recipe, output, "--resume", "auto")[3:]]
+    return subprocess.Popen(
+        line, env=environment(), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **keywords
+    )
+
+
+def kill_when(process: subprocess.Popen, is_time) -> None:
+    """SIGKILL, as an out-of-memory killer or a power cut sends it: no handler, no last words."""
+    deadline = time.monotonic() + 300
+    while process.poll() is None and not is_time():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def assert_same_end(output, expected) -> None:
+    assert losses(output) == losses(expected)
+    for name, each in weights(expected).items():
+        assert torch.equal(weights(output)[name], each), name
+
+
+def test_killed_at_random_moments_a_run_goes_on_to_the_same_end(recipe, uninterrupted, tmp_path, pytestconfig):
+    expected, _ = uninterrupted
+    output, moments = tmp_path / "killed", random.Random(0)
+    for turn in range(pytestconfig.getoption("--kills")):
+        process = start(recipe, output)
+        if turn % 2 == 0:  # while a checkpoint is being written
+            kill_when(process, lambda: any((output / "checkpoints").glob(".writing-*/*")))
+        else:
+            lines, wait = len(lines_of(output / "log.jsonl")), moments.randint(1, 3)
+            kill_when(process, lambda lines=lines, wait=wait: len(lines_of(output / "log.jsonl")) >= lines + wait)
+        assert all((each / "run.json").exists() for each in checkpoints.complete(output / "checkpoints"))
+    run(recipe, output, "--resume", "auto")
+    assert_same_end(output, expected)
+    assert not list((output / "checkpoints").glob(".writing-*"))
+
+
+def test_a_full_disk_is_said_and_leaves_the_last_checkpoint(recipe, uninterrupted, tmp_path):
+    """Files are limited to a size that weights fit in and the optimiser's state does not."""
+    expected, _ = uninterrupted
+    output = tmp_path / "full"
+    shutil.copytree(expected / "checkpoints" / "step-00000003", output / "checkpoints" / "step-00000003")
+    shutil.copy(expected / "log.jsonl", output / "log.jsonl")
+    size = max(each.stat().st_size for each in (output / "checkpoints" / "step-00000003").iterdir())
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1, size - 1))
+
+    process = start(recipe, output, preexec_fn=limit)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode != 0
+    assert "expected to write a checkpoint, found" in errors and "step-00000003" in errors
+    assert [each.name for each in (output / "checkpoints").iterdir()] == ["step-00000003"]
+    run(recipe, output, "--resume", "auto")
+    assert_same_end(output, expected)
+
+
+def test_a_read_only_folder_is_said(tmp_path):
+    """With permissions that root would not notice, so the error is made by hand."""
+    before = tmp_path / "step-00000001"
+    before.mkdir()
+
+    def refuse(_):
+        raise OSError(30, "Read-only file system")
+
+    accelerator = SimpleNamespace(is_main_process=True, wait_for_everyone=lambda: None, save_state=refuse)
+    with pytest.raises(OSError, match="Read-only file system.*The last complete one: step-00000001"):
+        checkpoints.save(accelerator, tmp_path, {"step": 2}, keep=1)
+    assert list(tmp_path.iterdir()) == [before]
+
+
+def test_the_best_checkpoint_outlives_the_last_ones(tmp_path):
+    accelerator = SimpleNamespace(is_main_process=True, wait_for_everyone=lambda: None, save_state=lambda _: None)
+    for step in range(1, 6):
+        checkpoints.save(accelerator, tmp_path, {"step": step, "best": {"step": 2, "chi2": 1.0}}, keep=2)
+    assert [each.name for each in checkpoints.complete(tmp_path)] == [f"step-{step:08d}" for step in (2, 4, 5)]
+
+
+def test_a_line_cut_short_by_a_kill_is_dropped(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
+    assert lines_of(tmp_path / "log.jsonl") == [{"step": 1, "loss": 2.0}]

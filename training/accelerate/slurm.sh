@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Several nodes of 4 GPUs under Slurm: sbatch training/accelerate/slurm.sh RECIPE [OPTIONS of pretrain.py]
+#SBATCH --job-name=spectral-tokenizer
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=4
+#SBATCH --cpus-per-task=32
+#SBATCH --time=24:00:00
+#SBATCH --requeue
+# Slurm takes nodes back with SIGTERM: the run writes a checkpoint and leaves, and goes on from it when it is requeued.
+#SBATCH --signal=TERM@120
+set -euo pipefail
+recipe=${1:?usage: sbatch training/accelerate/slurm.sh RECIPE [OPTIONS]}
+shift
+head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+export GPUS_PER_NODE=4 HEAD_ADDRESS=$head
+exec srun bash -c 'exec accelerate launch --config_file training/accelerate/four_gpus.yaml \
+    --num_machines "$SLURM_NNODES" --num_processes $((SLURM_NNODES * GPUS_PER_NODE)) --machine_rank "$SLURM_PROCID" \
+    --main_process_ip "$HEAD_ADDRESS" --main_process_port 29500 --rdzv_backend static \
+    training/pretrain.py --config "$0" --resume auto "$@"' "$recipe" "$@"
