@@ -13,7 +13,7 @@ def test_the_table_is_made(tmp_path, capsys):
     config = SpectralConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64)
     SpectralModel(config).save_pretrained(tmp_path / "model")
     SpectralProcessor().save_pretrained(tmp_path / "model")
-    main(["--model", str(tmp_path / "model"), "--spectra", "48", "--splits", "2", "--folder", str(tmp_path)])
+    main(["--model", str(tmp_path / "model"), "--spectra", "40", "--splits", "2", "--folder", str(tmp_path)])
     lines = capsys.readouterr().out.splitlines()
     cases = {case["case"]: case for case in json.loads(lines[-1])["cases"]}
     assert set(cases) == {*(f"redshift, tolerance {each}" for each in (0.0033, 0.05, 0.15)), "teff", "logg", "fe_h"}
