@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from spectral_tokenizer.data.embedding import embed
 
 
-MAX_ROWS = 700
+MAX_ROWS = 500
 
 
 def probe(encoder, processor, train: dict[str, Dataset], held: dict[str, Dataset]) -> dict[str, float]:
