@@ -9,10 +9,12 @@ from transformers import (
     AutoFeatureExtractor,
     AutoModel,
     AutoModelForPreTraining,
+    AutoModelForSequenceClassification,
     AutoProcessor,
 )
 
 from .configuration_spectral_tokenizer import SpectralConfig
+from .heads_spectral_tokenizer import SpectralForSequenceClassification
 from .modeling_spectral_tokenizer import SpectralForPreTraining, SpectralModel, SpectralPreTrainedModel
 from .processing_spectral_tokenizer import SpectralProcessor
 
@@ -22,6 +24,7 @@ __version__ = "0.1.0"
 AutoConfig.register("spectral_tokenizer", SpectralConfig)
 AutoModel.register(SpectralConfig, SpectralModel)
 AutoModelForPreTraining.register(SpectralConfig, SpectralForPreTraining)
+AutoModelForSequenceClassification.register(SpectralConfig, SpectralForSequenceClassification)
 AutoProcessor.register(SpectralConfig, SpectralProcessor)
 AutoFeatureExtractor.register(SpectralConfig, SpectralProcessor)
 
@@ -29,11 +32,13 @@ AutoFeatureExtractor.register(SpectralConfig, SpectralProcessor)
 SpectralConfig.register_for_auto_class()
 SpectralModel.register_for_auto_class("AutoModel")
 SpectralForPreTraining.register_for_auto_class("AutoModelForPreTraining")
+SpectralForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
 SpectralProcessor.register_for_auto_class("AutoProcessor")
 
 __all__ = [
     "SpectralConfig",
     "SpectralForPreTraining",
+    "SpectralForSequenceClassification",
     "SpectralModel",
     "SpectralPreTrainedModel",
     "SpectralProcessor",

@@ -1,6 +1,8 @@
 # Copyright 2026 The spectral_tokenizer authors. Licensed under the Apache License, Version 2.0.
 """Every architectural choice of the spectral tokenizer, checked once. Run settings live in `training/recipes`."""
 
+import math
+from dataclasses import dataclass
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
@@ -13,13 +15,59 @@ AUTO_MAP = {
     "AutoConfig": "configuration_spectral_tokenizer.SpectralConfig",
     "AutoModel": "modeling_spectral_tokenizer.SpectralModel",
     "AutoModelForPreTraining": "modeling_spectral_tokenizer.SpectralForPreTraining",
+    "AutoModelForSequenceClassification": "heads_spectral_tokenizer.SpectralForSequenceClassification",
 }
+
+
+@strict
+@dataclass(kw_only=True)
+class TargetConfig:
+    r"""
+    How one regression target of [`SpectralForSequenceClassification`] is predicted: one entry of `targets`.
+
+    Args:
+        distribution: What is predicted. `"normal"`: mean and variance of the transformed target. `"bins"`: the
+            probability of each of `num_bins` evenly spaced bins of the transformed target, which may have several
+            peaks.
+        transform: `"identity"`, `"log"`: ln(target), or `"log1p"`: ln(1 + target), for redshifts: errors in it are
+            dz / (1 + z).
+        center, scale: Mean and standard deviation of the transformed target, see `fit_scales`.
+        range: Smallest and largest value that bins reach to, in the target's unit. Needed for `"bins"`.
+        num_bins: Bins across `range`.
+        tolerance: How far a prediction may be off to count as right, in the transformed target. None: `scale`.
+        temperature: Factor on the predicted standard deviation, or on the width of the logits' distribution, by which
+            68 % intervals hold 68 % of the truths: see `calibrate`.
+        confidence_threshold: Confidence under which a prediction is flagged: see `calibrate`.
+    """
+
+    distribution: Literal["normal", "bins"] = "normal"
+    transform: Literal["identity", "log", "log1p"] = "identity"
+    center: float | int = 0.0
+    scale: float | int = 1.0
+    range: list[float | int] | tuple[float | int, ...] | None = None
+    num_bins: int = 512
+    tolerance: float | int | None = None
+    temperature: float | int = 1.0
+    confidence_threshold: float | int = 0.0
+
+    def validate_range(self):
+        """Bins need two ends, which the transform knows; scales are positive."""
+        if self.distribution == "bins" and self.range is None:
+            raise ValueError("distribution 'bins' needs a range: the smallest and the largest value of the target")
+        lowest = {"identity": -math.inf, "log": 0.0, "log1p": -1.0}[self.transform]
+        if self.range is not None and not (len(self.range) == 2 and lowest < self.range[0] < self.range[1] < math.inf):
+            raise ValueError(f"range: expected two ascending values above {lowest}, found: {self.range}")
+        for name in ("scale", "temperature", "num_bins"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: expected a positive number, found: {getattr(self, name)}")
+        if self.tolerance is not None and not self.tolerance > 0:
+            raise ValueError(f"tolerance: expected a positive number, found: {self.tolerance}")
 
 
 @strict
 class SpectralConfig(PreTrainedConfig):
     r"""
-    Configuration of [`SpectralModel`] and [`SpectralForPreTraining`].
+    Configuration of [`SpectralModel`], [`SpectralForPreTraining`] and [`SpectralForSequenceClassification`].
 
     Args:
         patch_size: Pixels per patch. A token is one patch.
@@ -52,6 +100,17 @@ class SpectralConfig(PreTrainedConfig):
         spectrum_loss: `"log"`: log(0.25 + chi2) averaged over spectra, so that bright spectra and rich surveys do not
             own the gradient. `"gaussian"` (the paper): chi2 averaged over valid pixels.
         residual_cap: Residual in sigma beyond which the loss grows linearly (pseudo-Huber). None: plain chi2.
+        problem_type, num_labels, id2label: What a head predicts, as everywhere in Transformers:
+            `"single_label_classification"`, `"multi_label_classification"`, or `"regression"` of `num_labels` targets.
+            None: classes, or a regression where there is one label.
+        targets: Name in `id2label` -> settings of a regression target, see [`TargetConfig`]. Targets that are not
+            named here have the default settings.
+        num_trainable_layers: How much of the encoder a head trains. None: all of it. 0: nothing, the encoder is
+            frozen. n: the last n layers and the norm behind them.
+        num_pooling_queries: Learned queries by which a head reads the tokens. 0: it reads `pooler_output`.
+        classifier_hidden_size: Width of a hidden layer in the head. 0: the head is linear.
+        classifier_dropout: Dropout on what the head reads, and on its hidden layer.
+        classifier_temperature: Divides the logits of classes, so that their softmax is calibrated: see `calibrate`.
     """
 
     model_type = "spectral_tokenizer"
@@ -88,6 +147,15 @@ class SpectralConfig(PreTrainedConfig):
     visible_target_fraction: float | int = 0.1
     spectrum_loss: Literal["log", "gaussian"] = "log"
     residual_cap: float | int | None = 10.0
+    targets: dict[str, dict] | None = None
+    num_trainable_layers: int | None = None
+    num_pooling_queries: int = 0
+    classifier_hidden_size: int = 0
+    classifier_dropout: float | int = 0.0
+    classifier_temperature: float | int = 1.0
+
+    # Transformers leaves this out of what `Trainer.predict` collects: a thousand numbers per spectrum.
+    keys_to_ignore_at_inference = ["probabilities", "hidden_states"]
 
     def __post_init__(self, **kwargs):
         kwargs.setdefault("auto_map", dict(AUTO_MAP))
@@ -121,5 +189,32 @@ class SpectralConfig(PreTrainedConfig):
                 f"hiding_weights: expected three weights (random, block, arm), found: {self.hiding_weights}"
             )
 
+    def validate_head(self):
+        """Open layers exist, and so do the labels that `targets` describes."""
+        opened = self.num_trainable_layers
+        if opened is not None and not 0 <= opened <= self.num_hidden_layers:
+            raise ValueError(
+                f"num_trainable_layers: expected None or 0 to {self.num_hidden_layers} (num_hidden_layers), found: "
+                f"{opened}"
+            )
+        if self.classifier_temperature <= 0:
+            raise ValueError(
+                f"classifier_temperature: expected a positive number, found: {self.classifier_temperature}"
+            )
+        labels = list(self.id2label.values()) if self.id2label else []
+        for name, settings in (self.targets or {}).items():
+            if name not in labels:
+                raise ValueError(f"targets: {name!r} is none of the labels in id2label: {labels}")
+            try:
+                TargetConfig(**settings)
+            except Exception as error:
+                raise ValueError(f"targets: {name!r}: {error}") from error
 
-__all__ = ["SpectralConfig"]
+    @property
+    def regression_targets(self) -> dict[str, TargetConfig]:
+        """Settings of every regression target, in the order of `id2label`."""
+        settings = self.targets or {}
+        return {name: TargetConfig(**settings.get(name, {})) for _, name in sorted(self.id2label.items())}
+
+
+__all__ = ["SpectralConfig", "TargetConfig"]

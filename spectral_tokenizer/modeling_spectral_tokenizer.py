@@ -441,4 +441,15 @@ def mean_chi2(chi2: Tensor, ivar: Tensor, is_counted: Tensor) -> Tensor:
     return torch.where(is_counted, chi2, 0.0).sum() / is_counted.sum().clamp(min=1)
 
 
+def __getattr__(name: str):
+    # The heads stand on this file, so it can only reach for them late. Transformers sends along with a saved model the
+    # files that its own file imports anywhere: by this line a pre-training checkpoint takes the heads' code along and
+    # opens with AutoModelForSequenceClassification where this package is not installed.
+    if name == "SpectralForSequenceClassification":
+        from .heads_spectral_tokenizer import SpectralForSequenceClassification
+
+        return SpectralForSequenceClassification
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = ["SpectralForPreTraining", "SpectralModel", "SpectralModelOutput", "SpectralPreTrainedModel"]

@@ -10,11 +10,17 @@ from safetensors.torch import load_file
 from spectra import spectrum
 from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining, AutoProcessor
 
-from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralModel, SpectralProcessor
+from spectral_tokenizer import (
+    SpectralConfig,
+    SpectralForPreTraining,
+    SpectralForSequenceClassification,
+    SpectralModel,
+    SpectralProcessor,
+)
 
 
 # The package is hidden, as if it had never been installed.
-STRANGER = """
+HIDE = """
 import importlib.abc, sys
 
 class Hide(importlib.abc.MetaPathFinder):
@@ -23,6 +29,8 @@ class Hide(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, Hide())
+"""
+STRANGER = """
 import json, torch
 from safetensors.torch import save_file
 from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining, AutoProcessor
@@ -43,6 +51,61 @@ encoder.save_pretrained(folder + "-again")  # a user's fine-tuned copy takes the
 processor.save_pretrained(folder + "-again")
 AutoModel.from_pretrained(folder + "-again", trust_remote_code=True)
 """
+
+
+HEAD_STRANGER = """
+import json, torch
+from safetensors.torch import save_file
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoProcessor
+
+folder, pretrained, rows, out = sys.argv[1:]
+inputs = AutoProcessor.from_pretrained(pretrained, trust_remote_code=True)(json.load(open(rows)), return_tensors="pt")
+model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
+output = model(**inputs)
+save_file({"values": output.logits, "errors": output.errors, "redshift": output.probabilities["redshift"]}, out)
+trained = {name for name, each in model.named_parameters() if each.requires_grad}
+assert trained and not any("spectral." in name for name in trained)
+
+# A head of their own on a pre-training checkpoint, saved and opened again.
+fresh = AutoModelForSequenceClassification.from_pretrained(
+    pretrained, trust_remote_code=True, problem_type="regression", id2label={0: "teff"}, num_trainable_layers=1,
+    num_labels=1,
+)
+assert (fresh.head.out_proj.weight == 0).all() and "spectral_tokenizer" not in sys.modules
+labels = torch.full((len(inputs["flux"]), 1), 5000.0)
+fresh.fit_scales([{**inputs, "labels": labels + torch.arange(len(labels))[:, None]}])
+fresh.train()(**inputs, labels=labels).loss.backward()
+fresh.eval().save_pretrained(folder + "-again")
+again = AutoModelForSequenceClassification.from_pretrained(folder + "-again", trust_remote_code=True)
+assert torch.equal(again(**inputs).logits, fresh(**inputs).logits) and again.config.num_trainable_layers == 1
+AutoModel.from_pretrained(folder + "-again", trust_remote_code=True)
+"""
+
+
+def run_stranger(script: str, rows, expected, tmp_path, *folders) -> None:
+    """Run a script in a process without the package, and compare the tensors that it writes."""
+    columns = [{name: list(map(float, row[name])) for name in ("flux", "ivar", "wavelength")} for row in rows]
+    for row, each in zip(columns, rows):
+        row["segment_lengths"] = each["segment_lengths"]
+    (tmp_path / "rows.json").write_text(json.dumps(columns))
+    arguments = [*map(str, folders), str(tmp_path / "rows.json"), str(tmp_path / "out")]
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", HIDE + script, *arguments],
+        cwd=tmp_path,
+        # The same number of threads: another one adds up in another order.
+        env={
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_HUB_OFFLINE": "1",
+            "PATH": "",
+            "OMP_NUM_THREADS": str(torch.get_num_threads()),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = load_file(tmp_path / "out")
+    for name, each in expected.items():
+        torch.testing.assert_close(found[name], each, rtol=1e-5, atol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -69,27 +132,29 @@ def saved(tmp_path_factory):
 
 def test_loads_without_the_package(saved, tmp_path):
     folder, rows, _, expected = saved
-    columns = [{name: list(map(float, row[name])) for name in ("flux", "ivar", "wavelength")} for row in rows]
-    for row, each in zip(columns, rows):
-        row["segment_lengths"] = each["segment_lengths"]
-    (tmp_path / "rows.json").write_text(json.dumps(columns))
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", STRANGER, str(folder), str(tmp_path / "rows.json"), str(tmp_path / "out")],
-        cwd=tmp_path,
-        # The same number of threads: another one adds up in another order.
-        env={
-            "HF_HOME": str(tmp_path / "home"),
-            "HF_HUB_OFFLINE": "1",
-            "PATH": "",
-            "OMP_NUM_THREADS": str(torch.get_num_threads()),
-        },
-        capture_output=True,
-        text=True,
+    run_stranger(STRANGER, rows, expected, tmp_path, folder)
+
+
+def test_a_head_loads_without_the_package(saved, tmp_path):
+    """A fine-tuned head gives the same numbers, and a pre-training checkpoint takes a new one."""
+    folder, rows, inputs, _ = saved
+    redshift = {"distribution": "bins", "transform": "log1p", "range": [0, 4], "num_bins": 64}
+    model = SpectralForSequenceClassification.from_pretrained(
+        folder,
+        problem_type="regression",
+        id2label={0: "redshift", 1: "teff"},
+        targets={"redshift": redshift, "teff": {"center": 5000, "scale": 500}},
+        num_trainable_layers=0,
+        num_pooling_queries=2,
     )
-    assert done.returncode == 0, done.stderr
-    found = load_file(tmp_path / "out")
-    for name, each in expected.items():
-        torch.testing.assert_close(found[name], each, rtol=0, atol=1e-6)
+    torch.nn.init.normal_(model.head.out_proj.weight, std=0.1)
+    torch.nn.init.normal_(model.head.feature_mean)  # what `fit_scales` fills travels as well
+    model.save_pretrained(tmp_path / "head")
+    output = model.eval()(**inputs)
+    expected = {
+        "values": output.logits, "errors": output.errors, "redshift": output.probabilities["redshift"],
+    }  # fmt: skip
+    run_stranger(HEAD_STRANGER, rows, expected, tmp_path, tmp_path / "head", folder)
 
 
 def test_loads_with_the_package_and_no_remote_code(saved):

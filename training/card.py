@@ -40,3 +40,28 @@ def write_card(folder: Path, metrics: dict, figure: Path) -> None:
             figure=figure.name,
         )
     )
+
+
+def write_head_card(folder: Path, metrics: dict, figure: Path) -> None:
+    """Write README.md and the figure into the folder of a fine-tuned model."""
+    shutil.copy(figure, folder / figure.name)
+    arguments, counts = metrics["arguments"], metrics["num_spectra"]
+    opened = {None: "all of it trained", 0: "frozen"}.get(
+        arguments["num_trainable_layers"], f"its last {arguments['num_trainable_layers']} layers trained"
+    )
+    template = Template((ROOT / "training" / "head_card.md").read_text())
+    (folder / "README.md").write_text(
+        template.substitute(
+            labels=", ".join(arguments["labels"]),
+            classes=f" ({', '.join(arguments['classes'])})" if arguments["classes"] else "",
+            encoder=f"The encoder was {opened}." if opened == "frozen" else f"Of the encoder, {opened}.",
+            data="simulated spectra (the package's own physical simulator)"
+            if metrics["simulated"]
+            else "survey files: " + ", ".join(arguments["data"]),
+            train=counts["train"],
+            calibration=counts["calibration"],
+            test=counts["test"],
+            metrics="\n".join(f"| {name} | {value:.4g} |" for name, value in metrics["test"].items()),
+            figure=figure.name,
+        )
+    )

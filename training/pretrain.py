@@ -11,6 +11,10 @@ import json
 import os
 from pathlib import Path
 
+
+# Before torch: threads that wait sleep after some microseconds, see the Makefile.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
 import checkpoints
 import figures
 import surveys

@@ -1,34 +1,16 @@
 """What a linear model reads out of frozen embeddings: the class, the redshift, the temperature."""
 
 import numpy as np
-import torch
 from datasets import Dataset, concatenate_datasets
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from tqdm import tqdm
 
-from spectral_tokenizer.data.packing import as_arrays, rows_of
-
-
-BATCH_SIZE = 32
-MAX_ROWS = 700
+from spectral_tokenizer.data.embedding import embed
 
 
-@torch.no_grad()
-def embed(model, processor, dataset: Dataset) -> np.ndarray:
-    """`pooler_output` of every row, (rows, pooled_size)."""
-    was_training = model.training
-    model.eval()
-    device = next(model.parameters()).device
-    rows, pooled = as_arrays(dataset), []
-    for start in tqdm(range(0, len(rows), BATCH_SIZE), desc="embedding", leave=False):
-        spectra = rows_of(rows, list(range(start, min(start + BATCH_SIZE, len(rows)))))
-        inputs = processor(spectra, packed=True, return_tensors="pt").to(device)
-        pooled.append(model(**inputs).pooler_output.float().cpu().numpy())
-    model.train(was_training)
-    return np.concatenate(pooled)
+MAX_ROWS = 500
 
 
 def probe(encoder, processor, train: dict[str, Dataset], held: dict[str, Dataset]) -> dict[str, float]:
@@ -43,7 +25,7 @@ def probe(encoder, processor, train: dict[str, Dataset], held: dict[str, Dataset
     rows = {
         part: concatenate_datasets(list(datasets.values())) for part, datasets in (("train", train), ("held", held))
     }
-    features = {part: embed(encoder, processor, each) for part, each in rows.items()}
+    features = {part: embed(encoder, processor, each, progress=True)[0] for part, each in rows.items()}
     labels = {
         part: {name: np.array(each[name]) for name in ("class", "redshift", "teff", "survey")}
         for part, each in rows.items()

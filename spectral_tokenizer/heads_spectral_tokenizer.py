@@ -1,0 +1,317 @@
+# Copyright 2026 The spectral_tokenizer authors. Licensed under the Apache License, Version 2.0.
+"""From tokens to a class, a label or a redshift: the encoder with a head, frozen, partly frozen or open."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+from transformers import initialization as init
+from transformers.utils import ModelOutput, can_return_tuple
+
+from .configuration_spectral_tokenizer import SpectralConfig
+from .modeling_spectral_tokenizer import SpectralModel, SpectralPreTrainedModel
+from .targets_spectral_tokenizer import make_targets
+
+
+@dataclass
+class SpectralClassifierOutput(ModelOutput):
+    r"""
+    Output of [`SpectralForSequenceClassification`]. Regression is in the labels' own units: K, dex, redshift.
+
+    Args:
+        loss (`Tensor`, scalar): Sum of all costs over the number of labels, where labels were given.
+        logits (`Tensor` of shape `(batch, num_labels)`):
+            Classes: logits, divided by the calibrated temperature. Regression: the predicted values.
+        errors (`Tensor` of shape `(batch, num_labels)`): Regression: half the width of `intervals`.
+        intervals (`Tensor` of shape `(batch, num_labels, 2)`): Regression: the central 68 % interval.
+        confidence (`Tensor` of shape `(batch, num_labels)`):
+            Regression: the probability that the prediction is right to within the target's `tolerance`.
+        is_flagged (`Tensor` of shape `(batch, num_labels)`):
+            Regression: True where the confidence is below the target's calibrated threshold.
+        probabilities (`dict[str, Tensor]`):
+            Name of each target that is predicted in bins -> (batch, num_bins), see `bin_edges`.
+        hidden_states (`tuple[Tensor]`): The encoder's, if asked for.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    errors: Tensor | None = None
+    intervals: Tensor | None = None
+    confidence: Tensor | None = None
+    is_flagged: Tensor | None = None
+    probabilities: dict[str, Tensor] | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+
+
+def pooled_size(config: SpectralConfig) -> int:
+    """Length of the vector that a head reads."""
+    if config.num_pooling_queries:
+        return config.num_pooling_queries * config.hidden_size
+    return {"latents": config.num_latents, "segments": config.num_segments, "mean": 1}[
+        config.pooling
+    ] * config.hidden_size
+
+
+class SpectralAttentionPooling(nn.Module):
+    """Learned queries look at all tokens of a spectrum and answer with a vector of fixed size."""
+
+    def __init__(self, config: SpectralConfig):
+        super().__init__()
+        self.num_heads = config.num_attention_heads
+        self.query = nn.Parameter(torch.empty(config.num_pooling_queries, config.hidden_size))
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
+        """(batch, tokens, hidden_size) and (batch, tokens) -> (batch, queries * hidden_size). Zeros for no token."""
+        tokens = tokens.to(self.query.dtype)
+        query = self.query.expand(len(tokens), -1, -1)
+        # (batch, positions, hidden_size) -> (batch, heads, positions, head_dim)
+        query, key, value = (
+            each.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for each in (query, self.k_proj(tokens), self.v_proj(tokens))
+        )
+        has_token = token_mask.any(1)
+        # A row without a token would be a softmax over nothing.
+        is_open = token_mask | ~has_token[:, None]
+        pooled = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=is_open[:, None, None])
+        return torch.where(has_token[:, None], pooled.transpose(1, 2).flatten(1), 0.0)
+
+
+class SpectralHead(nn.Module):
+    """Tokens -> the numbers that the targets give a meaning to. Features are standardised first: those of a
+    self-supervised encoder differ in spread by orders of magnitude, and a linear layer would see the largest alone."""
+
+    def __init__(self, config: SpectralConfig, num_outputs: int):
+        super().__init__()
+        size = pooled_size(config)
+        self.pooling = SpectralAttentionPooling(config) if config.num_pooling_queries else None
+        # Saved with the weights; see `fit_scales`.
+        self.register_buffer("feature_mean", torch.zeros(size))
+        self.register_buffer("feature_scale", torch.ones(size))
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        width = config.classifier_hidden_size
+        self.dense = nn.Linear(size, width) if width else None
+        self.out_proj = nn.Linear(width or size, num_outputs)
+
+    def pool(self, tokens: Tensor | None, token_mask: Tensor | None, pooled: Tensor) -> Tensor:
+        """What is read of each spectrum, before standardisation: (batch, features) float32."""
+        return (pooled if self.pooling is None else self.pooling(tokens, token_mask)).float()
+
+    def forward(self, tokens: Tensor | None, token_mask: Tensor | None, pooled: Tensor) -> Tensor:
+        """Padded tokens, their mask (both for a pooling of its own alone) and the encoder's `pooler_output` -> (batch,
+        num_outputs) float32."""
+        # Not under autocast: in bfloat16 a temperature would be rounded to some 20 K.
+        with torch.autocast(pooled.device.type, enabled=False):
+            features = self.pool(tokens, token_mask, pooled)
+            features = (features - self.feature_mean.float()) / self.feature_scale.float()
+            hidden = self.dropout(features.to(self.out_proj.weight.dtype))
+            if self.dense is not None:
+                hidden = self.dropout(nn.functional.gelu(self.dense(hidden)))
+            return self.out_proj(hidden).float()
+
+
+class SpectralForSequenceClassification(SpectralPreTrainedModel):
+    """Encoder and a head for classes, or for numbers such as stellar labels and redshifts.
+
+    `num_trainable_layers` in the configuration says how much of the encoder is trained with it.
+    """
+
+    # Costs are sums over `num_items_in_batch`, so that accumulated gradients are exact.
+    accepts_loss_kwargs = True
+    _keys_to_ignore_on_load_unexpected = [r"^decoder\."]
+    _keep_in_fp32_modules_strict = ["head"]
+
+    def __init__(self, config: SpectralConfig):
+        super().__init__(config)
+        config.validate()  # what `from_pretrained` was given was set one by one, and unchecked together
+        config.label2id = {name: index for index, name in config.id2label.items()}
+        self.spectral = SpectralModel(config)
+        self.head = SpectralHead(config, self.targets.num_outputs)
+        self.post_init()
+        self.freeze()
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, SpectralAttentionPooling):
+            init.normal_(module.query, std=1.0)
+        if isinstance(module, SpectralHead):
+            # The first answer knows nothing: all classes alike, the mean of the labels, a flat probability.
+            init.zeros_(module.out_proj.weight)
+            init.zeros_(module.feature_mean)
+            init.ones_(module.feature_scale)
+
+    @property
+    def targets(self):
+        """What the head's outputs mean."""
+        return make_targets(self.config)
+
+    def freeze(self) -> list[nn.Module]:
+        """Take the gradient from what `num_trainable_layers` leaves frozen; returns the encoder's open parts."""
+        opened = self.config.num_trainable_layers
+        if opened is None:
+            return [self.spectral]
+        parts = (
+            [*self.spectral.layers[len(self.spectral.layers) - opened :], self.spectral.layernorm] if opened else []
+        )
+        is_open = {id(each) for part in parts for each in part.parameters()}
+        for each in self.spectral.parameters():
+            if id(each) not in is_open:
+                each.requires_grad_(False)
+        return parts
+
+    def train(self, mode: bool = True):
+        """As everywhere, but frozen parts stay as they are in evaluation: no dropout. `from_pretrained`, which puts
+        new parameters into the model, comes through here as well."""
+        super().train(mode)
+        parts = self.freeze()
+        if mode:
+            self.spectral.train(False)
+            for part in parts:
+                part.train()
+        return self
+
+    @can_return_tuple
+    def forward(
+        self,
+        flux: Tensor | None = None,
+        ivar: Tensor | None = None,
+        wavelength: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        lengths: list[int] | None = None,
+        labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        scale: Tensor | None = None,
+        num_pixels: Tensor | None = None,
+        pooler_output: Tensor | None = None,
+        output_hidden_states: bool = False,
+    ) -> SpectralClassifierOutput:
+        r"""
+        Args:
+            flux, ivar, wavelength, attention_mask, lengths, scale, num_pixels, output_hidden_states: As for
+                [`SpectralModel`].
+            labels (`Tensor`):
+                One class: (batch,) integers, -100 where unknown. Several classes: (batch, num_labels) of 0 and 1, NaN
+                where unknown. Regression: (batch, num_labels) in the labels' own units, NaN where unknown.
+            num_items_in_batch (`int`):
+                How many labels the sum of costs is divided by: those of all micro-batches and processes, as Trainer
+                counts them (labels that are not -100). Those of this batch, when absent.
+            pooler_output (`Tensor` of shape `(batch, pooled_size)`):
+                The encoder's answer, found before, in place of spectra. A frozen encoder gives the same every time.
+
+        Raises:
+            ValueError: neither spectra nor `pooler_output`, or labels of another shape or type, or outside of what their target's transform or bins take.
+        """
+        encoded = self.encode(
+            flux, ivar, wavelength, attention_mask, lengths, scale, num_pixels, pooler_output, output_hidden_states
+        )
+        outputs = self.head(*encoded[:3])
+        loss = None
+        if labels is not None:
+            labels = labels.to(outputs.device)
+            # Unknown regression labels are counted, at no cost: Trainer cannot tell them from known ones.
+            count = labels.ne(-100).sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+            loss = self.targets.cost(outputs, labels) / count
+        return SpectralClassifierOutput(loss=loss, **self.targets.answer(outputs), hidden_states=encoded[3])
+
+    def encode(
+        self,
+        flux=None,
+        ivar=None,
+        wavelength=None,
+        attention_mask=None,
+        lengths=None,
+        scale=None,
+        num_pixels=None,
+        pooler_output=None,
+        output_hidden_states=False,
+    ) -> tuple:
+        """Padded tokens, their mask, `pooler_output` and hidden states, whether the input was padded or packed. With
+        `pooler_output` given there is nothing else."""
+        if pooler_output is not None and self.head.pooling is None:
+            return None, None, pooler_output, None
+        if flux is None:
+            raise ValueError(
+                "expected flux, ivar and wavelength, or pooler_output where num_pooling_queries is 0, found neither"
+            )
+        encoded = self.spectral(
+            flux, ivar, wavelength, attention_mask, lengths, scale, num_pixels, output_hidden_states
+        )
+        tokens, token_mask = encoded.last_hidden_state, encoded.token_mask
+        if lengths is not None:
+            parts = tokens[0].split([self.config.num_latents + length for length in lengths])
+            tokens = nn.utils.rnn.pad_sequence(parts, batch_first=True)
+            positions = torch.arange(tokens.shape[1], device=tokens.device)
+            token_mask = positions < torch.tensor([len(part) for part in parts], device=tokens.device)[:, None]
+        return tokens, token_mask, encoded.pooler_output, encoded.hidden_states
+
+    def bin_edges(self, name: str) -> Tensor:
+        """Edges of the bins of a target in its own unit, (num_bins + 1,) float64: what `probabilities` refers to."""
+        target = next(each for each in self.targets.targets if each.name == name)
+        return target.inverse(target.edges(torch.empty((), dtype=torch.float64)))
+
+    @torch.no_grad()
+    def fit_scales(self, batches: Iterable[Mapping], num_batches: int = 64) -> None:
+        """Learn the centre and spread of features, and of regression targets, from training batches with labels.
+
+        Before training, once. Features are then standardised by buffers that are saved with the weights, and targets
+        by settings in the configuration, so that predictions come out in K and dex. Targets that already have a scale
+        keep it.
+
+        Args:
+            batches: A data loader, or a list of batches, as a collator makes them.
+            num_batches: So many are looked at.
+        """
+        features, labels = [], []
+        for inputs, known in self.labelled(islice(batches, num_batches)):
+            features.append(self.head.pool(*self.encode(**inputs)[:3]).double())
+            labels.append(known)
+        features = torch.cat(features)
+        spread = features.std(0)
+        self.head.feature_mean.copy_(features.mean(0))
+        # A feature that never changes says nothing, but must not become a division by zero.
+        self.head.feature_scale.copy_(torch.where(spread > 1e-6, spread, 1.0))
+        self.update(self.targets.scales(torch.cat(labels)))
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Mapping], false_alarms: float = 0.05) -> None:
+        """Make probabilities mean what they say, on spectra that were not trained on; kept in the configuration.
+
+        Classes: the temperature of least cross-entropy. Regression: the temperature by which 68 % intervals hold 68 %
+        of the truths, and the confidence under which a prediction is flagged.
+
+        Args:
+            batches: As for `fit_scales`; all are looked at.
+            false_alarms: Part of the right predictions (within `tolerance` of the truth) that may be flagged.
+        """
+        outputs, labels = [], []
+        for inputs, known in self.labelled(batches):
+            outputs.append(self.head(*self.encode(**inputs)[:3]))
+            labels.append(known)
+        labels = torch.cat(labels).to(self.device)
+        self.update(self.targets.calibrate(torch.cat(outputs), labels, false_alarms))
+
+    def labelled(self, batches: Iterable[Mapping]):
+        """Inputs and labels of every batch, with the model in evaluation mode meanwhile."""
+        names = ("flux", "ivar", "wavelength", "attention_mask", "scale", "num_pixels", "pooler_output")
+        was_training = self.training
+        self.eval()
+        try:
+            for batch in batches:
+                if batch.get("labels") is None:
+                    raise ValueError(f"expected batches with labels, found: {sorted(batch)}")
+                inputs = {name: batch[name].to(self.device) for name in names if batch.get(name) is not None}
+                yield {"lengths": batch.get("lengths"), **inputs}, batch["labels"]
+        finally:
+            self.train(was_training)
+
+    def update(self, settings: dict) -> None:
+        """Enter what was learnt of the data into the configuration."""
+        for name, value in settings.items():
+            setattr(self.config, name, value)
+
+
+__all__ = ["SpectralClassifierOutput", "SpectralForSequenceClassification"]

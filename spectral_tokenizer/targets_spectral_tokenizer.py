@@ -1,0 +1,333 @@
+# Copyright 2026 The spectral_tokenizer authors. Licensed under the Apache License, Version 2.0.
+"""What a head's numbers mean and what a wrong one costs: classes, Gaussians, probabilities in bins.
+
+Nothing here has weights: a head gives (batch, num_outputs), a target makes a loss or an answer in the label's unit of
+it.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .configuration_spectral_tokenizer import SpectralConfig, TargetConfig
+
+
+# A central interval of this probability is what one standard deviation to both sides is for a Gaussian.
+ONE_SIGMA = math.erf(2**-0.5)
+# Smoothing of bin labels by a Gaussian, in bins (arXiv 2403.03950).
+LABEL_WIDTH = 2.0
+# Logits over bins are a sum of functions of 8, 16, 32, ... knots, see `BinnedTarget`.
+COARSEST_KNOTS = 8
+# The window that finds a peak stands on a bin's middle; moved to the peak's, it cuts both its sides alike.
+RECENTRINGS = 3
+# ln(variance) beyond this is a diverging fit, and its exponential would overflow.
+MAX_LOG_VARIANCE = 15.0
+# Where calibration looks for a temperature.
+TEMPERATURES = [10 ** (step / 200) for step in range(-200, 201)]
+TRANSFORMS = {"identity": lambda value: value, "log": torch.log, "log1p": torch.log1p}
+INVERSES = {"identity": lambda value: value, "log": torch.exp, "log1p": torch.expm1}
+
+
+@dataclass
+class Prediction:
+    """What is said of one regression target, (batch,) each but for `interval` (batch, 2) and `probabilities` (batch,
+    num_bins); in the target's unit."""
+
+    value: Tensor
+    interval: Tensor
+    confidence: Tensor
+    probabilities: Tensor | None = None
+
+
+class ClassTarget:
+    """One class of several (`"single_label_classification"`), or any number of them. Labels: integers with -100 for
+    unknown, or (batch, num_labels) of 0, 1 and NaN for unknown."""
+
+    def __init__(self, config: SpectralConfig):
+        self.config, self.num_outputs = config, config.num_labels
+        self.is_single = config.problem_type != "multi_label_classification"
+
+    def cost(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Sum of the cross-entropies of known labels."""
+        if self.is_single:
+            if labels.is_floating_point() or labels.numel() != len(outputs):
+                raise ValueError(
+                    f"labels: expected {len(outputs)} integers, one class each (-100 where unknown), found: shape "
+                    f"{tuple(labels.shape)} of {labels.dtype}"
+                )
+            return nn.functional.cross_entropy(outputs, labels.flatten(), reduction="sum", ignore_index=-100)
+        check_shape(labels, outputs.shape)
+        is_known = ~labels.isnan()
+        return nn.functional.binary_cross_entropy_with_logits(
+            outputs[is_known], labels[is_known].float(), reduction="sum"
+        )
+
+    def answer(self, outputs: Tensor) -> dict[str, Tensor]:
+        """What the model's output holds of them."""
+        return {"logits": outputs / self.config.classifier_temperature}
+
+    def scales(self, labels: Tensor) -> dict:
+        """Classes have none."""
+        return {}
+
+    def calibrate(self, outputs: Tensor, labels: Tensor, false_alarms: float) -> dict[str, float]:
+        """The temperature of least cost on spectra not trained on (arXiv 1706.04599), as a setting."""
+        costs = [self.cost(outputs / temperature, labels).item() for temperature in TEMPERATURES]
+        return {"classifier_temperature": TEMPERATURES[costs.index(min(costs))]}
+
+
+class RegressionTarget:
+    """One number per spectrum, NaN where it is not known.
+
+    Everything happens in the transformed target u = transform(label); the label's unit returns at the door.
+    """
+
+    num_outputs: int
+
+    def __init__(self, name: str, config: TargetConfig):
+        self.name, self.config = name, config
+        self.tolerance = config.tolerance or config.scale
+
+    def predict(self, outputs: Tensor, temperature: float | None = None) -> Prediction:
+        """What the outputs say, with the calibrated temperature unless another is given."""
+        raise NotImplementedError
+
+    def negative_log_likelihood(self, outputs: Tensor, u: Tensor) -> Tensor:
+        """(labels,) of a known u, up to a constant."""
+        raise NotImplementedError
+
+    def transform(self, labels: Tensor) -> Tensor:
+        """Known labels -> float32 u.
+
+        Raises:
+            ValueError: a label that the transform does not take, or that lies outside the range of the bins.
+        """
+        u = TRANSFORMS[self.config.transform](labels.double())
+        if not u.isfinite().all():
+            bad = labels[~u.isfinite()][0].item()
+            raise ValueError(f"label {self.name}: expected values that {self.config.transform} takes, found: {bad}")
+        return u.float()
+
+    def inverse(self, u: Tensor) -> Tensor:
+        return INVERSES[self.config.transform](u)
+
+    def cost(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Negative log likelihood, summed over known labels. outputs (batch, num_outputs), labels (batch,)."""
+        is_known = ~labels.isnan()
+        return self.negative_log_likelihood(outputs[is_known], self.transform(labels[is_known])).sum()
+
+    def calibrate(self, outputs: Tensor, labels: Tensor, false_alarms: float) -> dict[str, float]:
+        """Settings by which 68 % intervals hold 68 % of the known labels, and by which the part `false_alarms` of the
+        right predictions is flagged. Nothing where no label is known."""
+        is_known = ~labels.isnan()
+        outputs, labels = outputs[is_known], labels[is_known]
+        if not len(labels):
+            return {}
+        low, high = math.log(TEMPERATURES[0]), math.log(TEMPERATURES[-1])
+        for _ in range(30):  # a wider distribution has wider intervals: bisection
+            middle = 0.5 * (low + high)
+            interval = self.predict(outputs, math.exp(middle)).interval
+            is_inside = (interval[:, 0] <= labels) & (labels <= interval[:, 1])
+            low, high = (low, middle) if is_inside.float().mean() > ONE_SIGMA else (middle, high)
+        temperature = math.exp(0.5 * (low + high))
+        prediction = self.predict(outputs, temperature)
+        error = (self.transform(prediction.value) - self.transform(labels)).abs()
+        confidence = prediction.confidence[error <= self.tolerance]
+        threshold = confidence.double().quantile(false_alarms).item() if len(confidence) else 1.0
+        return {"temperature": temperature, "confidence_threshold": threshold}
+
+
+class NormalTarget(RegressionTarget):
+    """A Gaussian in u whose width is predicted too (Nix & Weigend 1994)."""
+
+    num_outputs = 2
+
+    def moments(self, outputs: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation in u."""
+        log_variance = outputs[:, 1].clamp(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE)
+        mean = self.config.center + self.config.scale * outputs[:, 0]
+        return mean, self.config.scale * temperature * (0.5 * log_variance).exp()
+
+    def negative_log_likelihood(self, outputs: Tensor, u: Tensor) -> Tensor:
+        """In units of the scale, so that targets in K and in dex weigh alike."""
+        log_variance = outputs[:, 1].clamp(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE)
+        residual = outputs[:, 0] - (u - self.config.center) / self.config.scale
+        return 0.5 * (log_variance + residual.square() * (-log_variance).exp())
+
+    def predict(self, outputs: Tensor, temperature: float | None = None) -> Prediction:
+        mean, deviation = self.moments(outputs, temperature or self.config.temperature)
+        interval = self.inverse(torch.stack([mean - deviation, mean + deviation], dim=-1))
+        return Prediction(self.inverse(mean), interval, torch.erf(self.tolerance / (deviation * 2**0.5)))
+
+
+class BinnedTarget(RegressionTarget):
+    """A probability for each of many bins of u: as many peaks as the spectrum allows, as redshifts need when one line
+    could be several.
+
+    The head gives the logits at knots, first few, then twice as many and so on up to one for each bin; they are
+    interpolated to the bins and added. What is true of all redshifts around 2 is then learnt once, and not by hundreds
+    of bins each by itself from some labels of its own.
+    """
+
+    def __init__(self, name: str, config: TargetConfig):
+        super().__init__(name, config)
+        self.num_bins = config.num_bins
+        doublings = max(0, math.ceil(math.log2(config.num_bins / COARSEST_KNOTS)))
+        self.knots = [COARSEST_KNOTS * 2**power for power in range(doublings)] + [config.num_bins]
+        self.num_outputs = sum(self.knots)
+        # On the CPU, whatever device models are being built on.
+        ends = TRANSFORMS[config.transform](torch.tensor(config.range, dtype=torch.float64, device="cpu"))
+        self.low, self.high = ends.tolist()
+        self.width = (self.high - self.low) / config.num_bins
+
+    def logits(self, outputs: Tensor) -> Tensor:
+        """(batch, num_outputs) -> (batch, num_bins)."""
+        levels = outputs.float().split(self.knots, dim=1)
+        return sum(
+            nn.functional.interpolate(level[:, None], size=self.num_bins, mode="linear", align_corners=True)[:, 0]
+            for level in levels
+        )
+
+    def edges(self, like: Tensor) -> Tensor:
+        """(num_bins + 1,) in u."""
+        return torch.linspace(self.low, self.high, self.num_bins + 1, dtype=torch.float64).to(like)
+
+    def transform(self, labels: Tensor) -> Tensor:
+        u = super().transform(labels)
+        is_outside = (u < self.low - 1e-6) | (u > self.high + 1e-6)
+        if is_outside.any():
+            low, high = self.config.range
+            raise ValueError(
+                f"label {self.name}: expected values from {low} to {high}, as its range in the configuration says, "
+                f"found: {labels[is_outside][0].item():.6g}"
+            )
+        return u
+
+    def negative_log_likelihood(self, outputs: Tensor, u: Tensor) -> Tensor:
+        """Cross-entropy with the label spread over its neighbouring bins by a Gaussian: a bin then knows what lies
+        beside it, and the place inside the bin is kept."""
+        edges = self.edges(outputs)
+        cumulative = torch.special.ndtr((edges - u[:, None]) / (LABEL_WIDTH * self.width))
+        label = cumulative.diff(dim=1)
+        return nn.functional.cross_entropy(self.logits(outputs), label / label.sum(1, keepdim=True), reduction="none")
+
+    def predict(self, outputs: Tensor, temperature: float | None = None) -> Prediction:
+        """The window of +- tolerance that holds most probability decides between the peaks; the median inside it is
+        the value, finer than a bin, and the probability around the value the confidence."""
+        probabilities = (self.logits(outputs) / (temperature or self.config.temperature)).softmax(-1)
+        cumulative = nn.functional.pad(probabilities.double().cumsum(-1), (1, 0))
+        edges = self.edges(cumulative)
+        centers = (0.5 * (edges[1:] + edges[:-1])).expand(len(outputs), -1)
+        lower, upper = self.window(centers, cumulative)
+        value = centers.gather(1, (upper - lower).argmax(-1, keepdim=True))
+        for _ in range(RECENTRINGS):
+            value = self.quantile(0.5 * sum(self.window(value, cumulative)), cumulative)
+        lower, upper = self.window(value, cumulative)
+        tails = cumulative.new_tensor([0.5 - ONE_SIGMA / 2, 0.5 + ONE_SIGMA / 2]).expand(len(outputs), 2)
+        interval = self.inverse(self.quantile(tails, cumulative)).float()
+        return Prediction(self.inverse(value[:, 0]).float(), interval, (upper - lower)[:, 0].float(), probabilities)
+
+    def window(self, u: Tensor, cumulative: Tensor) -> tuple[Tensor, Tensor]:
+        """Probability below u - tolerance and below u + tolerance, (batch, positions) each."""
+        return self.mass_below(u - self.tolerance, cumulative), self.mass_below(u + self.tolerance, cumulative)
+
+    def mass_below(self, u: Tensor, cumulative: Tensor) -> Tensor:
+        """Probability below each u, (batch, positions), linear inside bins."""
+        place = ((u - self.low) / self.width).clamp(0, self.num_bins)
+        left = place.long().clamp(max=self.num_bins - 1)
+        lower, upper = cumulative.gather(1, left), cumulative.gather(1, left + 1)
+        return lower + (place - left) * (upper - lower)
+
+    def quantile(self, probability: Tensor, cumulative: Tensor) -> Tensor:
+        """u below which so much probability (batch, positions) lies: the inverse of `mass_below`."""
+        left = (torch.searchsorted(cumulative, probability.contiguous()) - 1).clamp(0, self.num_bins - 1)
+        lower, upper = cumulative.gather(1, left), cumulative.gather(1, left + 1)
+        inside = ((probability - lower) / (upper - lower).clamp(min=1e-30)).clamp(0, 1)
+        return self.low + (left + inside) * self.width
+
+
+TARGETS = {"normal": NormalTarget, "bins": BinnedTarget}
+
+
+class RegressionTargets:
+    """All regression targets of a head, in the order of the labels: (batch, num_labels), NaN where unknown."""
+
+    def __init__(self, config: SpectralConfig):
+        self.config = config
+        self.targets = [TARGETS[each.distribution](name, each) for name, each in config.regression_targets.items()]
+        self.num_outputs = sum(target.num_outputs for target in self.targets)
+
+    def parts(self, outputs: Tensor, labels: Tensor):
+        """Each target, its part of the outputs and its column of the labels."""
+        return zip(self.targets, self.split(outputs), self.columns(labels, len(outputs)))
+
+    def columns(self, labels: Tensor, batch: int) -> Tensor:
+        """(num_labels, batch)."""
+        if len(self.targets) == 1 and labels.ndim == 1:
+            labels = labels[:, None]
+        check_shape(labels, (batch, len(self.targets)))
+        return labels.T
+
+    def split(self, outputs: Tensor) -> tuple[Tensor, ...]:
+        return outputs.split([target.num_outputs for target in self.targets], dim=1)
+
+    def cost(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Sum over known labels. A mean over them could not be exact when gradients are accumulated: Trainer counts
+        what is not -100, and NaN is not."""
+        return sum(target.cost(part, column) for target, part, column in self.parts(outputs, labels))
+
+    def answer(self, outputs: Tensor) -> dict[str, Tensor]:
+        """What the model's output holds of them."""
+        predictions = [target.predict(part) for target, part in zip(self.targets, self.split(outputs))]
+        intervals = torch.stack([each.interval for each in predictions], dim=1)
+        confidence = torch.stack([each.confidence for each in predictions], dim=1)
+        thresholds = [target.config.confidence_threshold for target in self.targets]
+        probabilities = {target.name: each.probabilities for target, each in zip(self.targets, predictions)}
+        return {
+            "logits": torch.stack([each.value for each in predictions], dim=1),
+            "errors": 0.5 * (intervals[..., 1] - intervals[..., 0]),
+            "intervals": intervals,
+            "confidence": confidence,
+            "is_flagged": confidence < torch.tensor(thresholds, device=confidence.device),
+            "probabilities": {name: each for name, each in probabilities.items() if each is not None} or None,
+        }
+
+    def scales(self, labels: Tensor) -> dict[str, dict]:
+        """Mean and standard deviation of every transformed target with two different labels, as settings. Those that
+        are set stay."""
+        found = {}
+        for target, column in zip(self.targets, self.columns(labels, len(labels))):
+            u = target.transform(column[~column.isnan()]).double()
+            if len(u) > 1 and u.std() > 0:
+                found[target.name] = {"center": u.mean().item(), "scale": u.std().item()}
+        return {"targets": self.settings(lambda name, given: {**found.get(name, {}), **given})}
+
+    def calibrate(self, outputs: Tensor, labels: Tensor, false_alarms: float) -> dict[str, dict]:
+        """Temperature and threshold of every target, as settings."""
+        found = {
+            target.name: target.calibrate(part, column, false_alarms)
+            for target, part, column in self.parts(outputs, labels)
+        }
+        return {"targets": self.settings(lambda name, given: {**given, **found[name]})}
+
+    def settings(self, update: Callable[[str, dict], dict]) -> dict[str, dict]:
+        """The configuration's `targets`, updated."""
+        given = self.config.targets or {}
+        return {target.name: update(target.name, given.get(target.name, {})) for target in self.targets}
+
+
+def make_targets(config: SpectralConfig) -> ClassTarget | RegressionTargets:
+    """The meaning of a head's outputs. Made from the configuration at each call: it holds no state."""
+    problem = config.problem_type or ("regression" if config.num_labels == 1 else "single_label_classification")
+    return RegressionTargets(config) if problem == "regression" else ClassTarget(config)
+
+
+def check_shape(labels: Tensor, shape) -> None:
+    if tuple(labels.shape) != tuple(shape):
+        raise ValueError(f"labels: expected shape {tuple(shape)} (batch, num_labels), found: {tuple(labels.shape)}")
+
+
+__all__ = ["ClassTarget", "RegressionTargets", "make_targets"]

@@ -1,0 +1,139 @@
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from datasets import Dataset, load_dataset
+from spectra import spectrum
+
+from spectral_tokenizer import SpectralConfig, SpectralModel, SpectralProcessor
+from spectral_tokenizer.data.embedding import embed, nearest, read_embeddings, write_embeddings
+
+
+SURVEYS = ("sdss", "desi", "galah", "apogee")
+SIZE = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64, "num_latents": 4}
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return SpectralModel(SpectralConfig(**SIZE)).eval()
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return make_rows()
+
+
+def make_rows(count=10, bad=()):
+    rows = []
+    for number in range(count):
+        row = spectrum(SURVEYS[number % 4], number)
+        if number in bad:
+            row["ivar"] = 0 * row["ivar"]
+        rows.append({**row, "object_id": f"object {number}", "survey": SURVEYS[number % 4], "redshift": 0.1 * number})
+    return Dataset.from_list(rows)
+
+
+def expected_vectors(model, rows):
+    with torch.no_grad():
+        return model(**SpectralProcessor()(rows[:], return_tensors="pt")).pooler_output.numpy()
+
+
+def test_embed_is_the_pooled_output_of_every_row(model, rows):
+    model.train()
+    vectors, problems = embed(model, SpectralProcessor(), rows, batch_size=3)
+    assert model.training and problems == [None] * 10
+    np.testing.assert_allclose(vectors, expected_vectors(model.eval(), rows), atol=1e-5)
+    again, _ = embed(model, SpectralProcessor(), rows, batch_size=4, num_workers=2)
+    np.testing.assert_allclose(again, vectors, atol=1e-5)
+
+
+def test_a_spectrum_that_cannot_be_read_is_kept_with_its_reason(model):
+    rows = make_rows(6, bad=(0, 4))
+    vectors, problems = embed(model, SpectralProcessor(), rows, batch_size=3)
+    assert [problem is not None for problem in problems] == [True, False, False, False, True, False]
+    assert "object 4" in problems[4] and "expected usable pixels" in problems[4]
+    assert np.isnan(vectors[[0, 4]]).all() and np.isfinite(vectors[[1, 2, 3, 5]]).all()
+    alone = embed(model, SpectralProcessor(), rows.select([5]))[0]
+    np.testing.assert_allclose(vectors[5], alone[0], atol=1e-5)
+
+
+def test_no_rows_no_vectors(model, rows):
+    vectors, problems = embed(model, SpectralProcessor(), rows.select([]))
+    assert vectors.shape == (0, 4 * 32) and problems == []
+
+
+def write(model, rows, folder, **settings):
+    settings = {"shard_rows": 4, "batch_size": 3, "progress": False, **settings}
+    return write_embeddings(model, SpectralProcessor(), rows, folder, **settings)
+
+
+def test_shards_hold_metadata_and_vectors(model, rows, tmp_path):
+    paths = write(model, rows, tmp_path)
+    assert [path.name for path in paths] == [f"embeddings-0000{number}-of-00003.parquet" for number in range(3)]
+    assert [pq.read_metadata(path).num_rows for path in paths] == [4, 4, 2]
+    table = read_embeddings(tmp_path)
+    assert set(table.column_names) == {"object_id", "survey", "redshift", "embedding", "problem"}
+    assert table["object_id"][:] == rows["object_id"][:] and table["problem"][:] == [None] * 10
+    np.testing.assert_allclose(np.array(table["embedding"][:]), expected_vectors(model, rows), atol=1e-5)
+    # Anybody reads them.
+    others = load_dataset(
+        "parquet", data_files=[str(path) for path in paths], split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert others["embedding"][3] == table["embedding"][3]
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {
+        *(path.name for path in paths),
+        "embeddings.json",
+    }
+
+
+def test_a_run_goes_on_where_it_stopped(model, rows, tmp_path):
+    paths = write(model, rows, tmp_path)
+    expected = [path.read_bytes() for path in paths]
+    times = [path.stat().st_mtime_ns for path in paths]
+    paths[1].unlink()
+    (tmp_path / f".writing-{paths[1].name}").write_bytes(b"half")
+    with pytest.raises(FileNotFoundError, match="1 of 3 shards are not written yet: embeddings-00001"):
+        read_embeddings(tmp_path)
+    write(model, rows, tmp_path)
+    assert [path.read_bytes() for path in paths] == expected
+    assert [paths[number].stat().st_mtime_ns == times[number] for number in range(3)] == [True, False, True]
+    assert not list(tmp_path.glob(".writing*"))
+
+
+def test_two_processes_share_the_shards(model, rows, tmp_path):
+    write(model, rows, tmp_path / "one")
+    for process in (1, 0):
+        write(model, rows, tmp_path / "two", process_index=process, num_processes=2)
+        assert len(list((tmp_path / "two").glob("*.parquet"))) == (1 if process else 3)
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+def test_other_embeddings_are_not_mixed_in(model, rows, tmp_path):
+    write(model, rows, tmp_path)
+    with pytest.raises(ValueError, match="holds other embeddings.*rows: found.*num_rows: found 10, expected 9"):
+        write(model, rows.select(range(9)), tmp_path)
+    other = SpectralModel(SpectralConfig(**SIZE))
+    with pytest.raises(ValueError, match="model: found"):
+        write(other, rows, tmp_path)
+    with pytest.raises(ValueError, match="shard_rows: found 4, expected 5"):
+        write(model, rows, tmp_path, shard_rows=5)
+    with pytest.raises(FileNotFoundError, match="expected a folder of embeddings"):
+        read_embeddings(tmp_path / "elsewhere")
+
+
+def test_nearest_looks_at_every_number_alike():
+    """The first number's spread is a thousand times the others': raw, it alone would decide."""
+    generator = np.random.default_rng(0)
+    truth = generator.standard_normal((50, 8))
+    scale = np.array([1000.0, *[1.0] * 7])
+    reference = truth * scale + 5
+    queries = (truth[:10] + 0.01 * generator.standard_normal((10, 8))) * scale + 5
+    index, similarity = nearest(reference, queries, 3)
+    assert index.shape == similarity.shape == (10, 3)
+    assert index[:, 0].tolist() == list(range(10)) and (similarity[:, 0] > 0.99).all()
+    assert (np.diff(similarity) <= 0).all()
+    reference[7] = queries[3] = np.nan
+    index, similarity = nearest(reference, queries, 3)
+    assert 7 not in index and (index[3] == -1).all() and np.isnan(similarity[3]).all()

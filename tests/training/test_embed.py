@@ -1,0 +1,107 @@
+"""The embedding script as users start it, and the map it leaves."""
+
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import embedding_map
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset, concatenate_datasets
+from recipe import ROOT
+
+from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralProcessor
+from spectral_tokenizer.data import load_survey
+from spectral_tokenizer.data.embedding import read_embeddings
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pretrained") / "model"
+    torch.manual_seed(0)
+    config = SpectralConfig(
+        hidden_size=32, num_hidden_layers=1, num_decoder_layers=1, num_attention_heads=4, intermediate_size=64
+    )
+    SpectralForPreTraining(config).save_pretrained(folder)
+    SpectralProcessor().save_pretrained(folder)
+    return folder
+
+
+def run(*arguments, launch=(), **variables) -> str:
+    done = subprocess.run(
+        [sys.executable, *launch, str(ROOT / "training" / "embed.py"), *map(str, arguments)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", **variables},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
+def test_survey_files_become_a_table_and_a_map(pretrained, simulated_surveys, tmp_path):
+    """Two processes; then prepared Parquet of the same rows, on one, gives the same."""
+    surveys = ("desi", "apogee")
+    data = [f"{survey}={simulated_surveys[survey]}" for survey in surveys]
+    printed = run(
+        "--model", pretrained, "--output", tmp_path / "out", "--data", *data, "--shard-rows", 8,
+        launch=("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"),
+        ACCELERATE_USE_CPU="true",
+    )  # fmt: skip
+    table = read_embeddings(tmp_path / "out")
+    rows = concatenate_datasets([load_survey(survey, simulated_surveys[survey]) for survey in surveys])
+    assert table["object_id"][:] == rows["object_id"][:] and table["class"][:] == rows["class"][:]
+    assert f"{len(rows)} spectra, 0 without an embedding" in printed
+    assert (tmp_path / "out" / "map.png").stat().st_size > 10_000
+    assert "class_nearest" in json.loads((tmp_path / "out" / "neighbours.json").read_text())
+
+    rows.to_parquet(tmp_path / "rows.parquet")
+    run("--model", pretrained, "--output", tmp_path / "again", "--rows", tmp_path / "rows.parquet", "--shard-rows", 50)
+    again = read_embeddings(tmp_path / "again")
+    np.testing.assert_allclose(np.array(again["embedding"][:]), np.array(table["embedding"][:]), atol=1e-5)
+
+
+def table_of(vectors, **columns):
+    return Dataset.from_dict(
+        {"object_id": [f"{n}" for n in range(len(vectors))], "embedding": vectors.tolist(), **columns}
+    )
+
+
+def test_neighbours_agree_where_classes_lie_apart():
+    generator = np.random.default_rng(0)
+    group = np.repeat([0, 1, 2], 30)
+    vectors = generator.standard_normal((3, 16))[group] + 0.1 * generator.standard_normal((90, 16))
+    rows = table_of(vectors, **{"class": np.array(["GALAXY", "QSO", "STAR"])[group].tolist(), "redshift": [0.5] * 90})
+    scores = embedding_map.neighbours_agree(rows)
+    assert scores["class_nearest"] == 1.0 and 0.1 < scores["class_random"] < 0.6 and scores["redshift_nearest"] == 0
+
+
+def test_another_spectrum_of_the_same_object_is_no_neighbour():
+    vectors = np.random.default_rng(0).standard_normal((20, 4))
+    rows = table_of(np.repeat(vectors, 2, axis=0), teff=np.repeat(np.arange(20) * 100.0, 2).tolist())
+    rows = rows.remove_columns("object_id").add_column("object_id", np.repeat(np.arange(20), 2).astype(str).tolist())
+    assert embedding_map.neighbours_agree(rows)["teff_nearest"] >= 100
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_map_says_how_it_was_made(installed, tmp_path, monkeypatch, caplog):
+    asked = []
+
+    class UMAP:
+        def __init__(self, **settings):
+            asked.append(settings)
+
+        def fit_transform(self, vectors):
+            return vectors[:, :2]
+
+    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=UMAP) if installed else None)
+    vectors = np.random.default_rng(0).standard_normal((40, 8))
+    vectors[3] = np.nan
+    teff = [float("nan")] * 20 + [5000.0 + n for n in range(20)]
+    rows = table_of(vectors, **{"class": ["STAR", None] * 20, "teff": teff, "redshift": [None] * 40})
+    assert embedding_map.draw(rows, tmp_path / "map.png").stat().st_size > 10_000
+    assert bool(asked) == installed
+    assert ("umap-learn is not installed" in caplog.text) != installed

@@ -1,0 +1,169 @@
+"""Fine-tuning as users start it, on simulated survey files and a model of 20,000 parameters."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from datasets import Dataset
+from finetune import parse_arguments
+from labelled import split
+from recipe import ROOT
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoProcessor
+
+from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralProcessor
+from spectral_tokenizer.data import load_survey
+
+
+CLASSES = ["GALAXY", "QSO", "STAR"]
+RECIPES = sorted((ROOT / "training" / "recipes").glob("finetune_*.yaml"))
+
+
+@pytest.fixture(scope="session")
+def pretrained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pretrained") / "model"
+    torch.manual_seed(0)
+    config = SpectralConfig(
+        hidden_size=32, num_hidden_layers=2, num_decoder_layers=1, num_attention_heads=4, intermediate_size=64
+    )
+    SpectralForPreTraining(config).save_pretrained(folder)
+    SpectralProcessor().save_pretrained(folder)
+    return folder
+
+
+def write_recipe(path: Path, pretrained: Path, surveys: dict[str, Path], **settings) -> Path:
+    settings = {
+        "model": str(pretrained), "output_dir": str(path.parent / path.stem), "data": {k: str(v) for k, v in surveys.items()},
+        "max_steps": 4, "per_device_train_batch_size": 4, "learning_rate": "1e-3", "save_steps": 2, "eval_strategy": "steps",
+        "eval_steps": 2, "logging_steps": 1, "use_cpu": True, "test_fraction": 0.3, "calibration_fraction": 0.3, **settings,
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def run(recipe: Path, *arguments: str, fails: bool = False) -> str:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "training" / "finetune.py"), "--config", str(recipe), *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode != 0) == fails, done.stderr[-4000:]
+    return done.stderr if fails else done.stdout
+
+
+@pytest.fixture(scope="session")
+def class_run(pretrained, simulated_surveys, tmp_path_factory):
+    """Frozen encoder, two surveys."""
+    surveys = {survey: simulated_surveys[survey] for survey in ("sdss", "desi")}
+    recipe = write_recipe(
+        tmp_path_factory.mktemp("class") / "run.yaml", pretrained, surveys, labels=["class"], classes=CLASSES,
+        num_trainable_layers=0,
+    )  # fmt: skip
+    return recipe, run(recipe)
+
+
+def test_a_class_run_leaves_what_it_promises(class_run, pretrained, simulated_surveys):
+    recipe, printed = class_run
+    output = recipe.parent / "run"
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert "accuracy" in printed and 0 <= metrics["test"]["accuracy"] <= 1
+    assert set(metrics["test_by_survey"]) == {"sdss", "desi"} and not metrics["simulated"]
+    assert metrics["num_parameters"]["trained"] == 3 * 16 * 32 + 3
+    assert (output / "predictions.png").stat().st_size > 5_000
+    card = (output / "model" / "README.md").read_text()
+    assert "$" not in card and "| accuracy |" in card and "The encoder was frozen." in card
+
+    model = AutoModelForSequenceClassification.from_pretrained(output / "model")
+    assert model.config.id2label == dict(enumerate(CLASSES)) and model.config.num_trainable_layers == 0
+    assert model.config.classifier_temperature != 1.0
+    rows = load_survey("desi", simulated_surveys["desi"])
+    inputs = AutoProcessor.from_pretrained(output / "model")(rows[:3], return_tensors="pt")
+    assert model(**inputs).logits.shape == (3, 3)
+    # The encoder is the one that was given.
+    before, after = AutoModel.from_pretrained(pretrained), AutoModel.from_pretrained(output / "model")
+    for (name, one), other in zip(before.named_parameters(), after.parameters()):
+        assert torch.equal(one, other), name
+
+
+def test_a_run_goes_on_from_its_checkpoint(class_run, pretrained, simulated_surveys, tmp_path):
+    """Two steps and two more are four."""
+    recipe, _ = class_run
+    settings = yaml.safe_load(recipe.read_text())
+    again = tmp_path / "again.yaml"
+    again.write_text(yaml.safe_dump({**settings, "output_dir": str(tmp_path / "again")}))
+    expected = AutoModelForSequenceClassification.from_pretrained(recipe.parent / "run" / "model")
+    checkpoint = recipe.parent / "run" / "checkpoint-2"
+    run(again, "--resume", str(checkpoint))
+    found = AutoModelForSequenceClassification.from_pretrained(tmp_path / "again" / "model")
+    assert found.config.to_diff_dict() == expected.config.to_diff_dict()
+    for (name, one), other in zip(expected.named_parameters(), found.parameters()):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6, msg=name)
+    # The first of the four steps was not taken again.
+    state = json.loads((tmp_path / "again" / "checkpoint-4" / "trainer_state.json").read_text())
+    assert state["global_step"] == 4
+
+
+def test_redshifts_and_stellar_labels_come_out_in_their_units(pretrained, simulated_surveys, tmp_path):
+    """One head for both: galaxies have no temperature, and stars of APOGEE no redshift."""
+    surveys = {survey: simulated_surveys[survey] for survey in ("desi", "apogee")}
+    redshift = {"distribution": "bins", "transform": "log1p", "range": [-0.01, 5.0], "num_bins": 64, "tolerance": 0.1}
+    recipe = write_recipe(
+        tmp_path / "run.yaml", pretrained, surveys, labels=["redshift", "teff"], num_trainable_layers=1,
+        targets={"redshift": redshift, "teff": {"transform": "log"}}, head={"num_pooling_queries": 2},
+    )  # fmt: skip
+    printed = run(recipe)
+    scores = json.loads((tmp_path / "run" / "metrics.json").read_text())["test"]
+    for name in ("redshift_nmad", "redshift_outliers_0.0033", "redshift_caught", "teff_mad", "teff_coverage"):
+        assert name in scores and name in printed
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "model")
+    rows = load_survey("apogee", simulated_surveys["apogee"])
+    inputs = AutoProcessor.from_pretrained(tmp_path / "run" / "model")(rows[:3], return_tensors="pt")
+    output = model(**inputs)
+    assert (output.logits[:, 1] > 3000).all() and (output.logits[:, 1] < 9000).all()
+    assert ((output.errors[:, 1] > 1) & (output.errors[:, 1] < 5000)).all()
+    assert "AutoModelForSequenceClassification" in model.config.auto_map
+
+
+def test_wrong_settings_are_named(pretrained, simulated_surveys, tmp_path):
+    surveys = {"desi": simulated_surveys["desi"]}
+    recipe = write_recipe(tmp_path / "run.yaml", pretrained, surveys, labels=["age"])
+    assert "labels, select: expected some of" in run(recipe, fails=True)
+    with pytest.raises(ValueError, match="num_train_epoch"):
+        parse_arguments(["--config", str(recipe), "--set", "num_train_epoch=3"])
+    with pytest.raises(ValueError, match="NAME=VALUE"):
+        parse_arguments(["--config", str(recipe), "--set", "seed"])
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_reads(path, tmp_path):
+    arguments = ["--config", str(path), "--output", str(tmp_path), "--set", "learning_rate=1e-4", "seed=3"]
+    settings, training = parse_arguments(arguments)
+    assert training.learning_rate == 1e-4 and training.seed == 3 and training.output_dir == str(tmp_path)
+    assert training.remove_unused_columns is False
+    names = settings.classes or settings.labels
+    SpectralConfig(id2label=dict(enumerate(names)), targets=settings.targets or None, **settings.head)
+
+
+def test_parts_share_no_object():
+    """Thirty stars, each seen by two surveys at the same place; and objects without a position, each seen twice."""
+    generator = np.random.default_rng(0)
+    ra, dec = generator.uniform(0, 360, 30), generator.uniform(-80, 80, 30)
+    columns = {
+        "ra": [*ra, *ra + 1e-6, *[np.nan] * 40], "dec": [*dec, *dec, *[np.nan] * 40],
+        "survey": ["galah"] * 30 + ["apogee"] * 30 + ["sdss"] * 40,
+        "object_id": [f"g{n}" for n in range(30)] + [f"a{n}" for n in range(30)] + [f"s{n // 2}" for n in range(40)],
+    }  # fmt: skip
+    rows = Dataset.from_dict(columns)
+    parts = split(rows, 0.2, 0.3, seed=0)
+    assert sum(len(part) for part in parts.values()) == 100 and all(len(part) > 5 for part in parts.values())
+    objects = {name: {key.lstrip("ga") for key in part["object_id"]} for name, part in parts.items()}
+    assert not objects["train"] & objects["test"] and not objects["calibration"] & objects["test"]
+    assert not objects["train"] & objects["calibration"]
+    assert split(rows, 0.2, 0.3, seed=1)["test"]["object_id"] != parts["test"]["object_id"]

@@ -1,0 +1,250 @@
+"""Fine-tune a pre-trained encoder with a head, for classes, redshifts or stellar labels.
+
+    python training/finetune.py --config training/recipes/finetune_class.yaml
+    python training/finetune.py --config training/recipes/finetune_class.yaml --model runs/mine/model \
+        --data sdss=/data/sdss --set num_trainable_layers=0 num_train_epochs=3
+
+Survey files (or simulated ones) -> labelled rows -> Trainer -> a folder that AutoModelForSequenceClassification and
+AutoProcessor open: `<output_dir>/model`. A recipe holds the fields of `FineTuningArguments` and of Transformers'
+`TrainingArguments`. `accelerate launch` runs it on several processes.
+"""
+
+import argparse
+import json
+import re
+import shutil
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import head_figures
+import labelled
+import numpy as np
+import torch
+import yaml
+from card import write_head_card
+from datasets import Dataset
+from recipe import find, parse_data
+from transformers import AutoConfig, AutoModelForSequenceClassification, HfArgumentParser, Trainer, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from spectral_tokenizer import SpectralProcessor
+from spectral_tokenizer.data.collator import SpectralCollator
+from spectral_tokenizer.data.embedding import embed
+from spectral_tokenizer.data.schema import SPECTRUM
+from spectral_tokenizer.metrics import make_compute_metrics
+
+
+# YAML 1.1 takes 1e-4 for text.
+NUMBER = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+
+
+@dataclass
+class FineTuningArguments:
+    """What is fine-tuned, and on what.
+
+    Args:
+        model: Checkpoint to start from, or folder with config.json alone (a size): from scratch.
+        labels: Columns of the rows that are predicted: one with the names of classes, or several with numbers.
+        classes: Names of the classes. Empty: the labels are numbers.
+        targets: Label -> how it is predicted: fields of `TargetConfig`. Labels that are missing here have its defaults.
+        head: Further settings of `SpectralConfig`: pooling, num_pooling_queries, classifier_hidden_size, ...
+        num_trainable_layers: None: the whole encoder is trained. 0: it is frozen. n: its last n layers are trained.
+        select: Column -> values: only such rows are used.
+        data: Survey -> files, folder or glob. Where empty, surveys are simulated.
+        simulate: Simulated spectra per survey, used where `data` is empty.
+        simulation_seed: Of these. Other than pre-training's, so that they are objects never seen.
+        test_fraction, calibration_fraction: Parts of the objects that are never trained on. Trainer evaluates on the
+            second; errors and the flag of failures are calibrated on it.
+        split_seed: Of the parts.
+        false_alarms: Fraction of right predictions that the flag of failures may take for wrong.
+        resume: "auto": go on from the last checkpoint in `output_dir`, if there is one. Or a checkpoint's folder.
+    """
+
+    model: str = "runs/demo/model"
+    labels: list[str] = field(default_factory=lambda: ["class"])
+    classes: list[str] = field(default_factory=list)
+    targets: dict = field(default_factory=dict)
+    head: dict = field(default_factory=dict)
+    num_trainable_layers: int | None = None
+    select: dict = field(default_factory=dict)
+    data: dict = field(default_factory=dict)
+    simulate: dict = field(default_factory=dict)
+    simulation_seed: int = 1
+    test_fraction: float = 0.2
+    calibration_fraction: float = 0.15
+    split_seed: int = 0
+    false_alarms: float = 0.05
+    resume: str | None = None
+
+
+def parse_arguments(arguments: list[str] | None = None) -> tuple[FineTuningArguments, TrainingArguments]:
+    """Command line -> settings of the head and of Trainer."""
+    parser = argparse.ArgumentParser(description="Fine-tune a spectral tokenizer.")
+    parser.add_argument("--config", required=True, help="recipe, e.g. training/recipes/finetune_class.yaml")
+    parser.add_argument("--data", nargs="+", default=[], metavar="SURVEY=PATH", help="survey files, folder or glob")
+    parser.add_argument("--model", help="checkpoint or size to start from (default: the recipe's)")
+    parser.add_argument("--output", help="folder to write to (default: the recipe's)")
+    parser.add_argument("--resume", metavar="auto|FOLDER", help="go on from the last checkpoint, or from this one")
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="any other setting, as in YAML")
+    given = parser.parse_args(arguments)
+    settings = yaml.safe_load(find(given.config).read_text())
+    for pair in given.set:
+        name, separator, value = pair.partition("=")
+        if not separator:
+            raise ValueError(f"--set: expected NAME=VALUE, found: {pair!r}")
+        settings[name] = yaml.safe_load(value)
+    chosen = {"model": given.model, "output_dir": given.output, "resume": given.resume}
+    settings |= {name: value for name, value in chosen.items() if value is not None}
+    if given.data:
+        settings["data"] = parse_data(given.data)
+    settings = {name: as_number(value) for name, value in settings.items()}
+    # Rows have columns that the model does not take: Trainer would drop them before the collator sees them.
+    fixed = {"remove_unused_columns": False, "label_names": ["labels"]}
+    settings.setdefault("dataloader_pin_memory", torch.cuda.is_available())
+    return HfArgumentParser((FineTuningArguments, TrainingArguments)).parse_dict({**settings, **fixed})
+
+
+def as_number(value):
+    return float(value) if isinstance(value, str) and NUMBER.fullmatch(value) else value
+
+
+def prepare_model(arguments: FineTuningArguments):
+    """The encoder of a checkpoint (or a fresh one) with the head that the labels ask for, and the processor."""
+    folder = str(find(arguments.model))
+    names = arguments.classes or arguments.labels
+    settings = {
+        "problem_type": "single_label_classification" if arguments.classes else "regression",
+        "id2label": dict(enumerate(names)),
+        "targets": arguments.targets or None,
+        "num_trainable_layers": arguments.num_trainable_layers,
+        **arguments.head,
+    }
+    processor = SpectralProcessor.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, num_labels=len(names), **settings)
+    unknown = sorted(set(arguments.head) - set(config.to_dict()))
+    if unknown:
+        raise ValueError(f"head: expected settings of SpectralConfig, found: {unknown}")
+    if any(find(arguments.model).glob("*.safetensors")):
+        return AutoModelForSequenceClassification.from_pretrained(
+            folder, config=config, dtype=torch.float32
+        ), processor
+    return AutoModelForSequenceClassification.from_config(config), processor
+
+
+def encode_once(model, processor, rows: dict[str, Dataset]) -> dict[str, Dataset]:
+    """Rows with what a frozen encoder says of them in place of pixels: it would say the same every epoch."""
+    encoded = {}
+    for name, part in rows.items():
+        vectors, problems = embed(model.spectral, processor, part, progress=True)
+        if any(problems):
+            raise ValueError(next(problem for problem in problems if problem))
+        encoded[name] = part.remove_columns(list(SPECTRUM)).add_column("pooler_output", list(vectors))
+    return encoded
+
+
+class EncodedCollator(SpectralCollator):
+    """Rows of `encode_once` -> a batch."""
+
+    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
+        vectors = np.array([row["pooler_output"] for row in rows], dtype=np.float32)
+        return {"pooler_output": torch.from_numpy(vectors), **self.labels(rows)}
+
+
+def batches(rows: Dataset, collator: SpectralCollator, training: TrainingArguments) -> torch.utils.data.DataLoader:
+    """All rows in order, the same on every process."""
+    return torch.utils.data.DataLoader(rows, training.per_device_eval_batch_size, collate_fn=collator)
+
+
+def main() -> None:
+    arguments, training = parse_arguments()
+    with training.main_process_first(desc="surveys"):
+        rows = labelled.load(arguments, training.output_dir)
+    print({name: len(part) for name, part in rows.items()})
+    torch.manual_seed(training.seed)
+    model, processor = prepare_model(arguments)
+    model.to(training.device)
+    collator = SpectralCollator(processor, arguments.labels, arguments.classes or None)
+    if arguments.num_trainable_layers == 0 and model.head.pooling is None:
+        rows = encode_once(model, processor, rows)
+        collator = EncodedCollator(processor, arguments.labels, arguments.classes or None)
+    model.fit_scales(batches(rows["train"], collator, training))
+
+    trainer = Trainer(
+        model,
+        training,
+        data_collator=collator,
+        train_dataset=rows["train"],
+        eval_dataset=rows["calibration"],
+        processing_class=processor,
+        compute_metrics=make_compute_metrics(model.config),
+    )
+    checkpoint = arguments.resume
+    if checkpoint == "auto":
+        checkpoint = get_last_checkpoint(training.output_dir) if Path(training.output_dir).exists() else None
+    start = time.perf_counter()
+    trainer.train(resume_from_checkpoint=checkpoint)
+    seconds = time.perf_counter() - start
+    finish(trainer, rows, arguments, seconds)
+
+
+def finish(trainer: Trainer, rows: dict[str, Dataset], arguments: FineTuningArguments, seconds: float) -> None:
+    """Calibrate, test, draw, and save the model with all that was measured of it."""
+    model, processor, output = trainer.model, trainer.processing_class, Path(trainer.args.output_dir)
+    raw = trainer.predict(rows["test"], metric_key_prefix="raw").metrics
+    model.calibrate(batches(rows["calibration"], trainer.data_collator, trainer.args), arguments.false_alarms)
+    tested = trainer.predict(rows["test"], metric_key_prefix="test")
+    if not trainer.is_world_process_zero():
+        return
+    metrics = {
+        "arguments": asdict(arguments),
+        "simulated": not arguments.data,
+        "num_spectra": {name: len(part) for name, part in rows.items()},
+        "num_parameters": {
+            "all": sum(each.numel() for each in model.parameters()),
+            "trained": sum(each.numel() for each in model.parameters() if each.requires_grad),
+        },
+        "train_seconds": round(seconds, 1),
+        "test": strip(tested.metrics, "test_"),
+        "test_by_survey": by_survey(trainer, rows["test"], tested),
+        "test_before_calibration": strip(raw, "raw_"),
+    }
+    (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    figure = head_figures.draw(model.config, tested, rows["test"], output / "predictions.png", metrics["simulated"])
+    save(model, processor, metrics, figure, output / "model")
+    for name, value in metrics["test"].items():
+        print(f"{name:<28} {value:10.4g}")
+    print(f"\nmodel and processor: {output / 'model'}\npicture: {figure}\nfigures: {output / 'metrics.json'}")
+
+
+def strip(metrics: dict[str, float], prefix: str) -> dict[str, float]:
+    """Metrics of the predictions alone: how fast they came is another matter."""
+    names = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
+    return {name: value for name, value in names.items() if not re.search("runtime|per_second|preparation", name)}
+
+
+def by_survey(trainer: Trainer, rows: Dataset, tested) -> dict[str, dict[str, float]]:
+    """The same metrics of each survey alone."""
+    survey = np.array(rows["survey"])
+    scores = {}
+    for name in sorted(set(survey)):
+        chosen = survey == name
+        predictions = tested.predictions
+        part = tuple(each[chosen] for each in predictions) if isinstance(predictions, tuple) else predictions[chosen]
+        scores[name] = trainer.compute_metrics(tested._replace(predictions=part, label_ids=tested.label_ids[chosen]))
+    return scores
+
+
+def save(model, processor, metrics: dict, figure: Path, folder: Path) -> None:
+    """Model, processor, card and picture: written aside, then renamed."""
+    aside = folder.with_name(f".writing-{folder.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    model.save_pretrained(aside)
+    processor.save_pretrained(aside)
+    write_head_card(aside, metrics, figure)
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
+
+
+if __name__ == "__main__":
+    main()
