@@ -62,8 +62,7 @@ def observe(
     """
     if survey not in OBSERVERS:
         raise ValueError(f"survey: expected one of {sorted(OBSERVERS)}, found: {survey!r}")
-    first = int(objects.index[0])
-    random = Random(seed, OBSERVATION, list(OBSERVERS).index(survey), first >> 20, first & 0xFFFFF, device=device)
+    random = Random(seed, OBSERVATION, list(OBSERVERS).index(survey), int(objects.index[0]), device=device)
     if snr is None:
         low, high = np.log(SIGNAL_TO_NOISE[survey])
         snr = random.uniform(len(objects), low=low, high=high).exp()

@@ -78,9 +78,9 @@ class Population:
         """
         if split not in SPLITS:
             raise ValueError(f"split: expected one of {SPLITS}, found: {split!r}")
-        number = SPLITS.index(split)
-        random = Random(seed, OBJECTS, number, batch, device=self.device)
-        index = torch.arange(count) + count * batch + (number << 48) + (seed << 52)
+        domain, number = list(SURVEYS).index(self.domain), SPLITS.index(split)
+        random = Random(seed, OBJECTS, domain, number, batch, device=self.device)
+        index = torch.arange(count) + (batch << 12) + (domain << 48) + (number << 49) + (seed << 52)
         if self.domain == "stars":
             kind = torch.full((count,), KINDS.index("STAR"))
         else:

@@ -18,7 +18,7 @@ from spectral_tokenizer.data.simulation.lines import SPEED_OF_LIGHT
 from spectral_tokenizer.data.simulation.opacity import eddington_barbier, electron_pressure, rosseland_mean
 from spectral_tokenizer.data.simulation.population import DWARF_LOGG, DWARF_TEFF, draw_star
 from spectral_tokenizer.data.simulation.stars import StarModel
-from spectral_tokenizer.data.simulation.templates import OPTICAL_STEP, optical_star_model
+from spectral_tokenizer.data.simulation.templates import optical_star_model
 
 from .random import Random
 from .spectrographs import TEMPLATE_SMOOTHING, LogGrid, Spectrograph, broaden

@@ -1,0 +1,114 @@
+"""The heads that all features are read with: linear ones from scikit-learn, and a small MLP."""
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+
+VALIDATION_SHARE = 0.15
+RIDGE_STRENGTHS = np.logspace(0, 5, 6)
+LOGISTIC_STRENGTHS = (1e-3, 1e-2, 1e-1)
+
+
+def held_out(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places to fit on and places to choose strengths and stopping by."""
+    order = np.random.default_rng([seed, 5]).permutation(count)
+    held = max(1, round(VALIDATION_SHARE * count))
+    return order[held:], order[:held]
+
+
+class Standardised:
+    """Features of zero mean and unit variance; constant ones become zero, and nothing goes beyond 10 sigma."""
+
+    def __init__(self, features: np.ndarray):
+        self.scaler = StandardScaler().fit(features)
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        return np.clip(self.scaler.transform(features), -10.0, 10.0).astype(np.float32)
+
+
+def regression(kind: str, features: np.ndarray, targets: np.ndarray, seed: int = 0):
+    """Fit targets (objects, targets) and return a function of features. kind: "linear" or "mlp".
+
+    Predictions stay within the range of the targets that were fitted: beyond it a head only extrapolates.
+    """
+    scale = Standardised(features)
+    center, width = targets.mean(axis=0), targets.std(axis=0) + 1e-12
+    low, high = targets.min(axis=0), targets.max(axis=0)
+    inputs, outputs = scale(features), ((targets - center) / width).astype(np.float32)
+    fit, held = held_out(len(inputs), seed)
+    if kind == "linear":
+        model = best_ridge(inputs, outputs, fit, held)
+        predict = model.predict
+    else:
+        predict = fit_mlp(inputs, outputs, fit, held, nn.SmoothL1Loss(beta=0.5), outputs.shape[1], seed)
+    return lambda given: np.clip(predict(scale(given)).reshape(len(given), -1) * width + center, low, high)
+
+
+def best_ridge(inputs, outputs, fit, held) -> Ridge:
+    """Ridge regression with the strength that is best on the places held out, fitted on all."""
+    errors = []
+    for strength in RIDGE_STRENGTHS:
+        model = Ridge(alpha=strength, solver="cholesky").fit(inputs[fit], outputs[fit])
+        errors.append(np.median(np.abs(model.predict(inputs[held]) - outputs[held]), axis=0).sum())
+    return Ridge(alpha=RIDGE_STRENGTHS[int(np.argmin(errors))], solver="cholesky").fit(inputs, outputs)
+
+
+def classification(kind: str, features: np.ndarray, classes: np.ndarray, seed: int = 0):
+    """Fit classes (objects,) and return a function of features that gives classes. kind: "linear" or "mlp"."""
+    scale = Standardised(features)
+    inputs, known = scale(features), np.unique(classes)
+    fit, held = held_out(len(inputs), seed)
+    if len(known) == 1 or len(np.unique(classes[fit])) == 1:
+        return lambda given: np.full(len(given), known[0])
+    if kind == "linear":
+        model = best_logistic(inputs, classes, fit, held)
+        return lambda given: model.predict(scale(given))
+    position = np.searchsorted(known, classes)
+    predict = fit_mlp(inputs, position, fit, held, nn.CrossEntropyLoss(), len(known), seed)
+    return lambda given: known[predict(scale(given)).argmax(axis=1)]
+
+
+def best_logistic(inputs, classes, fit, held) -> LogisticRegression:
+    scores = []
+    for strength in LOGISTIC_STRENGTHS:
+        model = LogisticRegression(C=strength, max_iter=300).fit(inputs[fit], classes[fit])
+        scores.append(model.score(inputs[held], classes[held]))
+    return LogisticRegression(C=LOGISTIC_STRENGTHS[int(np.argmax(scores))], max_iter=300).fit(inputs, classes)
+
+
+def fit_mlp(inputs, targets, fit, held, cost, num_outputs: int, seed: int, num_epochs: int = 40, patience: int = 6):
+    """One hidden layer of 256, dropout, AdamW, stopped when the places held out get no better."""
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Linear(inputs.shape[1], 256), nn.GELU(), nn.Dropout(0.2), nn.Linear(256, num_outputs))
+    inputs, targets = torch.from_numpy(inputs), torch.from_numpy(np.asarray(targets))
+    steps = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.05)
+    generator = torch.Generator().manual_seed(seed)
+    fit, held = torch.from_numpy(fit), torch.from_numpy(held)
+    batch = int(np.clip(len(fit) // 16, 8, 128))
+    best, best_weights, since = np.inf, None, 0
+    for _ in range(num_epochs):
+        net.train()
+        for part in fit[torch.randperm(len(fit), generator=generator)].split(batch):
+            steps.zero_grad()
+            cost(net(inputs[part]), targets[part]).backward()
+            steps.step()
+        net.eval()
+        with torch.no_grad():
+            value = float(cost(net(inputs[held]), targets[held]))
+        since += 1
+        if value < best:
+            best, since = value, 0
+            best_weights = {name: each.clone() for name, each in net.state_dict().items()}
+        if since > patience:
+            break
+    net.load_state_dict(best_weights)
+    net.eval()
+
+    @torch.no_grad()
+    def predict(given: np.ndarray) -> np.ndarray:
+        return net(torch.from_numpy(given)).numpy()
+
+    return predict
