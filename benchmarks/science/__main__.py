@@ -12,8 +12,15 @@ import torch
 
 from . import report
 from .bench import BUDGETS, Bench
+from .comparisons import efficiency, leak, retrieval, transfer
+from .reconstruction import reconstruction
 from .stream import DOMAINS
-from .tables import TABLES
+from .tables import classes, labels, redshift
+
+
+TABLES = {
+    each.__name__: each for each in (classes, redshift, labels, reconstruction, transfer, efficiency, retrieval, leak)
+}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -60,21 +60,27 @@ class ProbeSet:
 
 
 def joined(parts: list[ProbeSet]) -> ProbeSet:
-    """Several probe sets behind each other; features of unlike size (raw spectra of unlike surveys) side by side."""
-    names = parts[0].features
-    together = {}
-    for name in names:
-        arrays = [part.features[name] for part in parts]
-        if len({array.shape[1] for array in arrays}) > 1:
-            sizes = [array.shape[1] for array in arrays]
-            arrays = [
-                np.concatenate([array if n == place else np.zeros((len(array), size), array.dtype)
-                                for n, size in enumerate(sizes)], axis=1)
-                for place, array in enumerate(arrays)
-            ]  # fmt: skip
-        together[name] = np.concatenate(arrays)
+    """Several probe sets behind each other. Features of unlike size (raw spectra of unlike surveys) have columns of
+    their own, zero for everybody else."""
+    features = {
+        name: np.concatenate(own_columns([part.features[name] for part in parts])) for name in parts[0].features
+    }
     known = {name: np.concatenate([part.known[name] for part in parts]) for name in parts[0].known}
-    return ProbeSet(together, known, np.concatenate([part.survey for part in parts]))
+    return ProbeSet(features, known, np.concatenate([part.survey for part in parts]))
+
+
+def own_columns(arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """Arrays (objects, size) of several sizes -> as many columns for all."""
+    sizes = list(dict.fromkeys(array.shape[1] for array in arrays))
+    if len(sizes) == 1:
+        return arrays
+    starts = dict(zip(sizes, np.cumsum([0, *sizes])))
+    widened = []
+    for array in arrays:
+        wide = np.zeros((len(array), sum(sizes)), dtype=array.dtype)
+        wide[:, starts[array.shape[1]] : starts[array.shape[1]] + array.shape[1]] = array
+        widened.append(wide)
+    return widened
 
 
 class Bench:
@@ -95,16 +101,17 @@ class Bench:
         self.budget = BUDGETS[budget] if isinstance(budget, str) else budget
         self.templates: Path | None = templates_folder(templates)
         self.device, self.seed, self.chosen = str(device), seed, tuple(surveys)
+        self.given = {str(name): given for name, given in encoders.items()}
         self.encoders = {str(name): features.make_encoder(given, device) for name, given in encoders.items()}
         self._sets: dict[tuple, ProbeSet] = {}
 
     def batches(self, survey: str, split: str, count: int, own_objects: bool | None = None):
-        """Spectra of `count` objects, batch by batch. Training objects differ from survey to survey; test objects are
-        the same in both surveys of a domain."""
+        """Spectra of `count` objects or a few more, in whole batches: what a batch holds depends on its size. Training
+        objects differ from survey to survey; test objects are the same in both surveys of a domain."""
         first = FIRST[survey] if (split == "train" if own_objects is None else own_objects) else 0
         source = population(DOMAINS[survey], self.templates, self.device)
         for number in range(-(-count // BATCH)):
-            objects = source.draw(split, first + number, min(BATCH, count - number * BATCH), self.seed)
+            objects = source.draw(split, first + number, BATCH, self.seed)
             yield to_spectra(observe(objects, survey, self.seed, device=self.device))
 
     def probe_set(self, survey: str, split: str, count: int | None = None) -> ProbeSet:
@@ -113,7 +120,7 @@ class Bench:
         key = (survey, split, count)
         if key not in self._sets:
             batches = self.batches(survey, split, count)
-            bar = tqdm(batches, total=-(-count // BATCH), desc=f"{survey} {split}", leave=False)
+            bar = tqdm(batches, total=-(-count // BATCH), desc=f"{survey} {split}", leave=False, disable=None)
             parts = [self.features_of(spectra) for spectra in bar]
             self._sets[key] = joined(parts)
         return self._sets[key]

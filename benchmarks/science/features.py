@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModel
 
 from spectral_tokenizer import SpectralConfig, SpectralModel
+from spectral_tokenizer.data.simulation.lines import SPEED_OF_LIGHT
 
 from .patches import Spectra
 
@@ -29,17 +30,17 @@ Encoder = Callable[[Spectra], np.ndarray]
 
 
 @cache
-def bin_edges(survey: str) -> tuple[np.ndarray, ...]:
-    """Natural logarithms of the bins' edges, one array per stretch of wavelength."""
+def bin_edges(survey: str, finer: int = 1) -> tuple[np.ndarray, ...]:
+    """Natural logarithms of the bins' edges, one array per stretch of wavelength; `finer` bins for one."""
     edges = []
     for low, high, velocity in RAW_GRIDS[survey]:
-        edges.append(np.arange(np.log(low), np.log(high), velocity / 299792.458))
+        edges.append(np.arange(np.log(low), np.log(high), velocity / finer / SPEED_OF_LIGHT))
     return tuple(edges)
 
 
-def bin_centers(survey: str) -> np.ndarray:
-    """Vacuum Angstrom of the bins of `resampled`."""
-    return np.exp(np.concatenate([0.5 * (edge[1:] + edge[:-1]) for edge in bin_edges(survey)]))
+def bin_centers(survey: str, finer: int = 1) -> np.ndarray:
+    """Vacuum Angstrom of the bins."""
+    return np.exp(np.concatenate([0.5 * (edge[1:] + edge[:-1]) for edge in bin_edges(survey, finer)]))
 
 
 def resampled(spectra: Spectra, quantity: str = "flux") -> np.ndarray:
@@ -54,9 +55,9 @@ def resampled(spectra: Spectra, quantity: str = "flux") -> np.ndarray:
     return np.clip(values, LOWEST, HIGHEST).astype(np.float32)
 
 
-def binned(spectra: Spectra, quantity: str = "flux") -> tuple[np.ndarray, np.ndarray]:
+def binned(spectra: Spectra, quantity: str = "flux", finer: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Weighted sums and weights (spectra, bins) float64."""
-    edges = bin_edges(spectra.survey[0])
+    edges = bin_edges(spectra.survey[0], finer)
     device = spectra.flux.device
     log_wavelength = spectra.wavelength[0].log()
     row = spectra.spectrum()[:, None].expand_as(log_wavelength)

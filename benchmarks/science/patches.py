@@ -4,7 +4,7 @@ The rules are the processor's, and a test holds the two together: scale = larger
 median error; patches never straddle a segment; one with more than half of its pixels unusable is left out.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -59,21 +59,25 @@ class Spectra:
         limits = torch.tensor([BANDS[survey] for survey in self.survey])
         return (self.snr.cpu()[:, None] >= limits).sum(dim=1)
 
+    def keep(self, is_kept: Tensor) -> "Spectra":
+        """The same spectra with only the patches where `is_kept` (total,) is true."""
+        index = is_kept.nonzero().squeeze(-1).to(self.flux.device)
+        pixels = {name: getattr(self, name)[:, index] for name in PIXELS}
+        return replace(self, **pixels, lengths=[int(part.sum()) for part in is_kept.cpu().split(self.lengths)])
+
     def spectrum(self) -> Tensor:
         """(total,) the spectrum that each patch belongs to."""
         lengths = torch.tensor(self.lengths)
         return torch.repeat_interleave(torch.arange(len(lengths)), lengths).to(self.flux.device)
 
 
+PIXELS = ("flux", "ivar", "truth", "wavelength")
 LABELS = ("index", "kind", "redshift", "teff", "logg", "fe_h", "snr")
 
 
 def concatenate(parts: list[Spectra]) -> Spectra:
     """Several surveys' spectra in one packed batch."""
-    pixels = {
-        name: torch.cat([getattr(part, name) for part in parts], dim=1)
-        for name in ("flux", "ivar", "truth", "wavelength")
-    }
+    pixels = {name: torch.cat([getattr(part, name) for part in parts], dim=1) for name in PIXELS}
     values = {name: torch.cat([getattr(part, name) for part in parts]) for name in ("scale", *LABELS)}
     lengths = [length for part in parts for length in part.lengths]
     return Spectra(**pixels, **values, lengths=lengths, survey=[name for part in parts for name in part.survey])

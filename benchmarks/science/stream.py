@@ -39,8 +39,8 @@ class SimulatedStream:
         split: Which archetypes and labels to use.
         seed, rank, num_processes, num_micro_batches: As in `PackedSteps`.
         views: How often each object is observed. With 2, objects of the optical domain are seen by SDSS and DESI,
-            stars with labels by APOGEE and GALAH, in neighbouring places of a micro-batch (`object_id` is shared);
-            the weights then only say how often each domain is drawn.
+            stars with labels by APOGEE and GALAH: they stand as two runs in the same order, with the same
+            `object_id`; the weights then only say how often each domain is drawn.
     """
 
     def __init__(

@@ -91,6 +91,3 @@ def label_scores(error: np.ndarray, band: np.ndarray) -> dict[str, float]:
 def row(features: str, head: str, scores: dict, **where: str) -> dict:
     """One line of a table."""
     return {"features": features, "head": head, **where, **scores}
-
-
-TABLES = {"classes": classes, "redshift": redshift, "labels": labels}
