@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spectral_tokenizer.processing_spectral_tokenizer import LARGEST_IVAR, extend, patch_index
+from spectral_tokenizer.patching_spectral_tokenizer import LARGEST_IVAR
 
 from .observing import BANDS, FRAMES, Observation
 from .populations import KINDS
@@ -92,8 +92,7 @@ def to_spectra(seen: Observation, patch_size: int = 32) -> Spectra:
     flat = index.flatten(1).to(device)
     is_filling = (steps_beyond > 0).expand(count, *index.shape[-2:]).to(device)
     ivar = (seen.ivar.double() * scale[:, None] ** 2).clamp_max(LARGEST_IVAR).float()
-    flux = (torch.where(seen.ivar > 0, seen.flux, 0.0).double() / scale[:, None]).float()
-    truth = (seen.truth.double() / scale[:, None]).float()
+    flux, truth = (each / scale[:, None].float() for each in (seen.flux, seen.truth))
     ivar, flux, truth = (take(each, flat).view_as(is_filling) for each in (ivar, flux, truth))
     ivar = torch.where(is_filling, 0.0, ivar)
     is_valid = 2 * (ivar > 0).sum(dim=-1) >= patch_size
@@ -118,17 +117,16 @@ def to_spectra(seen: Observation, patch_size: int = 32) -> Spectra:
 
 
 def robust_scale(flux: Tensor, ivar: Tensor) -> Tensor:
-    """(spectra,) float64: the larger of the usable pixels' median flux and median error."""
+    """(spectra,) float64: the larger of the usable pixels' median flux and median error, computed in float32."""
     is_usable = ivar > 0
     level = middle_two(torch.where(is_usable, flux, torch.nan)).mean(dim=0)
-    # 1 / sqrt before the mean of the middle two, as the processor has it.
-    error = (1.0 / middle_two(torch.where(is_usable, ivar, torch.nan)).sqrt()).mean(dim=0)
-    return torch.maximum(level, error)
+    error = middle_two(torch.where(is_usable, ivar, torch.nan)).rsqrt().mean(dim=0)
+    return torch.maximum(level, error).double()
 
 
 def middle_two(values: Tensor) -> Tensor:
-    """(2, spectra) float64: the two numbers in the middle, NaN left out; twice the same where their number is odd."""
-    return torch.stack([values.nanmedian(dim=1).values, -(-values).nanmedian(dim=1).values]).double()
+    """(2, spectra): the two numbers in the middle, NaN left out; twice the same where their number is odd."""
+    return torch.stack([values.nanmedian(dim=1).values, -(-values).nanmedian(dim=1).values])
 
 
 def take(values: Tensor, index: Tensor) -> Tensor:
@@ -151,16 +149,22 @@ def places(seen: Observation, patch_size: int) -> tuple[Tensor, Tensor]:
 
 @lru_cache
 def segment_places(lengths: tuple[int, ...], patch_size: int) -> tuple[Tensor, Tensor]:
-    index, beyond = patch_index(lengths, patch_size)
-    return torch.from_numpy(index.copy())[None], torch.from_numpy(beyond.copy())[None]
+    index, beyond, start = [], [], 0
+    for length in lengths:
+        position = torch.arange(-(-length // patch_size) * patch_size)
+        index.append(start + position.clamp_max(length - 1))
+        beyond.append((position - (length - 1)).clamp_min(0))
+        start += length
+    return tuple(torch.cat(each).view(1, -1, patch_size) for each in (index, beyond))
 
 
 def patch_wavelength(seen: Observation, index: Tensor, steps_beyond: Tensor) -> Tensor:
     """Wavelengths of all patch positions; filling goes on in its segment's last step."""
     wavelength = seen.wavelength
     if wavelength.ndim == 1:
-        values = extend(wavelength.cpu().numpy(), index.numpy(), steps_beyond.numpy())
-        return torch.from_numpy(values).to(wavelength.device)
+        index, steps_beyond = index.to(wavelength.device), steps_beyond.to(wavelength.device)
+        step = wavelength[index] - wavelength[(index - 1).clamp_min(0)]
+        return wavelength[index] + steps_beyond * step
     if bool((steps_beyond > 0).any()):
         raise ValueError("grids of their own are only known for segments of whole patches")
     return wavelength[:, index[0].to(wavelength.device)]
