@@ -12,14 +12,17 @@ import torch
 
 from . import report
 from .bench import BUDGETS, Bench
+from .cannon import cannon
 from .comparisons import efficiency, leak, retrieval, transfer
+from .limits import limits
 from .reconstruction import reconstruction
 from .stream import DOMAINS
 from .tables import classes, labels, redshift
 
 
 TABLES = {
-    each.__name__: each for each in (classes, redshift, labels, reconstruction, transfer, efficiency, retrieval, leak)
+    each.__name__: each
+    for each in (classes, redshift, labels, reconstruction, transfer, efficiency, retrieval, leak, cannon, limits)
 }
 
 

@@ -34,9 +34,9 @@ class Budget:
 
 
 BUDGETS = {
-    "tiny": Budget("tiny", 128, 64, 1, {"linear": 1}),
-    "small": Budget("small", 1536, 640, 3, {"linear": 3, "mlp": 1}),
-    "full": Budget("full", 10240, 3200, 5, {"linear": 5, "mlp": 3}),
+    "tiny": Budget("tiny", 128, 64, 1, {"linear": 1}),  # for tests
+    "small": Budget("small", 1536, 640, 3, {"linear": 3, "mlp": 1, "cnn": 1}),
+    "full": Budget("full", 12800, 3200, 5, {"linear": 5, "mlp": 3, "cnn": 3}),
 }
 
 
@@ -132,6 +132,10 @@ class Bench:
             found["raw"] = features.raw(spectra)
         known = {name: getattr(spectra, name).cpu().numpy() for name in KNOWN}
         return ProbeSet(found, known, np.array(spectra.survey))
+
+    def heads(self, name: str) -> list[str]:
+        """The heads that features are read with: the CNN is for raw spectra."""
+        return [head for head in self.budget.heads if head != "cnn" or self.encoders[name] == "raw"]
 
     def feature_pairs(self, train: ProbeSet, others: list[ProbeSet]):
         """name, features of the training set, features of the other sets; principal components fitted on the first."""

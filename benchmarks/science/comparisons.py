@@ -69,7 +69,7 @@ def transfer(bench: Bench) -> list[dict]:
 def transfer_rows(bench: Bench, name: str, task: str, train: ProbeSet, fit_on: np.ndarray, tests: dict) -> list[dict]:
     rows, (source, target) = [], tests
     places, targets = task_targets(task, train.known)
-    for head in bench.budget.heads:
+    for head in bench.heads(name):
         found = []
         for number, fit, _ in bench.draws(len(places), 1, head):
             predict = task_head(task, head, fit_on[places[fit]], targets[fit], number)
@@ -177,7 +177,7 @@ def leak(bench: Bench) -> list[dict]:
             constant = np.broadcast_to(np.median(targets, axis=0), truth.shape)
         chance = task_scores(task, constant, truth)
         for name, fit_on, (given,) in bench.feature_pairs(train, [test]):
-            for head in bench.budget.heads:
+            for head in bench.heads(name):
                 found = []
                 for number, fit, chosen in bench.draws(len(places), len(seen), head):
                     shuffled = np.random.default_rng([bench.seed, number, 19]).permutation(targets[fit])

@@ -55,14 +55,16 @@ def resampled(spectra: Spectra, quantity: str = "flux") -> np.ndarray:
     return np.clip(values, LOWEST, HIGHEST).astype(np.float32)
 
 
-def binned(spectra: Spectra, quantity: str = "flux", finer: int = 1) -> tuple[np.ndarray, np.ndarray]:
+def binned(
+    spectra: Spectra, quantity: str = "flux", finer: int = 1, error_floor: float = ERROR_FLOOR
+) -> tuple[np.ndarray, np.ndarray]:
     """Weighted sums and weights (spectra, bins) float64."""
     edges = bin_edges(spectra.survey[0], finer)
     device = spectra.flux.device
     log_wavelength = spectra.wavelength[0].log()
     row = spectra.spectrum()[:, None].expand_as(log_wavelength)
     ivar = spectra.ivar[0].double()
-    pixel_weight = torch.where(ivar > 0, 1.0 / (1.0 / ivar.clamp_min(1e-30) + ERROR_FLOOR**2), 0.0)
+    pixel_weight = torch.where(ivar > 0, 1.0 / (1.0 / ivar.clamp_min(1e-30) + error_floor**2), 0.0)
     sums, weights = [], []
     for edge in edges:
         step, count = edge[1] - edge[0], len(edge) - 1

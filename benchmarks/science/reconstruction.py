@@ -11,18 +11,18 @@ from transformers import AutoModelForPreTraining
 from spectral_tokenizer.objectives_spectral_tokenizer import hide_arms, hide_block, hide_random
 
 from .bench import Bench
-from .features import ERROR_FLOOR, bin_centers, binned
+from .features import bin_centers, binned
 from .patches import Spectra
 from .scores import summary
 
 
 FRACTION = 0.5
+LARGEST_SIGMA = 0.6  # of the scale
 HIDING = {"nothing": None, "random": hide_random, "block": hide_block, "arm": hide_arms}
 NUM_COMPONENTS = 64
 CAP = 5.0  # sigma: chi2 counts a residual at most so much, error against the truth counts it whole
 BANDS = ("low", "middle", "high")
-#: Bins per bin of `features.RAW_GRIDS`, for principal components that need not be blunter than the spectrograph.
-FINER = {"sdss": 2, "desi": 4, "apogee": 2, "galah": 2}
+FINER = 2  # bins per bin of `features.RAW_GRIDS`: about one per pixel; with more, some bins would have none
 
 
 def reconstruction(bench: Bench) -> list[dict]:
@@ -148,12 +148,11 @@ class Components:
 
     def __init__(self, train: list[Spectra], count: int):
         self.survey = train[0].survey[0]
-        finer = FINER[self.survey]
-        self.centers = bin_centers(self.survey, finer)
-        values = np.concatenate([filled(*binned(spectra, "flux", finer)) for spectra in train])
+        self.centers = bin_centers(self.survey, FINER)
+        values = np.concatenate([filled(*binned(spectra, "flux", FINER)) for spectra in train])
         self.mean = values.mean(axis=0)
         pca = PCA(min(count, *values.shape), svd_solver="randomized", random_state=0).fit(values - self.mean)
-        self.vectors, self.variance, self.finer = pca.components_, pca.explained_variance_, finer
+        self.vectors, self.variance = pca.components_, pca.explained_variance_
 
     def predict(self, spectra: Spectra, is_hidden: Tensor) -> Tensor:
         return self.on_pixels(spectra, self.fit(spectra, is_hidden, self.vectors, self.variance) + self.mean)
@@ -164,7 +163,7 @@ class Components:
         return self.on_pixels(spectra, deviation + self.mean)
 
     def fit(self, spectra: Spectra, is_hidden: Tensor, vectors: np.ndarray, variance: np.ndarray) -> np.ndarray:
-        total, weight = visible_bins(spectra, is_hidden, self.finer)
+        total, weight = visible_bins(spectra, is_hidden)
         deviation = total - weight * self.mean
         normal = np.einsum("sb,ib,jb->sij", weight, vectors, vectors, optimize=True)
         normal += np.diag(1.0 / np.maximum(variance, 1e-12))
@@ -177,16 +176,15 @@ class Components:
         )
 
 
-def visible_bins(spectra: Spectra, is_hidden: Tensor, finer: int) -> tuple[np.ndarray, np.ndarray]:
+def visible_bins(spectra: Spectra, is_hidden: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Weighted sums and weights of bins with hidden pixels left out."""
     ivar = torch.where(is_hidden.to(spectra.ivar.device)[:, None], 0.0, spectra.ivar[0])[None]
     values = {**vars(spectra), "ivar": ivar}
-    return binned(Spectra(**values), "flux", finer)
+    return binned(Spectra(**values), "flux", FINER)
 
 
 def filled(total: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Averages of bins; an empty one takes the mean over spectra."""
     mean = total.sum(axis=0) / np.maximum(weight.sum(axis=0), 1e-30)
-    # A bin is trusted as far as its weight exceeds that of a tenth of the floor's: noise must not own the components.
-    prior = 0.1 / ERROR_FLOOR**2 * 0.01
+    prior = 1.0 / LARGEST_SIGMA**2  # a noisier bin leans on the mean
     return (total + prior * mean) / (weight + prior)

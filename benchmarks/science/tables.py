@@ -18,7 +18,7 @@ def classes(bench: Bench) -> list[dict]:
     tests = {survey: bench.probe_set(survey, "test") for survey in bench.surveys("optical")}
     rows = []
     for name, fit_on, others in bench.feature_pairs(train, list(tests.values())):
-        for head in bench.budget.heads:
+        for head in bench.heads(name):
             found = {survey: [] for survey in tests}
             for number, fit, _ in bench.draws(len(train), 1, head):
                 predict = heads.classification(head, fit_on[fit], train.known["kind"][fit], number)
@@ -47,7 +47,7 @@ def redshift(bench: Bench) -> list[dict]:
         for kind in ("GALAXY", "QSO"):
             is_kind = np.flatnonzero(train.known["kind"] == KINDS.index(kind))
             targets = np.log1p(train.known["redshift"])[:, None]
-            for head in bench.budget.heads:
+            for head in bench.heads(name):
                 found = {survey: [] for survey in tests}
                 for number, fit, _ in bench.draws(len(is_kind), 1, head):
                     fit = is_kind[fit]
@@ -68,7 +68,7 @@ def labels(bench: Bench) -> list[dict]:
         train, test = bench.probe_set(survey, "train"), bench.probe_set(survey, "test")
         targets, truth = (np.stack([each.known[name] for name in LABELS], axis=1) for each in (train, test))
         for name, fit_on, (given,) in bench.feature_pairs(train, [test]):
-            for head in bench.budget.heads:
+            for head in bench.heads(name):
                 found = []
                 for number, fit, chosen in bench.draws(len(train), len(test), head):
                     predict = heads.regression(head, fit_on[fit], targets[fit], number)
