@@ -16,13 +16,26 @@ from .cannon import cannon
 from .comparisons import efficiency, leak, retrieval, transfer
 from .limits import limits
 from .reconstruction import reconstruction
+from .redrock_fits import redrock
 from .stream import DOMAINS
 from .tables import classes, labels, redshift
 
 
 TABLES = {
     each.__name__: each
-    for each in (classes, redshift, labels, reconstruction, transfer, efficiency, retrieval, leak, cannon, limits)
+    for each in (
+        classes,
+        redshift,
+        labels,
+        reconstruction,
+        transfer,
+        efficiency,
+        retrieval,
+        leak,
+        cannon,
+        limits,
+        redrock,
+    )
 }
 
 

@@ -105,21 +105,23 @@ class Bench:
         self.encoders = {str(name): features.make_encoder(given, device) for name, given in encoders.items()}
         self._sets: dict[tuple, ProbeSet] = {}
 
-    def batches(self, survey: str, split: str, count: int, own_objects: bool | None = None):
+    def batches(self, survey: str, split: str, count: int, limits: tuple[float, float] | None = None):
         """Spectra of `count` objects or a few more, in whole batches: what a batch holds depends on its size. Training
         objects differ from survey to survey; test objects are the same in both surveys of a domain."""
-        first = FIRST[survey] if (split == "train" if own_objects is None else own_objects) else 0
+        first = FIRST[survey] if split == "train" else 0
         source = population(DOMAINS[survey], self.templates, self.device)
         for number in range(-(-count // BATCH)):
             objects = source.draw(split, first + number, BATCH, self.seed)
-            yield to_spectra(observe(objects, survey, self.seed, device=self.device))
+            yield to_spectra(observe(objects, survey, self.seed, device=self.device, limits=limits))
 
-    def probe_set(self, survey: str, split: str, count: int | None = None) -> ProbeSet:
-        """Features of a survey's spectra, made once."""
+    def probe_set(
+        self, survey: str, split: str, count: int | None = None, limits: tuple[float, float] | None = None
+    ) -> ProbeSet:
+        """Features of a survey's spectra, made once; `limits` of signal-to-noise as `observe` takes them."""
         count = count or (self.budget.train if split == "train" else self.budget.test) // (1 + (survey == "galah"))
-        key = (survey, split, count)
+        key = (survey, split, count, limits)
         if key not in self._sets:
-            batches = self.batches(survey, split, count)
+            batches = self.batches(survey, split, count, limits)
             bar = tqdm(batches, total=-(-count // BATCH), desc=f"{survey} {split}", leave=False, disable=None)
             parts = [self.features_of(spectra) for spectra in bar]
             self._sets[key] = joined(parts)
@@ -148,7 +150,7 @@ class Bench:
                     pca.transform(train.features["raw"]),
                     [pca.transform(each.features["raw"]) for each in others],
                 )
-            else:
+            elif encoder == "raw" or not isinstance(encoder, str):  # networks of their own are for another table
                 key = encoder if isinstance(encoder, str) else name
                 yield name, train.features[key], [each.features[key] for each in others]
 

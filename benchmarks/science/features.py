@@ -119,12 +119,15 @@ def make_encoder(name, device: str = "cpu") -> Encoder | str:
 
     Args:
         name: "raw", "pca64" or "pca256" (fitted on the training spectra: see `tables`), "untrained" or
-            "untrained:SIZE", a saved model's folder, or a model in memory.
+            "untrained:SIZE", a saved model's folder, a model in memory, or any function of `Spectra`; "scratch:SIZE" and "tuned:FOLDER" are for
+            the table `supervised` alone.
     """
-    if not isinstance(name, (str, Path)):
+    if isinstance(name, torch.nn.Module):
         return ModelEncoder(name)
+    if callable(name):
+        return name
     text = str(name)
-    if text == "raw" or text.startswith("pca"):
+    if text == "raw" or text.startswith(("pca", "scratch", "tuned")):
         return text
     if text.startswith("untrained"):
         return ModelEncoder(untrained(text.partition(":")[2] or "tiny").to(device))

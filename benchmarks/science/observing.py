@@ -50,7 +50,12 @@ class Observation:
 
 
 def observe(
-    objects: Objects, survey: str, seed: int = 0, snr: Tensor | None = None, device: str = "cpu"
+    objects: Objects,
+    survey: str,
+    seed: int = 0,
+    snr: Tensor | None = None,
+    device: str = "cpu",
+    limits: tuple[float, float] | None = None,
 ) -> Observation:
     """Observe objects with a survey.
 
@@ -58,13 +63,14 @@ def observe(
         objects: Of a `Population`.
         survey: "sdss", "desi", "galah" or "apogee".
         seed: Another seed is another observation of the same objects: noise, sky, blemishes, brightness.
-        snr: (objects,) signal-to-noise per pixel; drawn where not given.
+        snr: (objects,) signal-to-noise per pixel; drawn where not given, log-uniform between `limits`.
+        limits: The survey's `SIGNAL_TO_NOISE` where not given.
     """
     if survey not in OBSERVERS:
         raise ValueError(f"survey: expected one of {sorted(OBSERVERS)}, found: {survey!r}")
     random = Random(seed, OBSERVATION, list(OBSERVERS).index(survey), int(objects.index[0]), device=device)
     if snr is None:
-        low, high = np.log(SIGNAL_TO_NOISE[survey])
+        low, high = np.log(limits or SIGNAL_TO_NOISE[survey])
         snr = random.uniform(len(objects), low=low, high=high).exp()
     return OBSERVERS[survey](objects, spectrograph(survey, str(device)), snr.to(device).float(), random)
 

@@ -65,6 +65,19 @@ class Spectra:
         pixels = {name: getattr(self, name)[:, index] for name in PIXELS}
         return replace(self, **pixels, lengths=[int(part.sum()) for part in is_kept.cpu().split(self.lengths)])
 
+    def choose(self, is_chosen: Tensor) -> "Spectra":
+        """Some of the spectra, whole: `is_chosen` (spectra,) booleans."""
+        lengths = torch.tensor(self.lengths)
+        kept = self.keep(torch.repeat_interleave(is_chosen.cpu(), lengths))
+        values = {name: getattr(self, name)[is_chosen.to(getattr(self, name).device)] for name in ("scale", *LABELS)}
+        survey = [name for name, chosen in zip(self.survey, is_chosen.tolist()) if chosen]
+        return replace(kept, **values, survey=survey, lengths=lengths[is_chosen.cpu()].tolist())
+
+    def split(self, size: int) -> list["Spectra"]:
+        """Parts of at most `size` spectra, in order."""
+        number = torch.arange(len(self)) // size
+        return [self.choose(number == each) for each in range(int(number[-1]) + 1)]
+
     def spectrum(self) -> Tensor:
         """(total,) the spectrum that each patch belongs to."""
         lengths = torch.tensor(self.lengths)

@@ -25,7 +25,7 @@ BANDS = ("low", "middle", "high")
 FINER = 2  # bins per bin of `features.RAW_GRIDS`: about one per pixel; with more, some bins would have none
 
 
-def reconstruction(bench: Bench) -> list[dict]:
+def reconstruction(bench: Bench, styles=tuple(HIDING)) -> list[dict]:
     """chi2 per pixel and rms error against the noiseless truth in sigma, on hidden pixels (on all, if none is hidden).
 
     Medians over spectra; half of each spectrum is hidden, at random, as a block, as whole arms. "truth" is the limit:
@@ -39,7 +39,7 @@ def reconstruction(bench: Bench) -> list[dict]:
         methods |= {"mean spectrum": components.mean_spectrum, f"pca{NUM_COMPONENTS}": components.predict}
         methods |= {name: Decoder(model) for name, model in models(bench).items()}
         test = list(bench.batches(survey, "test", count))
-        for style in HIDING:
+        for style in styles:
             if style == "arm" and survey == "sdss":
                 continue  # one arm: a block
             found: dict[str, list] = {name: [] for name in methods}

@@ -30,7 +30,11 @@ def classes(bench: Bench) -> list[dict]:
 
 
 def by_class(predicted: np.ndarray, test: ProbeSet, chosen: np.ndarray) -> dict[str, float]:
-    truth, band = test.known["kind"][chosen], test.known["band"][chosen]
+    return by_class_scores(predicted, test.known["kind"][chosen], test.known["band"][chosen])
+
+
+def by_class_scores(predicted: np.ndarray, truth: np.ndarray, band: np.ndarray) -> dict[str, float]:
+    """Accuracy, completeness of each class, accuracy by signal-to-noise."""
     scores = class_scores(predicted, truth, KINDS)
     for number, name in enumerate(BANDS):
         if (band == number).any():
