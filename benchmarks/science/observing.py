@@ -75,12 +75,12 @@ def observe(
     return OBSERVERS[survey](objects, spectrograph(survey, str(device)), snr.to(device).float(), random)
 
 
-def optical_flux(objects: Objects, spec: Spectrograph) -> Tensor:
-    """Noiseless flux on the pixels in units of its mean."""
+def optical_flux(objects: Objects, spec: Spectrograph, random: Random, widest: float) -> Tensor:
+    """Noiseless flux on the pixels in units of its mean; `widest` as `vary_resolution` takes it."""
     flux = torch.empty(len(objects), spec.num_pixels, device=spec.device)
     for source, grid, places, parameters in objects.members:
         flux[places.to(spec.device)] = spec.resolve(source.spectra(parameters), grid, objects.redshift[places])
-    return flux / flux.mean(dim=1, keepdim=True).clamp_min(NO_FLUX)
+    return vary_resolution(random, flux / flux.mean(dim=1, keepdim=True).clamp_min(NO_FLUX), widest)
 
 
 def observe_sdss(objects: Objects, spec: Spectrograph, snr: Tensor, random: Random) -> Observation:
@@ -95,7 +95,7 @@ def observe_sdss(objects: Objects, spec: Spectrograph, snr: Tensor, random: Rand
     pixel = torch.arange(spec.num_pixels, device=spec.device)
     begin, end = (each.to(spec.device)[:, None] for each in (window[:, 0], window.sum(1)))
     is_covered = (pixel >= begin) & (pixel < end)
-    flux = optical_flux(objects, spec) * smooth_error(random, spec, count, 0.03)
+    flux = optical_flux(objects, spec, random, 0.2) * smooth_error(random, spec, count, 0.03)
     base = np.stack([np.interp(wavelength, sdss.NOISE_NODES, sdss.NOISE[name]) for name in ("SDSS", "BOSS")])
     base = random.device_tensor(base)[torch.as_tensor(is_boss, device=spec.device).long()]
     level = random.device_tensor(np.where(is_boss, sdss.SKY_LEVEL["BOSS"], sdss.SKY_LEVEL["SDSS"]))[:, None]
@@ -114,7 +114,7 @@ def observe_desi(objects: Objects, spec: Spectrograph, snr: Tensor, random: Rand
     """Three arms in dark time."""
     count = len(objects)
     sky, telluric = environment("desi", str(spec.device))
-    flux = optical_flux(objects, spec) * smooth_error(random, spec, count, 0.02)
+    flux = optical_flux(objects, spec, random, 0.06) * smooth_error(random, spec, count, 0.02)
     flux = flux * (1.0 + segment_values(spec, 0.006 * random.normal(count, len(desi.ARMS))))
     base = np.concatenate([np.interp(d.wavelength, *desi.NOISE[arm]) for arm, d in desi.detectors().items()])
     base = random.device_tensor(base) * (0.28 * random.normal(count, 1)).exp()
@@ -132,7 +132,7 @@ def observe_apogee(objects: Objects, spec: Spectrograph, snr: Tensor, random: Ra
     count, stars = len(objects), labelled(objects, "apogee")
     normalised, continuum = stars[0].apogee_flux(spec, stars[3])
     is_known = normalised.isfinite()
-    normalised = vary_resolution(random, torch.where(is_known, normalised, 1.0))
+    normalised = vary_resolution(random, torch.where(is_known, normalised, 1.0), 0.15)
     truth = normalised * continuum * smooth_error(random, spec, count, 0.015)
     truth = truth / truth.mean(dim=1, keepdim=True) * 10.0 ** random.uniform(count, 1, low=1.3, high=3.8)
     velocity = objects.redshift.to(spec.device).float()[:, None] * SPEED_OF_LIGHT
@@ -160,7 +160,7 @@ def observe_galah(objects: Objects, spec: Spectrograph, snr: Tensor, random: Ran
     pixel = torch.arange(galah.NUM_PIXELS, dtype=torch.float64, device=spec.device).repeat(4)
     moved = torch.repeat_interleave(offset, galah.NUM_PIXELS, dim=1)
     wavelength = spec.wavelength + moved[:, :, 0] + moved[:, :, 1] * pixel
-    flux = vary_resolution(random, stars[0].galah_flux(spec, stars[3], objects.redshift, offset))
+    flux = vary_resolution(random, stars[0].galah_flux(spec, stars[3], objects.redshift, offset), 0.15)
     position = spec.positions()
     truth = flux * (1.0 - 0.12 * position - 0.22 * position**2) * smooth_error(random, spec, count, 0.03)
     bary = random.uniform(count, 1, low=-28.0, high=28.0)
@@ -295,9 +295,9 @@ def bad_pixels(random: Random, spec: Spectrograph, count: int, rate: float, bloc
     return is_bad
 
 
-def vary_resolution(random: Random, flux: Tensor) -> Tensor:
-    """A line spread function that is wider from fibre to fibre, by up to 0.3 pixels squared."""
-    share = random.uniform(len(flux), 1, high=0.15)
+def vary_resolution(random: Random, flux: Tensor, widest: float) -> Tensor:
+    """A line spread function that differs from fibre to fibre: its variance grows by up to `widest` pixels squared."""
+    share = random.uniform(len(flux), 1, high=widest)
     neighbours = torch.roll(flux, 1, 1) + torch.roll(flux, -1, 1)
     return torch.lerp(flux, 0.5 * neighbours, share)
 

@@ -74,6 +74,14 @@ def test_one_object_in_two_surveys_is_one_object():
         assert both.lengths == first.lengths + second.lengths and len(set(both.index.tolist())) == 6
 
 
+def test_stars_with_labels_are_seen_by_the_optical_surveys_too():
+    objects = population("stars", None).draw("test", 1, 3)
+    spectra = to_spectra(observe(objects, "desi"))
+    assert len(spectra) == 3 and spectra.teff.isfinite().all()
+    with pytest.raises(ValueError, match="stars with labels"):
+        observe(population("optical", None).draw("test", 1, 3), "apogee")
+
+
 def test_another_seed_is_another_observation_of_the_same_spectrum():
     objects = population("stars", None).draw("test", 1, 4)
     snr = torch.full((4,), 50.0)
