@@ -186,7 +186,7 @@ def patch_wavelength(seen: Observation, index: Tensor, steps_beyond: Tensor) -> 
 def rows(seen: Observation) -> list[dict]:
     """Observations as rows of `spectral_tokenizer.data.schema`, with `truth` beside."""
     result, objects = [], seen.objects
-    lengths = spectrograph(seen.survey).segment_lengths
+    spec = spectrograph(seen.survey)
     for number in range(len(objects)):
         start, count = seen.window[number].tolist()
         part = slice(start, start + count)
@@ -203,14 +203,16 @@ def rows(seen: Observation) -> list[dict]:
                 "source": "simulated",
                 "wavelength": wavelength[part].cpu().numpy(),
                 **arrays,
-                "segment_lengths": [count] if seen.survey == "sdss" else list(lengths),
-                "lsf_sigma": np.zeros(0, dtype=np.float32),
+                "segment_lengths": [count] if seen.survey == "sdss" else list(spec.segment_lengths),
+                "lsf_sigma": spec.sigma_array[part].astype(np.float32),
+                "lsf_kind": "nominal",
                 "class": KINDS[objects.kind[number]],
                 "redshift": redshift,
                 "radial_velocity": redshift * 299792.458 if is_star else np.nan,
                 **labels,
                 "ra": np.nan,
                 "dec": np.nan,
+                "label_warnings": None,
                 "snr": float(seen.snr[number]),
             }
         )

@@ -19,6 +19,7 @@ from spectral_tokenizer.data.simulation.lines import SPEED_OF_LIGHT, air_to_vacu
 
 # Optical templates are smoothed by this before they are sampled; the line spread function is narrowed by as much.
 TEMPLATE_SMOOTHING = 15.0  # km/s
+SMOOTHED = ("sdss", "desi")
 OVERSAMPLING = {"sdss": 3, "desi": 3, "galah": 2, "apogee": 2}
 REACH_SIGMA = 3.6
 
@@ -53,18 +54,19 @@ class Spectrograph:
     Args:
         name: The survey.
         wavelength: (pixels,) vacuum Angstrom of the nominal grid, float64.
-        sigma: (pixels,) width of the line spread function in Angstrom.
+        sigma: (pixels,) width of the line spread function in Angstrom, pixel included.
         segment_lengths: Pixels per arm, chip or CCD.
     """
 
     def __init__(self, name: str, wavelength: np.ndarray, sigma: np.ndarray, segment_lengths: list[int], device="cpu"):
         self.name, self.device, self.segment_lengths = name, torch.device(device), list(segment_lengths)
         self.oversampling = OVERSAMPLING[name]
-        self.wavelength_array = wavelength
+        self.wavelength_array, self.sigma_array = wavelength, sigma
         self.wavelength = torch.as_tensor(wavelength, dtype=torch.float64, device=self.device)
-        self.segments = []
-        for part in self.slices():
-            self.segments.append(Segment(wavelength[part], sigma[part], self.oversampling, self.device))
+        kernel = narrowed(wavelength, sigma) if name in SMOOTHED else sigma
+        self.segments = [
+            Segment(wavelength[part], kernel[part], self.oversampling, self.device) for part in self.slices()
+        ]
 
     def slices(self) -> list[slice]:
         ends = np.cumsum(self.segment_lengths)
@@ -153,20 +155,21 @@ def narrowed(wavelength: np.ndarray, sigma: np.ndarray) -> np.ndarray:
 def sdss_grid() -> tuple[np.ndarray, np.ndarray, list[int]]:
     wavelength = sdss.detector().wavelength
     sigma = sdss.dispersion_pixels(wavelength) * wavelength * sdss.STEP * np.log(10.0)
-    return wavelength, narrowed(wavelength, sigma), [len(wavelength)]
+    return wavelength, sigma, [len(wavelength)]
 
 
 def desi_grid() -> tuple[np.ndarray, np.ndarray, list[int]]:
     parts = [detector.wavelength for detector in desi.detectors().values()]
     wavelength = np.concatenate(parts)
     sigma = np.concatenate([desi.dispersion(arm) for arm in desi.ARMS])
-    return wavelength, narrowed(wavelength, sigma), [len(part) for part in parts]
+    return wavelength, sigma, [len(part) for part in parts]
 
 
 def galah_grid() -> tuple[np.ndarray, np.ndarray, list[int]]:
     pixels = np.arange(galah.NUM_PIXELS)
-    wavelength = np.concatenate([air_to_vacuum(first + step * pixels) for first, step, _ in galah.CCDS.values()])
-    return wavelength, velocity_sigma(wavelength, galah.RESOLUTION), [galah.NUM_PIXELS] * len(galah.CCDS)
+    parts = {ccd: air_to_vacuum(first + step * pixels) for ccd, (first, step, _) in galah.CCDS.items()}
+    sigma = [velocity_sigma(part, galah.RESOLUTION[ccd]) for ccd, part in parts.items()]
+    return np.concatenate(list(parts.values())), np.concatenate(sigma), [galah.NUM_PIXELS] * len(parts)
 
 
 def apogee_grid() -> tuple[np.ndarray, np.ndarray, list[int]]:
@@ -192,7 +195,7 @@ def environment(survey: str, device: str = "cpu") -> tuple[Tensor, Tensor]:
         "desi": lambda: desi.detectors().values(),
         "apogee": lambda: [apogee.detector()],
         "galah": lambda: [
-            Detector(part, velocity_sigma(part, galah.RESOLUTION)) for part in np.split(galah_grid()[0], 4)
+            Detector(part, sigma) for part, sigma in zip(*(np.split(each, 4) for each in galah_grid()[:2]))
         ],
     }[survey]()
     sky, telluric = zip(*((detector.sky, detector.telluric) for detector in detectors))
