@@ -1,6 +1,7 @@
 """Tables as Markdown for people and as one line of JSON for machines."""
 
 import json
+import math
 
 
 def is_score(value) -> bool:
@@ -20,6 +21,8 @@ def markdown(rows: list[dict]) -> str:
 
 def cell(value) -> str:
     if is_score(value):
+        if math.isnan(value["mean"]):
+            return "-"
         spread = f" ± {value['std']:.2g}" if value["std"] > 0 else ""
         return f"{value['mean']:.4g}{spread}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -31,9 +34,11 @@ def json_line(table: str, rows: list[dict], **about) -> str:
 
 
 def rounded(value):
-    """Five digits: what lies beyond is noise, and a reader's burden."""
+    """Five digits: what lies beyond is noise, and a reader's burden. NaN, which JSON does not know, becomes null."""
     if isinstance(value, dict):
         return {key: rounded(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [rounded(each) for each in value]
-    return float(f"{value:.5g}") if isinstance(value, float) else value
+    if isinstance(value, float):
+        return float(f"{value:.5g}") if math.isfinite(value) else None
+    return value
