@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from spectral_tokenizer.metrics import mean
+
 from . import heads
 from .bench import BATCH, Bench, ProbeSet, joined
 from .observing import observe
@@ -108,7 +110,8 @@ def retrieval(bench: Bench) -> list[dict]:
     """recall@1: the nearest of all objects, seen otherwise, is the same object.
 
     Otherwise: by the other survey of its domain; with other noise, brightness and blemishes; with half of the
-    spectrum (arms, or a block) not covered. Cosine of features standardised among the objects of each side.
+    spectrum (arms, or a block) not covered. Cosine of features standardised among the objects of each side. "bright":
+    objects whose two spectra are both above the lowest band of signal-to-noise; the others are still in their way.
     """
     rows = []
     for survey in bench.chosen:
@@ -128,7 +131,13 @@ def retrieval(bench: Bench) -> list[dict]:
             parts = [sets.take(np.arange(end - size, end)) for end, size in zip(ends, (len(train), count, count))]
             for name, _, (known, asked) in bench.feature_pairs(parts[0], parts[1:]):
                 recall = recall_at_one(known, asked)
-                scores = summary([{"recall@1": float(recall[chosen].mean())} for chosen in bootstraps(bench, count)])
+                is_bright = np.minimum(parts[1].known["band"], parts[2].known["band"]) > 0
+                scores = summary(
+                    [
+                        {"recall@1": mean(recall[chosen]), "recall@1_bright": mean(recall[chosen][is_bright[chosen]])}
+                        for chosen in bootstraps(bench, count)
+                    ]
+                )
                 rows.append(row(name, "cosine", scores, survey=survey, against=what, objects=str(count)))
     return rows
 
