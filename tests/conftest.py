@@ -18,6 +18,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--kills", type=int, default=2, help="how often the training run of tests/training/test_survival.py is killed"
     )
+    parser.addoption(
+        "--templates",
+        default=os.environ.get("TEMPLATES_DIR", "../shared/templates"),
+        help="folder of published templates, as for --spectra (also: environment variable TEMPLATES_DIR)",
+    )
+
+
+@pytest.fixture(scope="session")
+def templates_dir(pytestconfig: pytest.Config) -> Path:
+    """The folder of published templates, which are not part of the repository."""
+    folder = (ROOT / pytestconfig.getoption("--templates")).resolve()
+    if not (folder / "redrock").is_dir():
+        pytest.skip(f"no published templates at {folder}: give their folder with --templates or TEMPLATES_DIR")
+    return folder
 
     parser.addoption("--mutations", type=int, default=400, help="damaged files that tests/data/test_fuzz.py reads")
 

@@ -1,0 +1,199 @@
+"""Tables that compare surveys, numbers of labels and observations of one object, and the table that must show nothing."""
+
+import numpy as np
+import torch
+
+from spectral_tokenizer.metrics import mean
+
+from . import heads
+from .bench import BATCH, Bench, ProbeSet, joined
+from .observing import observe
+from .patches import Spectra, to_spectra
+from .populations import KINDS, population
+from .reconstruction import hide
+from .scores import class_scores, mad, nmad, summary
+from .stream import DOMAINS
+from .tables import LABELS, row
+
+
+NUM_LABELS = (10, 100, 1000, 10000)
+#: task -> survey it is measured on.
+TASKS = {"class": "desi", "redshift GALAXY": "sdss", "teff": "apogee"}
+
+
+def task_targets(task: str, known: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Places of a task's objects, and their targets."""
+    if task == "class":
+        return np.arange(len(known["kind"])), known["kind"]
+    if task.startswith("redshift"):
+        places = np.flatnonzero(known["kind"] == KINDS.index(task.split()[1]))
+        return places, np.log1p(known["redshift"][places])[:, None]
+    return np.arange(len(known["kind"])), np.stack([known[name] for name in LABELS], axis=1)
+
+
+def task_head(task: str, head: str, features: np.ndarray, targets: np.ndarray, seed: int):
+    return (heads.classification if task == "class" else heads.regression)(head, features, targets, seed)
+
+
+def task_scores(task: str, predicted: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    if task == "class":
+        return {"accuracy": class_scores(predicted, targets, KINDS)["accuracy"]}
+    if task.startswith("redshift"):
+        return {"nmad": nmad(np.expm1(predicted[:, 0] - targets[:, 0]))}
+    return {f"{name}_mad": mad(predicted[:, column] - targets[:, column]) for column, name in enumerate(LABELS)}
+
+
+def transfer(bench: Bench) -> list[dict]:
+    """A head fitted on one survey and tested on the same objects seen by another, beside the survey it knows."""
+    rows = []
+    for source, target, tasks in (
+        ("sdss", "desi", ("class", "redshift GALAXY", "redshift QSO")),
+        ("apogee", "galah", ("labels",)),
+    ):
+        if not {source, target} <= set(bench.chosen):
+            continue
+        train = bench.probe_set(source, "train")
+        tests = {source: bench.probe_set(source, "test"), target: bench.probe_set(target, "test")}
+        # Side by side where raw spectra differ in size; the halves that a survey does not see are zero.
+        whole = joined([train, bench.probe_set(target, "train"), *tests.values()])
+        first = len(train) + len(bench.probe_set(target, "train"))
+        train = whole.take(np.arange(len(train)))
+        sets = [
+            whole.take(first + np.arange(len(tests[source]))),
+            whole.take(np.arange(first + len(tests[source]), len(whole))),
+        ]
+        for name, fit_on, others in bench.feature_pairs(train, sets):
+            for task in tasks:
+                rows += transfer_rows(bench, name, task, train, fit_on, dict(zip(tests, zip(sets, others))))
+    return rows
+
+
+def transfer_rows(bench: Bench, name: str, task: str, train: ProbeSet, fit_on: np.ndarray, tests: dict) -> list[dict]:
+    rows, (source, target) = [], tests
+    places, targets = task_targets(task, train.known)
+    for head in bench.heads(name):
+        found = []
+        for number, fit, _ in bench.draws(len(places), 1, head):
+            predict = task_head(task, head, fit_on[places[fit]], targets[fit], number)
+            scores = {}
+            for survey, (test, given) in tests.items():
+                seen, truth = task_targets(task, test.known)
+                _, _, chosen = list(bench.draws(1, len(seen), head))[number]
+                measured = task_scores(task, predict(given[seen[chosen]]), truth[chosen])
+                scores |= {f"{score}_on_{'same' if survey == source else 'other'}": v for score, v in measured.items()}
+            found.append(scores)
+        rows.append(row(name, head, summary(found), fitted_on=source, tested_on=target, task=task))
+    return rows
+
+
+def efficiency(bench: Bench) -> list[dict]:
+    """The linear head with 10, 100, 1,000 and 10,000 labels."""
+    rows = []
+    for task, survey in TASKS.items():
+        if survey not in bench.chosen:
+            continue
+        train, test = bench.probe_set(survey, "train"), bench.probe_set(survey, "test")
+        places, targets = task_targets(task, train.known)
+        seen, truth = task_targets(task, test.known)
+        for name, fit_on, (given,) in bench.feature_pairs(train, [test]):
+            for count in (each for each in NUM_LABELS if each <= len(places)):
+                found = []
+                for number in range(bench.budget.draws):
+                    chosen = np.random.default_rng([bench.seed, number, count]).permutation(len(places))[:count]
+                    predict = task_head(task, "linear", fit_on[places[chosen]], targets[chosen], number)
+                    found.append(task_scores(task, predict(given[seen]), truth))
+                rows.append(row(name, "linear", summary(found), survey=survey, task=task, labels=str(count)))
+    return rows
+
+
+def retrieval(bench: Bench) -> list[dict]:
+    """recall@1: the nearest of all objects, seen otherwise, is the same object.
+
+    Otherwise: by the other survey of its domain; with other noise, brightness and blemishes; with half of the
+    spectrum (arms, or a block) not covered. Cosine of features standardised among the objects of each side. "bright":
+    objects whose two spectra are both above the lowest band of signal-to-noise; the others are still in their way.
+    """
+    rows = []
+    for survey in bench.chosen:
+        gallery = bench.probe_set(survey, "test")
+        others = {
+            "noise": observed_otherwise(bench, survey, len(gallery), lambda spectra, generator: spectra),
+            "coverage": observed_otherwise(bench, survey, len(gallery), half_covered),
+        }
+        partner = {"sdss": "desi", "apogee": "galah"}.get(survey)
+        if partner in bench.chosen:
+            others[partner] = bench.probe_set(partner, "test")
+        train = bench.probe_set(survey, "train")
+        for what, queries in others.items():
+            count = min(len(gallery), len(queries))
+            sets = joined([train, gallery.take(np.arange(count)), queries.take(np.arange(count))])
+            ends = np.cumsum([len(train), count, count])
+            parts = [sets.take(np.arange(end - size, end)) for end, size in zip(ends, (len(train), count, count))]
+            for name, _, (known, asked) in bench.feature_pairs(parts[0], parts[1:]):
+                recall = recall_at_one(known, asked)
+                is_bright = np.minimum(parts[1].known["band"], parts[2].known["band"]) > 0
+                scores = summary(
+                    [
+                        {"recall@1": mean(recall[chosen]), "recall@1_bright": mean(recall[chosen][is_bright[chosen]])}
+                        for chosen in bootstraps(bench, count)
+                    ]
+                )
+                rows.append(row(name, "cosine", scores, survey=survey, against=what, objects=str(count)))
+    return rows
+
+
+def observed_otherwise(bench: Bench, survey: str, count: int, change) -> ProbeSet:
+    """Features of another observation of a survey's test objects."""
+    parts = []
+    source = population(DOMAINS[survey], bench.templates, bench.device)
+    for number in range(-(-count // BATCH)):
+        objects = source.draw("test", number, BATCH, bench.seed)
+        spectra = to_spectra(observe(objects, survey, bench.seed + 1, device=bench.device))
+        parts.append(bench.features_of(change(spectra, np.random.default_rng([bench.seed, number, 13]))))
+    return joined(parts)
+
+
+def half_covered(spectra: Spectra, generator: np.random.Generator) -> Spectra:
+    return spectra.keep(~hide(spectra, "arm", generator))
+
+
+def recall_at_one(gallery: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """(objects,) whether each query's nearest neighbour is the object of the same place."""
+    sides = []
+    for each in (gallery, queries):
+        each = torch.from_numpy(np.asarray(each, dtype=np.float32))
+        each = (each - each.mean(0)) / each.std(0).clamp_min(1e-6)
+        sides.append(torch.nn.functional.normalize(each.clamp(-10.0, 10.0), dim=1))
+    return ((sides[1] @ sides[0].T).argmax(dim=1) == torch.arange(len(sides[0]))).numpy()
+
+
+def bootstraps(bench: Bench, count: int) -> list[np.ndarray]:
+    generator = np.random.default_rng([bench.seed, 17])
+    return [generator.integers(0, count, count) for _ in range(8)]
+
+
+def leak(bench: Bench) -> list[dict]:
+    """Heads fitted on shuffled labels must do no better than the best constant; anything else is a leak of the test
+    set."""
+    rows = []
+    for task, survey in TASKS.items():
+        if survey not in bench.chosen:
+            continue
+        train, test = bench.probe_set(survey, "train"), bench.probe_set(survey, "test")
+        places, targets = task_targets(task, train.known)
+        seen, truth = task_targets(task, test.known)
+        if task == "class":
+            constant = np.full(len(truth), np.bincount(truth).argmax())
+        else:
+            constant = np.broadcast_to(np.median(truth, axis=0), truth.shape)
+        chance = task_scores(task, constant, truth)
+        for name, fit_on, (given,) in bench.feature_pairs(train, [test]):
+            for head in bench.heads(name):
+                found = []
+                for number, fit, chosen in bench.draws(len(places), len(seen), head):
+                    shuffled = np.random.default_rng([bench.seed, number, 19]).permutation(targets[fit])
+                    predict = task_head(task, head, fit_on[places[fit]], shuffled, number)
+                    found.append(task_scores(task, predict(given[seen])[chosen], truth[chosen]))
+                extra = {f"{score}_of_the_best_constant": float(value) for score, value in chance.items()}
+                rows.append(row(name, head, summary(found), survey=survey, task=task, **extra))
+    return rows

@@ -1,0 +1,190 @@
+"""How well hidden pixels are predicted, and the noiseless truth found: a model beside what needs no network."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+from torch import Tensor
+from transformers import AutoModelForPreTraining
+
+from spectral_tokenizer.objectives_spectral_tokenizer import hide_arms, hide_block, hide_random
+
+from .bench import Bench
+from .features import bin_centers, binned
+from .patches import Spectra
+from .scores import summary
+
+
+FRACTION = 0.5
+LARGEST_SIGMA = 0.6  # of the scale
+HIDING = {"nothing": None, "random": hide_random, "block": hide_block, "arm": hide_arms}
+NUM_COMPONENTS = 64
+CAP = 5.0  # sigma: chi2 counts a residual at most so much, error against the truth counts it whole
+BANDS = ("low", "middle", "high")
+FINER = 2  # bins per bin of `features.RAW_GRIDS`: about one per pixel; with more, some bins would have none
+
+
+def reconstruction(bench: Bench, styles=tuple(HIDING)) -> list[dict]:
+    """chi2 per pixel and rms error against the noiseless truth in sigma, on hidden pixels (on all, if none is hidden).
+
+    Medians over spectra; half of each spectrum is hidden, at random, as a block, as whole arms. "truth" is the limit:
+    what noise alone leaves of chi2.
+    """
+    rows, count = [], max(32, bench.budget.test // 3)
+    for survey in [each for each in ("sdss", "desi", "apogee", "galah") if each in bench.chosen]:
+        methods = {"truth": lambda spectra, is_hidden: spectra.truth[0], "interpolation": interpolation}
+        train = list(bench.batches(survey, "train", bench.budget.train // (1 + (survey == "galah"))))
+        components = Components(train, NUM_COMPONENTS)
+        methods |= {"mean spectrum": components.mean_spectrum, f"pca{NUM_COMPONENTS}": components.predict}
+        methods |= {name: Decoder(model) for name, model in models(bench).items()}
+        test = list(bench.batches(survey, "test", count))
+        for style in styles:
+            if style == "arm" and survey == "sdss":
+                continue  # one arm: a block
+            found: dict[str, list] = {name: [] for name in methods}
+            for number, spectra in enumerate(test):
+                is_hidden = hide(spectra, style, np.random.default_rng([bench.seed, number, 9]))
+                for name, predict in methods.items():
+                    found[name].append(measure(predict(spectra, is_hidden), spectra, is_hidden))
+            for name, parts in found.items():
+                measured = [np.concatenate(each) for each in zip(*parts)]
+                scores = summary([medians(measured, chosen) for chosen in resamples(len(measured[0]), bench.seed)])
+                rows.append({"survey": survey, "hidden": style, "method": name, **scores})
+    return rows
+
+
+def models(bench: Bench) -> dict:
+    """Of the run's encoders, those with a decoder."""
+    found = {}
+    for name, given in bench.given.items():
+        if hasattr(given, "decoder"):
+            found[name] = given
+        elif isinstance(given, (str, Path)) and (Path(given) / "config.json").is_file():
+            found[name] = AutoModelForPreTraining.from_pretrained(given).to(bench.device)
+    return found
+
+
+def hide(spectra: Spectra, style: str, generator: np.random.Generator) -> Tensor:
+    """(total,) booleans."""
+    if HIDING[style] is None:
+        return torch.zeros(sum(spectra.lengths), dtype=torch.bool)
+    parts = spectra.wavelength[0].cpu().split(spectra.lengths)
+    return torch.from_numpy(np.concatenate([HIDING[style](part.numpy(), FRACTION, generator) for part in parts]))
+
+
+def measure(prediction: Tensor, spectra: Spectra, is_hidden: Tensor) -> tuple[np.ndarray, ...]:
+    """chi2 per pixel and rms error against the truth in sigma, over what is scored; signal-to-noise band."""
+    is_scored = is_hidden if is_hidden.any() else ~is_hidden
+    ivar = torch.where(is_scored.to(spectra.ivar.device)[:, None], spectra.ivar[0], 0.0)
+    prediction = prediction.to(ivar.device)
+    chi2 = ((prediction - spectra.flux[0]).square() * ivar).clamp_max(CAP**2)
+    error = (prediction - spectra.truth[0]).square() * ivar
+    spectrum = spectra.spectrum()
+    chi2, error, pixels = (
+        torch.zeros(len(spectra), device=ivar.device).index_add(0, spectrum, each.sum(1))
+        for each in (chi2, error, (ivar > 0).float())
+    )
+    return tuple(each.cpu().numpy() for each in (chi2 / pixels, (error / pixels).sqrt(), spectra.band))
+
+
+def medians(measured: list[np.ndarray], chosen: np.ndarray) -> dict[str, float]:
+    chi2, error, band = (each[chosen] for each in measured)
+    scores = {"chi2": float(np.nanmedian(chi2))}
+    for number, name in enumerate(BANDS):
+        if (band == number).any():
+            scores[f"error_{name}_snr"] = float(np.nanmedian(error[band == number]))
+    return scores
+
+
+def resamples(count: int, seed: int, repeats: int = 8) -> list[np.ndarray]:
+    """Bootstraps of the test spectra."""
+    generator = np.random.default_rng([seed, 11])
+    return [generator.integers(0, count, count) for _ in range(repeats)]
+
+
+class Decoder:
+    """A pre-training model: the encoder sees what is not hidden, the decoder answers for the rest."""
+
+    def __init__(self, model, batch_size: int = 32):
+        self.model, self.batch_size = model, batch_size
+
+    @torch.no_grad()
+    def __call__(self, spectra: Spectra, is_hidden: Tensor) -> Tensor:
+        was_training = self.model.training
+        self.model.eval()
+        device, answers, start = next(self.model.parameters()).device, [], 0
+        is_scored = is_hidden if is_hidden.any() else ~is_hidden
+        for first in range(0, len(spectra), self.batch_size):
+            lengths = spectra.lengths[first : first + self.batch_size]
+            part = slice(start, start := start + sum(lengths))
+            tensors = {name: getattr(spectra, name)[:, part].to(device) for name in ("flux", "ivar", "wavelength")}
+            choice = {"masked_patches": is_hidden[None, part], "target_patches": is_scored[None, part]}
+            answers.append(self.model(**tensors, **choice, lengths=lengths).reconstruction[0].float().cpu())
+        self.model.train(was_training)
+        return torch.cat(answers)
+
+
+def interpolation(spectra: Spectra, is_hidden: Tensor) -> Tensor:
+    """Straight lines in wavelength between the means of visible patches, level beyond the outermost."""
+    weight = spectra.ivar[0] / spectra.ivar[0].sum(1, keepdim=True)
+    center, level = ((weight * each).sum(1).cpu().numpy() for each in (spectra.wavelength[0], spectra.flux[0]))
+    predictions, is_visible, start = [], ~is_hidden.numpy(), 0
+    for length in spectra.lengths:
+        part = slice(start, start := start + length)
+        where, known = center[part][is_visible[part]], level[part][is_visible[part]]
+        order = np.argsort(where)
+        wavelength = spectra.wavelength[0, part].cpu().numpy()
+        predictions.append(np.interp(wavelength, where[order], known[order]).astype(np.float32))
+    return torch.from_numpy(np.concatenate(predictions))
+
+
+class Components:
+    """Mean and principal components of a survey's training spectra, with the components' own variances as a prior.
+
+    A spectrum's coefficients are the most probable ones given its visible pixels: so hidden parts are predicted, and
+    little is made of noise.
+    """
+
+    def __init__(self, train: list[Spectra], count: int):
+        self.survey = train[0].survey[0]
+        self.centers = bin_centers(self.survey, FINER)
+        values = np.concatenate([filled(*binned(spectra, "flux", FINER)) for spectra in train])
+        self.mean = values.mean(axis=0)
+        pca = PCA(min(count, *values.shape), svd_solver="randomized", random_state=0).fit(values - self.mean)
+        self.vectors, self.variance = pca.components_, pca.explained_variance_
+
+    def predict(self, spectra: Spectra, is_hidden: Tensor) -> Tensor:
+        return self.on_pixels(spectra, self.fit(spectra, is_hidden, self.vectors, self.variance) + self.mean)
+
+    def mean_spectrum(self, spectra: Spectra, is_hidden: Tensor) -> Tensor:
+        """The mean times the amplitude that fits the visible pixels."""
+        deviation = self.fit(spectra, is_hidden, self.mean[None], np.array([1e4]))
+        return self.on_pixels(spectra, deviation + self.mean)
+
+    def fit(self, spectra: Spectra, is_hidden: Tensor, vectors: np.ndarray, variance: np.ndarray) -> np.ndarray:
+        total, weight = visible_bins(spectra, is_hidden)
+        deviation = total - weight * self.mean
+        normal = np.einsum("sb,ib,jb->sij", weight, vectors, vectors, optimize=True)
+        normal += np.diag(1.0 / np.maximum(variance, 1e-12))
+        return np.linalg.solve(normal, (deviation @ vectors.T)[:, :, None])[:, :, 0] @ vectors
+
+    def on_pixels(self, spectra: Spectra, values: np.ndarray) -> Tensor:
+        parts = spectra.wavelength[0].cpu().split(spectra.lengths)
+        return torch.cat(
+            [torch.from_numpy(np.interp(part, self.centers, row)).float() for part, row in zip(parts, values)]
+        )
+
+
+def visible_bins(spectra: Spectra, is_hidden: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted sums and weights of bins with hidden pixels left out."""
+    ivar = torch.where(is_hidden.to(spectra.ivar.device)[:, None], 0.0, spectra.ivar[0])[None]
+    values = {**vars(spectra), "ivar": ivar}
+    return binned(Spectra(**values), "flux", FINER)
+
+
+def filled(total: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Averages of bins; an empty one takes the mean over spectra."""
+    mean = total.sum(axis=0) / np.maximum(weight.sum(axis=0), 1e-30)
+    prior = 1.0 / LARGEST_SIGMA**2  # a noisier bin leans on the mean
+    return (total + prior * mean) / (weight + prior)

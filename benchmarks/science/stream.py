@@ -1,0 +1,125 @@
+"""Never-repeated spectra to pre-train on, made where the model is: no files, no loader.
+
+    stream = SimulatedStream(model.objective, spectra_per_step=512, device="cuda")
+    for step in stream.steps(start=0):
+        for batch in step["micro_batches"]:
+            loss = model(**{name: batch[name] for name in MODEL_INPUTS}).loss
+
+Everything follows from the seed, the step's number and the process's rank: a resumed run goes on with the spectra that
+were to come.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .observing import observe
+from .patches import Spectra, concatenate, to_spectra
+from .populations import KINDS, SURVEYS, population
+from .template_files import templates_folder
+
+
+MODEL_INPUTS = ("flux", "ivar", "wavelength", "lengths", "masked_patches", "target_patches")
+LARGEST_BATCH = 128  # spectra made at once; more only costs memory
+DOMAINS = {survey: domain for domain, surveys in SURVEYS.items() for survey in surveys}
+MIXTURE, HIDING = 2, 3
+
+
+class SimulatedStream:
+    """Steps of packed micro-batches, shaped as those of `spectral_tokenizer.data.packing.PackedSteps`.
+
+    Args:
+        objective: Its `hide` and `ask` choose hidden and target patches; see `objectives_spectral_tokenizer.py`.
+        weights: Survey -> relative frequency of its spectra.
+        spectra_per_step: Over all processes.
+        templates: Folder of published templates, "none" for the package's own physics, None to look for them.
+        device: Where spectra are made, and stay.
+        split: Which archetypes and labels to use.
+        seed, rank, num_processes, num_micro_batches: As in `PackedSteps`.
+        views: How often each object is observed. With 2, objects of the optical domain are seen by SDSS and DESI,
+            stars with labels by APOGEE and GALAH: they stand as two runs in the same order, with the same
+            `object_id`; the weights then only say how often each domain is drawn.
+    """
+
+    def __init__(
+        self,
+        objective,
+        weights: Mapping[str, float] | None = None,
+        spectra_per_step: int = 64,
+        templates: str | Path | None = None,
+        device: str = "cpu",
+        split: str = "train",
+        seed: int = 0,
+        rank: int = 0,
+        num_processes: int = 1,
+        num_micro_batches: int = 1,
+        views: int = 1,
+        patch_size: int = 32,
+    ):
+        self.objective, self.weights = objective, dict(weights or dict.fromkeys(DOMAINS, 1.0))
+        self.templates, self.device, self.split = templates_folder(templates), str(device), split
+        self.seed, self.rank, self.num_processes, self.num_micro_batches = seed, rank, num_processes, num_micro_batches
+        self.views, self.patch_size = views, patch_size
+        if unknown := sorted(set(self.weights) - set(DOMAINS)):
+            raise ValueError(f"weights: expected some of {sorted(DOMAINS)}, found: {unknown}")
+        if views not in (1, 2):
+            raise ValueError(f"views: expected 1 or 2, found: {views}")
+        self.spectra_per_part = spectra_per_step // (num_processes * num_micro_batches)
+        if self.spectra_per_part < views:
+            raise ValueError(f"spectra_per_step: expected at least {num_processes * num_micro_batches * views}")
+
+    def __iter__(self) -> Iterator[dict]:
+        return self.steps()
+
+    def steps(self, start: int = 0) -> Iterator[dict]:
+        """Steps from number `start` on, without end."""
+        while True:
+            yield self.step(start)
+            start += 1
+
+    def step(self, number: int) -> dict:
+        """The step of that number: `micro_batches`, and `state`, which the next step's number can be read from."""
+        first = (number * self.num_processes + self.rank) * self.num_micro_batches
+        parts = [self.micro_batch(first + part) for part in range(self.num_micro_batches)]
+        return {"state": {"step": number + 1}, "micro_batches": parts}
+
+    def micro_batch(self, number: int) -> dict:
+        """Packed spectra with hidden and target patches, the noiseless truth and what is known of each object."""
+        spectra = self.spectra(number)
+        generator = np.random.default_rng([self.seed, HIDING, number])
+        # Of a patch's wavelengths, the first and the last tell all that hiding needs: half a per cent of the traffic.
+        edges = spectra.wavelength[0][:, [0, -1]].cpu().numpy()
+        hidden = [self.objective.hide(each, generator) for each in np.split(edges, np.cumsum(spectra.lengths)[:-1])]
+        asked = [self.objective.ask(each, generator) for each in hidden]
+        labels = {name: getattr(spectra, name) for name in ("redshift", "teff", "logg", "fe_h", "snr")}
+        return {
+            **spectra.inputs(),
+            "truth": spectra.truth,
+            "masked_patches": torch.from_numpy(np.concatenate(hidden))[None],
+            "target_patches": torch.from_numpy(np.concatenate(asked))[None],
+            "object_id": [str(each) for each in spectra.index.tolist()],
+            "survey": spectra.survey,
+            "class": [KINDS[each] for each in spectra.kind.tolist()],
+            **labels,
+        }
+
+    def spectra(self, number: int) -> Spectra:
+        """The spectra of a micro-batch, survey by survey (with two views: domain by domain)."""
+        surveys = list(self.weights)
+        shares = np.array([self.weights[survey] for survey in surveys], dtype=float)
+        generator = np.random.default_rng([self.seed, MIXTURE, number])
+        counts = generator.multinomial(self.spectra_per_part // self.views, shares / shares.sum())
+        parts = []
+        for place, (survey, count) in enumerate(zip(surveys, counts)):
+            for first in range(0, count, LARGEST_BATCH):
+                batch = (number * len(surveys) + place) * 64 + first // LARGEST_BATCH
+                parts += self.observed(survey, batch, min(LARGEST_BATCH, count - first))
+        return concatenate(parts)
+
+    def observed(self, survey: str, batch: int, count: int) -> list[Spectra]:
+        domain = DOMAINS[survey]
+        objects = population(domain, self.templates, self.device).draw(self.split, batch, count, self.seed)
+        seen_by = SURVEYS[domain] if self.views == 2 else (survey,)
+        return [to_spectra(observe(objects, each, self.seed, device=self.device), self.patch_size) for each in seen_by]

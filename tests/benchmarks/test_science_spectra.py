@@ -1,0 +1,235 @@
+"""Simulated spectra for the science benchmark: the package's own physics, and published templates where they are."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.science.galaxies import GRID, EmissionLines
+from benchmarks.science.observing import observe
+from benchmarks.science.patches import concatenate, rows, to_spectra
+from benchmarks.science.populations import KINDS, SURVEYS, population
+from benchmarks.science.random import Random
+from benchmarks.science.spectrographs import LogGrid, spectrograph
+from benchmarks.science.stars import TorchStarModel
+from benchmarks.science.stream import DOMAINS, MODEL_INPUTS, SimulatedStream
+from benchmarks.science.template_files import SPLITS, split_rows, templates_folder
+from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralProcessor
+from spectral_tokenizer.data.schema import FEATURES
+from spectral_tokenizer.data.simulation import apogee, desi
+from spectral_tokenizer.data.simulation.lines import NEBULAR_LINES
+
+
+@pytest.fixture(scope="module")
+def observations():
+    """A dozen objects as each survey sees them."""
+    found = {}
+    for domain, surveys in SURVEYS.items():
+        objects = population(domain, None).draw("test", 2, 12)
+        found |= {survey: observe(objects, survey) for survey in surveys}
+    return found
+
+
+@pytest.mark.parametrize("survey", DOMAINS)
+def test_patches_are_those_of_the_processor(observations, survey):
+    seen = observations[survey]
+    spectra, expected = to_spectra(seen), SpectralProcessor()(rows(seen), packed=True, return_tensors="pt")
+    assert spectra.lengths == expected["lengths"]
+    assert torch.equal(spectra.wavelength, expected["wavelength"])
+    # The processor takes the median of ivar^-1/2, which may differ by a rounding.
+    for name in ("flux", "ivar"):
+        torch.testing.assert_close(getattr(spectra, name), expected[name], rtol=1e-6, atol=0.0)
+    torch.testing.assert_close(spectra.scale, expected["scale"], rtol=1e-6, atol=0.0)
+
+
+@pytest.mark.parametrize("survey", DOMAINS)
+def test_rows_follow_the_schema(observations, survey):
+    row = rows(observations[survey])[0]
+    assert set(FEATURES) <= set(row)
+    assert len(row["wavelength"]) == len(row["flux"]) == len(row["ivar"]) == sum(row["segment_lengths"])
+    FEATURES.encode_example({name: row[name] for name in FEATURES})
+
+
+@pytest.mark.parametrize("survey", DOMAINS)
+def test_noise_is_what_ivar_says_and_brightness_what_was_drawn(survey):
+    objects = population(DOMAINS[survey], None).draw("test", 0, 24)
+    snr = torch.linspace(8.0, 60.0, 24)
+    seen = observe(objects, survey, snr=snr)
+    is_usable = seen.ivar > 0
+    assert 0.7 < is_usable.float().mean() <= 1.0
+    chi2 = ((seen.flux - seen.truth) ** 2 * seen.ivar)[is_usable].clamp(max=25.0)
+    assert 0.97 < chi2.mean() < 1.06  # sky residuals and cosmic rays are above the noise
+    ratio = torch.where(is_usable, seen.truth * seen.ivar.sqrt(), torch.nan).nanmedian(1).values / snr
+    assert 0.95 < ratio.median() < 1.05 and ratio.min() > 0.7 and ratio.max() < 1.3
+
+
+def test_one_object_in_two_surveys_is_one_object():
+    for domain, surveys in SURVEYS.items():
+        objects = population(domain, None).draw("test", 1, 6)
+        first, second = (to_spectra(observe(objects, survey)) for survey in surveys)
+        for name in ("index", "kind", "redshift", "teff", "logg", "fe_h"):
+            assert torch.equal(getattr(first, name).nan_to_num(), getattr(second, name).nan_to_num())
+        both = concatenate([first, second])
+        assert both.lengths == first.lengths + second.lengths and len(set(both.index.tolist())) == 6
+
+
+def test_stars_with_labels_are_seen_by_the_optical_surveys_too():
+    objects = population("stars", None).draw("test", 1, 3)
+    spectra = to_spectra(observe(objects, "desi"))
+    assert len(spectra) == 3 and spectra.teff.isfinite().all()
+    with pytest.raises(ValueError, match="stars with labels"):
+        observe(population("optical", None).draw("test", 1, 3), "apogee")
+
+
+def test_another_seed_is_another_observation_of_the_same_spectrum():
+    objects = population("stars", None).draw("test", 1, 4)
+    snr = torch.full((4,), 50.0)
+    first, again, second = (observe(objects, "apogee", seed, snr) for seed in (0, 0, 1))
+    assert torch.equal(first.flux, again.flux) and not torch.equal(first.flux, second.flux)
+    shapes = [each.truth / each.truth.mean(1, keepdim=True) for each in (first, second)]
+    assert 0 < (shapes[0] - shapes[1]).abs().max() < 0.25  # calibration and resolution differ, the star does not
+
+
+def test_draws_are_seeded_and_never_repeat():
+    source = population("optical", None)
+    drawn = {key: source.draw(*key[:2], 16, key[2]) for key in itertools.product(SPLITS, (0, 1), (0, 1))}
+    again = source.draw("train", 1, 16, 0)
+    assert torch.equal(again.redshift, drawn["train", 1, 0].redshift)
+    assert len({float(each) for objects in drawn.values() for each in objects.redshift}) == 16 * len(drawn)
+    assert len({int(each) for objects in drawn.values() for each in objects.index}) == 16 * len(drawn)
+    with pytest.raises(ValueError, match="expected one of"):
+        source.draw("training", 0, 4)
+
+
+def test_splits_share_no_row():
+    parts = split_rows("some table", 1000)
+    assert sorted(np.concatenate(list(parts.values()))) == list(range(1000))
+    assert [len(parts[name]) for name in SPLITS] == [800, 50, 150]
+
+
+def test_splits_share_no_archetype_of_the_published_templates(templates_dir):
+    used = {}
+    for domain in SURVEYS:
+        source = population(domain, templates_dir)
+        for split in SPLITS:
+            for batch in range(4):
+                for maker, _, _, parameters in source.draw(split, batch, 64).members:
+                    if "rows" in parameters:
+                        # Stars of unlike type have tables of their own.
+                        kinds = parameters.get("types", torch.zeros(len(parameters["rows"]), dtype=torch.long))
+                        keys = zip(kinds.tolist(), parameters["rows"].view(len(kinds), -1).tolist())
+                        names = {(type(maker).__name__, kind, row) for kind, found in keys for row in found}
+                        used.setdefault(split, set()).update(names)
+    assert all(len(used[split]) > 30 for split in SPLITS)
+    for first, second in itertools.combinations(SPLITS, 2):
+        assert not used[first] & used[second]
+
+
+def test_published_templates_make_sound_spectra(templates_dir):
+    for domain, surveys in SURVEYS.items():
+        objects = population(domain, templates_dir).draw("validation", 0, 48)
+        for survey in surveys:
+            spectra = to_spectra(observe(objects, survey))
+            assert spectra.flux.isfinite().all() and spectra.truth.isfinite().all()
+            assert min(spectra.lengths) > 80
+            # Nothing dips below zero by more than what calibration and rounding do.
+            assert (spectra.truth * spectra.ivar.sqrt())[spectra.ivar > 0].min() > -1.0
+        if domain == "stars":
+            assert objects.labels["teff"].min() > 3500 and objects.labels["teff"].max() < 7000
+            assert not ((objects.labels["logg"] > 3.6) & (objects.labels["logg"] < 4.0)).any()
+
+
+def test_the_spectrograph_agrees_with_the_package():
+    """One absorption line through both, at the same resolution."""
+    grid = LogGrid.from_range(5700.0, 7700.0, 5.0)
+    line = 1.0 - 0.6 * np.exp(-0.5 * ((grid.wavelength - 6500.0) / 0.6) ** 2)
+    detector = desi.detectors()["R"]
+    segment = spectrograph("desi").segments[1]
+    flux = torch.as_tensor(line, dtype=torch.float32)[None]
+    ours = segment.resolve(flux, grid, torch.log1p(torch.tensor([0.01], dtype=torch.float64)), None)[0]
+    theirs = detector.observe(line.astype(np.float32), grid.start, grid.step, 0.01)
+    # The two take off unlike smoothings (15 and 12 km/s) from the resolution.
+    np.testing.assert_allclose(ours, theirs, atol=0.02)
+    assert abs(float(detector.wavelength[ours.argmin()]) - 6500.0 * 1.01) < 0.5
+
+
+def test_emission_lines_stand_where_they_should():
+    lines = EmissionLines("cpu")
+    areas = torch.zeros(1, len(lines.names))
+    areas[0, lines.names.index("Halpha")] = 30.0
+    flux = lines.add(torch.zeros(1, GRID.size), areas, torch.tensor([100.0]))[0]
+    assert abs(GRID.wavelength[int(flux.argmax())] - NEBULAR_LINES["Halpha"]) < 0.3
+    assert np.trapezoid(flux.numpy(), GRID.wavelength) == pytest.approx(30.0, rel=1e-3)
+
+
+def test_the_star_model_in_torch_is_the_package_s():
+    labels = {"teff": [4200.0, 5800.0], "logg": [1.5, 4.4], "fe_h": [-0.8, 0.1], "alpha_m": [0.2, 0.0]}
+    labels = {name: np.array(values) for name, values in labels.items()}
+    expected = apogee.model().spectra(labels)
+    for ours, theirs in zip(TorchStarModel(apogee.model(), "cpu").spectra(labels), expected):
+        np.testing.assert_allclose(ours.numpy(), theirs, rtol=2e-4)
+
+
+def test_random_numbers_are_seeded():
+    assert torch.equal(Random(1, 2).normal(5), Random(1, 2).normal(5))
+    assert not torch.equal(Random(1, 2).normal(5), Random(1, 3).normal(5))
+
+
+def test_templates_are_found_or_missed_aloud(tmp_path, monkeypatch):
+    assert templates_folder("none") is None
+    with pytest.raises(FileNotFoundError, match="expected published templates"):
+        templates_folder(tmp_path)
+    monkeypatch.setenv("TEMPLATES_DIR", "none")
+    assert templates_folder() is None
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return SpectralForPreTraining(
+        SpectralConfig(hidden_size=16, num_hidden_layers=1, num_decoder_layers=1, num_attention_heads=2,
+                       intermediate_size=16, num_latents=2)
+    )  # fmt: skip
+
+
+def test_the_stream_feeds_the_model(model):
+    stream = SimulatedStream(model.objective, spectra_per_step=8, templates="none", num_micro_batches=2)
+    step = next(iter(stream))
+    assert step["state"] == {"step": 1} and len(step["micro_batches"]) == 2
+    for batch in step["micro_batches"]:
+        assert len(batch["lengths"]) == len(batch["survey"]) == len(batch["object_id"]) == 4
+        assert batch["masked_patches"].shape == batch["target_patches"].shape == (1, sum(batch["lengths"]))
+        assert batch["truth"].shape == batch["flux"].shape
+        assert torch.isfinite(model(**{name: batch[name] for name in MODEL_INPUTS}).loss)
+
+
+def test_the_stream_resumes_and_shares_work_between_processes(model):
+    def stream(**settings):
+        return SimulatedStream(model.objective, {"apogee": 1.0}, 8, templates="none", **settings)
+
+    third = stream().step(2)["micro_batches"][0]
+    resumed = next(stream().steps(start=2))["micro_batches"][0]
+    assert torch.equal(third["flux"], resumed["flux"])
+    assert torch.equal(third["masked_patches"], resumed["masked_patches"])
+    ids = [
+        name
+        for rank in (0, 1)
+        for number in (0, 1)
+        for name in stream(rank=rank, num_processes=2).step(number)["micro_batches"][0]["object_id"]
+    ]
+    assert len(set(ids)) == len(ids) == 16
+
+
+def test_two_views_are_of_the_same_objects(model):
+    batch = SimulatedStream(model.objective, {"galah": 1.0}, 8, templates="none", views=2).micro_batch(0)
+    assert batch["survey"] == ["apogee"] * 4 + ["galah"] * 4
+    assert batch["object_id"][:4] == batch["object_id"][4:]
+    assert torch.equal(batch["teff"][:4], batch["teff"][4:])
+    with pytest.raises(ValueError, match="expected some of"):
+        SimulatedStream(model.objective, {"lamost": 1.0})
+
+
+def test_kinds_are_mixed():
+    kind = population("optical", None).draw("train", 5, 64).kind
+    assert set(kind.tolist()) == set(range(len(KINDS)))

@@ -1,0 +1,222 @@
+"""Heads, scores and tables of the science benchmark."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.science import __main__ as command
+from benchmarks.science import heads
+from benchmarks.science.bench import Bench, Budget, joined, own_columns
+from benchmarks.science.cannon import Quadratic
+from benchmarks.science.comparisons import efficiency, leak, recall_at_one, retrieval, transfer
+from benchmarks.science.curve import curve, per_doubling, spectra_seen
+from benchmarks.science.features import ModelEncoder, bin_centers, raw, resampled
+from benchmarks.science.limits import cramer_rao
+from benchmarks.science.observing import observe
+from benchmarks.science.patches import to_spectra
+from benchmarks.science.populations import population
+from benchmarks.science.reconstruction import hide, interpolation, measure, reconstruction
+from benchmarks.science.report import json_line, markdown
+from benchmarks.science.scores import class_scores, nmad, redshift_scores
+from benchmarks.science.supervised import supervised
+from benchmarks.science.tables import classes, labels, redshift
+from spectral_tokenizer import SpectralConfig, SpectralForPreTraining
+
+
+LITTLE = Budget("tiny", 64, 64, 2, {"linear": 2, "mlp": 1})
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return SpectralForPreTraining(
+        SpectralConfig(hidden_size=16, num_hidden_layers=1, num_decoder_layers=1, num_attention_heads=2,
+                       intermediate_size=16, num_latents=2)
+    ).eval()  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bench(model):
+    """Features of a few spectra, shared by all tables."""
+    return Bench({"model": model, "pca16": "pca16", "raw": "raw"}, LITTLE, templates="none")
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp", "cnn"])
+def test_heads_learn_what_there_is_to_learn(kind):
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(400, 64)).astype(np.float32)
+    targets = features[:, :1] * 3.0 + 100.0  # one target alone: its axis must not be lost
+    predicted = heads.regression(kind, features, targets, 0)(features)
+    assert predicted.shape == targets.shape
+    assert np.median(np.abs(predicted - targets)) < 1.0
+    assert predicted.min() >= targets.min() and predicted.max() <= targets.max()
+    is_high = (features[:, 0] > 0).astype(int)
+    assert np.mean(heads.classification(kind, features, is_high, 0)(features) == is_high) > 0.85
+
+
+def test_heads_refuse_what_they_do_not_know():
+    with pytest.raises(ValueError, match="expected linear, mlp or cnn"):
+        heads.regression("tree", np.zeros((20, 3), np.float32), np.zeros((20, 1)))
+
+
+def test_a_head_on_one_class_says_that_class():
+    predict = heads.classification("linear", np.zeros((9, 2), np.float32), np.full(9, 2))
+    assert (predict(np.zeros((3, 2), np.float32)) == 2).all()
+
+
+def test_scores():
+    assert nmad(np.array([-1.0, 1.0, 1.0, 50.0])) == pytest.approx(1.4826)
+    scores = redshift_scores(np.array([0.0, 1.0, 2.004]), np.array([0.0, 0.5, 2.0]))
+    assert scores["outliers_0.0033"] == pytest.approx(1 / 3) and scores["outliers_0.15"] == pytest.approx(1 / 3)
+    found = class_scores(np.array([0, 1, 1]), np.array([0, 1, 0]), ("GALAXY", "QSO", "STAR"))
+    assert found["accuracy"] == pytest.approx(2 / 3)
+    assert found["GALAXY_completeness"] == 0.5 and found["QSO_purity"] == 0.5
+    assert np.isnan(found["STAR_completeness"])
+
+
+def test_resampling_keeps_the_flux():
+    spectra = to_spectra(observe(population("stars", None).draw("test", 0, 4), "apogee", snr=torch.full((4,), 200.0)))
+    values = resampled(spectra, "truth")
+    assert values.shape == (4, len(bin_centers("apogee"))) and np.isfinite(values).all()
+    wavelength, truth = (
+        each[0].split(spectra.lengths)[0].flatten().numpy() for each in (spectra.wavelength, spectra.truth)
+    )
+    expected = np.interp(bin_centers("apogee"), wavelength, truth)
+    assert np.median(np.abs(values[0] - expected)) < 0.01
+    assert np.abs(raw(spectra)).max() < 5.0
+
+
+def test_features_do_not_depend_on_company(model):
+    spectra = to_spectra(observe(population("stars", None).draw("test", 0, 5), "apogee"))
+    encoder = ModelEncoder(model, batch_size=2)
+    together = encoder(spectra)
+    alone = np.concatenate([encoder(each) for each in spectra.split(1)])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_unlike_raw_spectra_get_columns_of_their_own():
+    first, second = own_columns([np.ones((2, 3)), np.full((1, 2), 2.0)])
+    assert first.tolist() == [[1, 1, 1, 0, 0]] * 2 and second.tolist() == [[0, 0, 0, 2, 2]]
+
+
+@pytest.mark.parametrize("table", [classes, redshift, labels, transfer, efficiency, retrieval])
+def test_tables_have_rows_for_all_features(bench, table):
+    rows = table(bench)
+    assert {"model", "pca16", "raw"} <= {row["features"] for row in rows}
+    for row in rows:
+        scores = {key: value["mean"] for key, value in row.items() if isinstance(value, dict)}
+        # A class that is never called has no purity.
+        assert scores and all(np.isfinite(value) for key, value in scores.items() if "purity" not in key)
+    assert json.loads(json_line(table.__name__, rows))["table"] == table.__name__
+    assert markdown(rows).count("\n") == len(rows) + 1
+
+
+def test_labels_are_learned_from_raw_spectra(bench):
+    """The instrument can tell: a linear head on raw APOGEE spectra beats a constant by far."""
+    rows = {
+        row["features"]: row for row in labels(bench) if row["survey"] == "apogee" and row["head"] in ("-", "linear")
+    }
+    assert rows["raw"]["teff_mad"]["mean"] < 0.6 * rows["constant"]["teff_mad"]["mean"]
+
+
+def test_a_probe_on_shuffled_labels_knows_nothing(bench):
+    for row in leak(bench):
+        if row["task"] == "class":
+            assert row["accuracy"]["mean"] < row["accuracy_of_the_best_constant"] + 0.12
+        elif row["head"] == "linear":
+            score = "nmad" if row["task"].startswith("redshift") else "teff_mad"
+            assert row[score]["mean"] > 0.8 * row[f"{score}_of_the_best_constant"]
+
+
+def test_training_and_test_objects_are_disjoint(bench):
+    for survey in ("sdss", "desi", "apogee", "galah"):
+        train, test = (bench.probe_set(survey, split).known for split in ("train", "test"))
+        assert not set(train["index"]) & set(test["index"])
+        assert not set(train["redshift"]) & set(test["redshift"])
+    optical = [bench.probe_set(survey, "test").known for survey in ("sdss", "desi")]
+    assert optical[0]["index"].tolist() == optical[1]["index"].tolist()
+
+
+def test_recall_at_one():
+    features = np.random.default_rng(0).normal(size=(50, 8))
+    assert recall_at_one(features, 3.0 * features + 1.0).all()
+    assert recall_at_one(features, features[::-1]).mean() < 0.2
+
+
+def test_reconstruction_is_measured_against_the_truth(bench):
+    few = Bench(bench.given, LITTLE, "none", surveys=("desi", "apogee"))
+    rows = reconstruction(few, styles=("nothing", "block"))
+    by_method = {(row["survey"], row["hidden"], row["method"]): row for row in rows}
+    for survey in few.chosen:
+        truth = by_method[survey, "block", "truth"]
+        assert 0.9 < truth["chi2"]["mean"] < 1.2 and truth["error_middle_snr"]["mean"] == 0.0
+        assert by_method[survey, "block", "model"]["chi2"]["mean"] > truth["chi2"]["mean"]
+        visible, hidden = (by_method[survey, style, "interpolation"]["chi2"]["mean"] for style in ("nothing", "block"))
+        assert visible < hidden
+
+
+def test_hidden_pixels_are_not_looked_at(bench):
+    spectra = next(bench.batches("desi", "test", 64)).choose(torch.arange(64) < 4)
+    is_hidden = hide(spectra, "block", np.random.default_rng(0))
+    spoiled = spectra.flux.clone()
+    spoiled[:, is_hidden] = 99.0
+    first, second = (interpolation(each, is_hidden) for each in (spectra, replace(spectra, flux=spoiled)))
+    assert torch.equal(first, second)
+    chi2, error, band = measure(spectra.truth[0], spectra, is_hidden)
+    assert (error == 0).all() and (chi2 < 2.5).all() and set(band) <= {0, 1, 2}
+
+
+def test_the_bound_falls_as_noise_does():
+    objects = population("stars", None).draw("test", 0, 6)
+    for survey in ("apogee", "galah"):
+        # The same seed, so that only the noise's size differs.
+        faint, bright = (cramer_rao(observe(objects, survey, 0, torch.full((6,), snr))) for snr in (20.0, 40.0))
+        assert np.isfinite(faint).all() and (faint > 0).all()
+        np.testing.assert_allclose(np.median(faint / bright, axis=0), 2.0, rtol=0.15)
+
+
+def test_the_cannon_recovers_a_quadratic():
+    generator = np.random.default_rng(0)
+    stars = generator.normal(size=(200, 3)) * [300.0, 0.5, 0.3] + [4800.0, 2.5, -0.2]
+    offset = (stars - stars.mean(0)) / stars.std(0)
+    flux = 1.0 + Quadratic.terms(offset)[:, 1:] @ generator.normal(size=(9, 80)) * 0.03
+    ivar = np.full_like(flux, 1e4)
+    model = Quadratic(flux + generator.normal(size=flux.shape) * 0.01, ivar, stars)
+    found, _ = model.fit(flux, ivar)
+    assert (np.median(np.abs(found - stars), axis=0) < [60.0, 0.1, 0.06]).all()
+
+
+def test_the_curve_follows_compute(model):
+    assert spectra_seen("1.5k") == 1500.0 and spectra_seen("2M") == 2e6
+    with pytest.raises(ValueError, match="named by spectra seen"):
+        spectra_seen("best")
+    slope = per_doubling([{"spectra": 1, "FLOP": 1.0, "features": "1", "error": 0.4},
+                          {"spectra": 4, "FLOP": 4.0, "features": "4", "error": 0.1}])  # fmt: skip
+    assert slope["error"] == pytest.approx(0.5)
+
+
+def test_the_curve_and_supervised_networks_run(model):
+    rows = curve(Bench({"1k": model, "2k": model}, LITTLE, "none", surveys=("sdss", "apogee")))
+    assert len(rows) == 3 and rows[1]["FLOP"] == pytest.approx(2 * rows[0]["FLOP"])
+    assert supervised(Bench({"scratch:tiny": "scratch:tiny"}, LITTLE, "none", surveys=("apogee",)))
+
+
+def test_the_command_ends_with_json(capsys, tmp_path):
+    command.main(["labels", "--budget", "tiny", "--encoder", "raw", "--templates", "none", "--survey", "apogee",
+                  "--device", "cpu", "--output", str(tmp_path)])  # fmt: skip
+    figures = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert figures["table"] == "labels" and figures["simulated_from"] == "own physics" and figures["rows"]
+    assert (tmp_path / "labels.md").read_text().startswith("| features |")
+
+
+def test_encoders_are_found_or_missed_aloud():
+    with pytest.raises(FileNotFoundError, match="expected a saved model's folder"):
+        Bench({"nowhere": "nowhere"}, LITTLE, "none")
+
+
+def test_joined_sets_stay_in_order(bench):
+    both = joined([bench.probe_set("sdss", "test"), bench.probe_set("desi", "test")])
+    assert both.survey[0] == "sdss" and both.survey[-1] == "desi" and len(both) == 128
