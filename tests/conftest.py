@@ -23,6 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=os.environ.get("TEMPLATES_DIR", "../shared/templates"),
         help="folder of published templates, as for --spectra (also: environment variable TEMPLATES_DIR)",
     )
+    parser.addoption("--mutations", type=int, default=400, help="damaged files that tests/data/test_fuzz.py reads")
 
 
 @pytest.fixture(scope="session")
@@ -32,8 +33,6 @@ def templates_dir(pytestconfig: pytest.Config) -> Path:
     if not (folder / "redrock").is_dir():
         pytest.skip(f"no published templates at {folder}: give their folder with --templates or TEMPLATES_DIR")
     return folder
-
-    parser.addoption("--mutations", type=int, default=400, help="damaged files that tests/data/test_fuzz.py reads")
 
 
 @pytest.fixture(scope="session")

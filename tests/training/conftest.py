@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 from recipe import ROOT
-from runs import STEPS, SURVEYS, run
+from training_runs import STEPS, SURVEYS, run
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from recipe import ROOT
-from runs import STEPS, SURVEYS, command, environment, losses, run, weights
+from training_runs import STEPS, SURVEYS, command, environment, losses, run, weights
 from transformers import AutoModel, AutoModelForPreTraining, AutoProcessor
 
 from spectral_tokenizer.data import load_survey

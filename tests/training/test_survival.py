@@ -14,7 +14,7 @@ import pytest
 import torch
 from journal import lines_of
 from recipe import ROOT
-from runs import command, environment, losses, run, weights
+from training_runs import command, environment, losses, run, weights
 
 
 def start(recipe, output, **keywords) -> subprocess.Popen:
