@@ -97,7 +97,7 @@ def test_micro_batches_add_up_to_the_whole_batch(recipe, uninterrupted, tmp_path
 
 def test_an_unknown_survey_is_named(recipe, tmp_path):
     done = subprocess.run(
-        [sys.executable, *command(recipe, tmp_path / "out", "--data", "lamost=somewhere")[3:]],
+        [sys.executable, *command(recipe, tmp_path / "out", "--data", "hubble=somewhere")[3:]],
         env=environment(), cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
-    assert done.returncode != 0 and "lamost" in done.stderr and "expected some of" in done.stderr
+    assert done.returncode != 0 and "hubble" in done.stderr and "expected some of" in done.stderr

@@ -1,4 +1,6 @@
-"""The README's lines on fine-tuning, run as they stand: on a model of 20,000 parameters and a few simulated spectra."""
+"""The README's Python, run as it stands: on a model of 20,000 parameters and a few simulated spectra."""
+
+import re
 
 import pytest
 import torch
@@ -9,26 +11,7 @@ from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralP
 from spectral_tokenizer.data import load_survey
 
 
-LINES = """\
-from transformers import AutoModelForSequenceClassification, AutoProcessor, Trainer, TrainingArguments
-
-from spectral_tokenizer.data import load_survey
-from spectral_tokenizer.data.collator import SpectralCollator
-
-folder, classes = "runs/demo/model", ["GALAXY", "QSO", "STAR"]
-rows = load_survey("sdss", "runs/simulated/*/sdss").train_test_split(0.2, seed=0)
-processor = AutoProcessor.from_pretrained(folder)
-model = AutoModelForSequenceClassification.from_pretrained(
-    folder, id2label=dict(enumerate(classes)), num_trainable_layers=None  # 0: a frozen encoder; n: its last n layers
-)
-arguments = TrainingArguments("runs/classes", num_train_epochs=3, learning_rate=5e-4, remove_unused_columns=False)
-collator = SpectralCollator(processor, "class", classes)
-trainer = Trainer(model, arguments, collator, rows["train"], rows["test"], processing_class=processor)
-model.fit_scales(trainer.get_train_dataloader())
-trainer.train()
-model.calibrate(trainer.get_eval_dataloader())
-trainer.save_model("runs/classes/model")
-"""
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
 @pytest.fixture
@@ -48,9 +31,18 @@ def demo(tmp_path, simulated_surveys, monkeypatch):
     return model
 
 
-def test_the_ten_lines_work(demo):
+def test_spectra_are_embedded_and_decoded(demo, capsys):
     names = {}
-    exec(LINES, names)
+    for block in BLOCKS[:2]:
+        exec(block, names)
+    assert "torch.Size([4, " in capsys.readouterr().out
+    assert [len(each) for each in names["flux"]] == [1000] * 4
+    assert all(torch.isfinite(torch.as_tensor(each)).all() for each in names["flux"])
+
+
+def test_a_classifier_is_fine_tuned(demo):
+    names = {}
+    exec(BLOCKS[2], names)
     # Whoever comes later needs no more than this.
     model = AutoModelForSequenceClassification.from_pretrained("runs/classes/model")
     rows = load_survey("sdss", "runs/simulated/*/sdss")[:5]
@@ -63,10 +55,3 @@ def test_the_ten_lines_work(demo):
     before, after = demo.spectral.state_dict(), model.spectral.state_dict()
     moved = {name.split(".")[1] for name in before if "layers." in name and not torch.equal(before[name], after[name])}
     assert moved == {"0", "1"}
-
-
-def test_the_readme_has_these_lines():
-    readme = (ROOT / "README.md").read_text()
-    if "AutoModelForSequenceClassification" not in readme:
-        pytest.skip("the README says nothing of fine-tuning")
-    assert LINES in readme
