@@ -31,7 +31,6 @@ from transformers import AutoConfig, AutoModelForPreTraining
 from validation import SurveyValidation, table
 
 from spectral_tokenizer import SpectralModel, SpectralProcessor
-from spectral_tokenizer.data.packing import MixtureSampler, PackedSteps, count_patches
 
 
 def prepare_model(recipe: Recipe):
@@ -54,13 +53,12 @@ def main() -> None:
     set_seed(recipe.seed)
 
     with accelerator.main_process_first():
-        rows = surveys.load(recipe)
-    parts = surveys.split(rows, recipe.validation_fraction, recipe.seed)
+        parts = surveys.parts(recipe)
     train, held = ({survey: each[side] for survey, each in parts.items()} for side in (0, 1))
-    accelerator.print({survey: f"{len(train[survey])} + {len(held[survey])} held" for survey in rows})
+    accelerator.print({survey: f"{len(train[survey])} + {len(held[survey])} held" for survey in train})
 
     model, processor = prepare_model(recipe)
-    patch_size, objective, cap = model.config.patch_size, model.objective, model.config.residual_cap or 10.0
+    objective, cap = model.objective, model.config.residual_cap or 10.0
     validations = {}
     # Sharded weights are only together when all processes look at them.
     if is_main or accelerator.distributed_type == DistributedType.FSDP:
@@ -68,30 +66,15 @@ def main() -> None:
             survey: SurveyValidation(
                 train[survey], held[survey], processor, recipe.validation_spectra, cap, recipe.seed
             )
-            for survey in rows
+            for survey in train
         }
-    sampler = MixtureSampler(
-        {survey: count_patches(each, patch_size) for survey, each in train.items()},
-        recipe.weights,
-        recipe.max_spectra,
-        recipe.max_tokens,
-        recipe.seed,
-    )
     model, *optimizers = accelerator.prepare(model, *make_optimizers(model, recipe))
-    state = {"step": 0, "sampler": sampler.state, "skipped": 0, "best": None}
+    state = {"step": 0, "sampler": None, "skipped": 0, "best": None}
     if resume:
         state = checkpoints.load(accelerator, output / "checkpoints", resume) or state
-        sampler.load_state_dict(state["sampler"])
     accelerator.init_trackers(output.name, config={name: str(each) for name, each in recipe.to_dict().items()})
-    # The packed loader is not `prepare`d: that would splice batches across processes. Each process takes its rows.
-    steps = PackedSteps(
-        train, processor, objective, recipe.seed, accelerator.process_index, accelerator.num_processes,
-        recipe.num_micro_batches,
-    )  # fmt: skip
-    loader = torch.utils.data.DataLoader(
-        steps, sampler=sampler, batch_size=None, num_workers=recipe.num_workers, pin_memory=torch.cuda.is_available()
-    )
-    is_complete = train_loop(accelerator, model, optimizers, loader, recipe, state, validations)
+    steps = surveys.steps(recipe, train, processor, objective, accelerator, state["sampler"])
+    is_complete = train_loop(accelerator, model, optimizers, steps, list(train), recipe, state, validations)
     if is_main and is_complete:
         finish(accelerator.unwrap_model(model), processor, recipe, validations, train, held)
     # Before the processes part: gradients' buckets that outlive the process group wait for each other at exit.
@@ -99,17 +82,17 @@ def main() -> None:
     accelerator.end_training()
 
 
-def train_loop(accelerator, model, optimizers, loader, recipe: Recipe, state: dict, validations) -> bool:
+def train_loop(accelerator, model, optimizers, steps, names: list[str], recipe: Recipe, state, validations) -> bool:
     """Step, log, validate, checkpoint. True after the last step, False where the run was told to leave before."""
     interruption, output = Interruption(), Path(recipe.output)
     config = accelerator.unwrap_model(model).config
     journal = Journal(accelerator, output, recipe.num_steps, state["step"])
     dtype = torch.bfloat16 if recipe.mixed_precision == "bf16" else torch.float32
     meter = Meter(config, matmul_peak(config, accelerator.device, dtype), accelerator.num_processes)
-    chi2 = SurveyChi2(list(loader.dataset.datasets), config.residual_cap or 10.0)
+    chi2 = SurveyChi2(names, config.residual_cap or 10.0)
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     model.train()
-    batches, skipped_in_a_row = iter(loader), 0
+    batches, skipped_in_a_row = iter(steps), 0
     while state["step"] < recipe.num_steps:
         batch, step = next(batches), state["step"] + 1
         is_last = step == recipe.num_steps

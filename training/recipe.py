@@ -19,6 +19,8 @@ class Recipe:
         output: Folder that the run writes to: checkpoints, log, figures, and the trained model in `model/`.
         data: Survey -> files, folder or glob. Where empty, surveys are simulated.
         simulate: Simulated spectra per survey, used where `data` is empty.
+        stream: Instead of both, spectra without end, simulated where the model is and never repeated: from published
+            "templates" (or a folder of them; see benchmarks/science/README.md), or from the package's own "physics".
         weights: Survey -> relative frequency of its spectra, 1 where not given.
         num_steps: Optimisation steps.
         max_spectra, max_tokens: Spectra and patches per step over all processes, whichever is reached first.
@@ -41,6 +43,7 @@ class Recipe:
     output: str = "runs/pretrain"
     data: dict = field(default_factory=dict)
     simulate: dict = field(default_factory=dict)
+    stream: str = ""
     weights: dict = field(default_factory=dict)
     num_steps: int = 1000
     max_spectra: int = 64
@@ -121,7 +124,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[Recipe, str | N
     overrides = {name: getattr(given, name) for name in ("output", "model", "num_steps", "seed")}
     recipe = replace(recipe, **{name: value for name, value in overrides.items() if value is not None})
     if given.data:
-        recipe = replace(recipe, data=parse_data(given.data))
+        recipe = replace(recipe, data=parse_data(given.data), stream="")
     return recipe, given.resume
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from training.simulated.stream import DOMAINS
+
 from . import report
 from .bench import BUDGETS, Bench
 from .cannon import cannon
@@ -17,7 +19,6 @@ from .comparisons import efficiency, leak, retrieval, transfer
 from .limits import limits
 from .reconstruction import reconstruction
 from .redrock_fits import redrock
-from .stream import DOMAINS
 from .tables import classes, labels, redshift
 
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from recipe import ROOT
 from training_runs import STEPS, SURVEYS, command, environment, losses, run, weights
 from transformers import AutoModel, AutoModelForPreTraining, AutoProcessor
 
-from spectral_tokenizer.data import load_survey
+from spectral_tokenizer.data import load_survey, prepare_survey
 
 
 def test_a_run_leaves_what_it_promises(uninterrupted, simulated_surveys):
@@ -93,6 +94,27 @@ def test_micro_batches_add_up_to_the_whole_batch(recipe, uninterrupted, tmp_path
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings))
     run(tmp_path / "recipe.yaml", tmp_path / "parts")
     assert losses(tmp_path / "parts") == pytest.approx(losses(expected), rel=1e-5)
+
+
+def test_a_stream_needs_no_files_and_resumes(recipe, tmp_path):
+    settings = yaml.safe_load(recipe.read_text()) | {
+        "data": {}, "stream": "physics", "weights": {"desi": 1.0, "apogee": 1.0}, "num_micro_batches": 2,
+    }  # fmt: skip
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings))
+    run(tmp_path / "recipe.yaml", tmp_path / "whole")
+    assert set(json.loads((tmp_path / "whole" / "metrics.json").read_text())["chi2"]["model"]) == {"desi", "apogee"}
+    (tmp_path / "resumed" / "checkpoints").mkdir(parents=True)
+    place = Path("checkpoints") / "step-00000003"
+    (tmp_path / "resumed" / place).symlink_to(tmp_path / "whole" / place)
+    run(tmp_path / "recipe.yaml", tmp_path / "resumed", "--resume", "auto")
+    for name, each in weights(tmp_path / "whole").items():
+        assert torch.equal(weights(tmp_path / "resumed")[name], each), name
+
+
+def test_prepared_tables_are_trained_on(recipe, tmp_path, simulated_surveys):
+    prepare_survey("desi", simulated_surveys["desi"], tmp_path / "prepared")
+    run(recipe, tmp_path / "out", "--data", f"desi={tmp_path / 'prepared' / 'desi'}", "--num-steps", "2")
+    assert set(json.loads((tmp_path / "out" / "metrics.json").read_text())["chi2"]["model"]) == {"desi"}
 
 
 def test_an_unknown_survey_is_named(recipe, tmp_path):
