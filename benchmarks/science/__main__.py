@@ -16,9 +16,11 @@ from . import report
 from .bench import BUDGETS, Bench
 from .cannon import cannon
 from .comparisons import efficiency, leak, retrieval, transfer
+from .curve import curve
 from .limits import limits
 from .reconstruction import reconstruction
 from .redrock_fits import redrock
+from .supervised import supervised
 from .tables import classes, labels, redshift
 
 
@@ -36,6 +38,8 @@ TABLES = {
         cannon,
         limits,
         redrock,
+        supervised,
+        curve,
     )
 }
 
