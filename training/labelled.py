@@ -20,14 +20,17 @@ def load(settings, output: str) -> dict[str, Dataset]:
     """Rows of all surveys that have one of the labels and the values asked for, shuffled, in three parts.
 
     Args:
-        settings: `data`, `simulate` and `simulation_seed`, `labels` (columns), `select` (column -> values to keep),
-            `calibration_fraction`, `test_fraction`, `split_seed`; see `FineTuningArguments`.
+        settings: `data`, `options`, `simulate` and `simulation_seed`, `labels` (columns), `select` (column -> values
+            to keep), `calibration_fraction`, `test_fraction`, `split_seed`; see `FineTuningArguments`.
         output: Simulated files are put beside this folder.
 
     Raises:
         ValueError: an unknown column, or too few rows are left.
     """
-    recipe = Recipe(data=settings.data, simulate=settings.simulate, output=output, seed=settings.simulation_seed)
+    recipe = Recipe(
+        data=settings.data, options=settings.options, simulate=settings.simulate, output=output,
+        seed=settings.simulation_seed,
+    )  # fmt: skip
     rows = concatenate_datasets(list(surveys.load(recipe).values()))
     unknown = sorted({*settings.labels, *settings.select} - set(rows.column_names))
     if unknown:

@@ -17,7 +17,9 @@ class Recipe:
     Args:
         model: Folder with config.json (a size) or a checkpoint to go on from.
         output: Folder that the run writes to: checkpoints, log, figures, and the trained model in `model/`.
-        data: Survey -> files, folder or glob. Where empty, surveys are simulated.
+        data: Survey -> what `load_survey` reads (files, folder, glob, identifiers), or what `prepare` wrote. Where
+            empty, surveys are simulated.
+        options: Survey -> further arguments of `load_survey`, such as {galah: {catalogue: allstar.fits}}.
         simulate: Simulated spectra per survey, used where `data` is empty.
         weights: Survey -> relative frequency of its spectra, 1 where not given.
         num_steps: Optimisation steps.
@@ -40,6 +42,7 @@ class Recipe:
     model: str = "hub_configs/tiny"
     output: str = "runs/pretrain"
     data: dict = field(default_factory=dict)
+    options: dict = field(default_factory=dict)
     simulate: dict = field(default_factory=dict)
     weights: dict = field(default_factory=dict)
     num_steps: int = 1000
@@ -107,6 +110,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[Recipe, str | N
     parser.add_argument(
         "--data",
         nargs="+",
+        action="extend",
         default=[],
         metavar="SURVEY=PATH",
         help="survey files, a folder or a glob, e.g. sdss=/data/sdss; give a survey twice for two places",

@@ -5,16 +5,37 @@ from pathlib import Path
 from datasets import Dataset
 from recipe import Recipe
 
-from spectral_tokenizer.data import SURVEYS, load_survey, splits
+from spectral_tokenizer.data import SURVEYS, load_survey, load_table, splits
 
 
 def load(recipe: Recipe) -> dict[str, Dataset]:
-    """Rows of every survey in the recipe; simulated ones, written as survey files and read back, where it names none."""
+    """Rows of every survey in the recipe; simulated ones, written as survey files and read back, where it names none.
+
+    Raises:
+        ValueError: `data` or `options` name a survey that there is not, or options that come too late.
+    """
     data = recipe.data or {name: str(path) for name, path in simulated(recipe).items()}
-    unknown = sorted(set(data) - set(SURVEYS))
-    if unknown:
-        raise ValueError(f"data: expected some of {sorted(SURVEYS)}, found: {unknown}")
-    return {survey: load_survey(survey, files) for survey, files in data.items()}
+    for name, given, known in (("data", data, SURVEYS), ("options", recipe.options, data)):
+        if unknown := sorted(set(given) - set(known)):
+            raise ValueError(f"{name}: expected some of {sorted(known)}, found: {unknown}")
+    return {survey: read(survey, files, recipe.options.get(survey, {})) for survey, files in data.items()}
+
+
+def read(survey: str, files: str | list[str], options: dict) -> Dataset:
+    """One survey's rows, from its own files or from what `spectral-tokenizer prepare` made of them."""
+    entries = [files] if isinstance(files, (str, int, Path)) else list(files)
+    tables = [str(entry) for entry in entries if is_prepared(entry)]
+    if not tables:
+        return load_survey(survey, entries, **options)
+    if len(tables) < len(entries) or options:
+        found = f"options {options}" if options else f"{tables} beside {sorted(set(map(str, entries)) - set(tables))}"
+        raise ValueError(f"{survey}: found {found}; expected prepared files alone, which were read with their options")
+    return load_table(entries)
+
+
+def is_prepared(entry: str | int | Path) -> bool:
+    """Whether it is a Parquet file, a glob of some, or a survey's folder that `prepare` wrote."""
+    return str(entry).endswith(".parquet") or (Path(str(entry)) / "_plan.json").exists()
 
 
 def simulated(recipe: Recipe) -> dict[str, Path]:

@@ -139,6 +139,8 @@ def test_wrong_settings_are_named(pretrained, simulated_surveys, tmp_path):
         parse_arguments(["--config", str(recipe), "--set", "num_train_epoch=3"])
     with pytest.raises(ValueError, match="NAME=VALUE"):
         parse_arguments(["--config", str(recipe), "--set", "seed"])
+    _, training = parse_arguments(["--config", str(recipe), "--set", "seed=3", "--set", "max_steps=5"])
+    assert training.seed == 3 and training.max_steps == 5
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
