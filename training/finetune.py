@@ -51,9 +51,10 @@ class FineTuningArguments:
         head: Further settings of `SpectralConfig`: pooling, num_pooling_queries, classifier_hidden_size, ...
         num_trainable_layers: None: the whole encoder is trained. 0: it is frozen. n: its last n layers are trained.
         select: Column -> values: only such rows are used.
-        data: Survey -> what `load_survey` reads (files, folder, glob, identifiers), or what `prepare` wrote. Where
-            empty, surveys are simulated.
-        options: Survey -> further arguments of `load_survey`, such as {galah: {catalogue: allstar.fits}}.
+        data: Survey -> what `load_survey` reads (files, folder, glob, identifiers), or tables of rows such as `prepare`
+            writes (Parquet, Arrow, HDF5; then under any name). Where empty, surveys are simulated.
+        options: Survey -> further arguments of `load_survey`, such as {galah: {catalogue: allstar.fits}}, or of
+            `load_table`.
         simulate: Simulated spectra per survey, used where `data` is empty.
         simulation_seed: Of these. Other than pre-training's, so that they are objects never seen.
         test_fraction, calibration_fraction: Parts of the objects that are never trained on. Trainer evaluates on the

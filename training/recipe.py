@@ -17,9 +17,10 @@ class Recipe:
     Args:
         model: Folder with config.json (a size) or a checkpoint to go on from.
         output: Folder that the run writes to: checkpoints, log, figures, and the trained model in `model/`.
-        data: Survey -> what `load_survey` reads (files, folder, glob, identifiers), or what `prepare` wrote. Where
-            empty, surveys are simulated.
-        options: Survey -> further arguments of `load_survey`, such as {galah: {catalogue: allstar.fits}}.
+        data: Survey -> what `load_survey` reads (files, folder, glob, identifiers), or tables of rows such as `prepare`
+            writes (Parquet, Arrow, HDF5; then under any name). Where empty, surveys are simulated.
+        options: Survey -> further arguments of `load_survey`, such as {galah: {catalogue: allstar.fits}}, or of
+            `load_table`.
         simulate: Simulated spectra per survey, used where `data` is empty.
         weights: Survey -> relative frequency of its spectra, 1 where not given.
         num_steps: Optimisation steps.

@@ -6,36 +6,42 @@ from datasets import Dataset
 from recipe import Recipe
 
 from spectral_tokenizer.data import SURVEYS, load_survey, load_table, splits
+from spectral_tokenizer.data.table import Table
 
 
 def load(recipe: Recipe) -> dict[str, Dataset]:
     """Rows of every survey in the recipe; simulated ones, written as survey files and read back, where it names none.
 
     Raises:
-        ValueError: `data` or `options` name a survey that there is not, or options that come too late.
+        ValueError: `data` names a survey that has no reader, or `options` one that is not in `data`.
     """
     data = recipe.data or {name: str(path) for name, path in simulated(recipe).items()}
-    for name, given, known in (("data", data, SURVEYS), ("options", recipe.options, data)):
-        if unknown := sorted(set(given) - set(known)):
-            raise ValueError(f"{name}: expected some of {sorted(known)}, found: {unknown}")
+    unknown = sorted(survey for survey, files in data.items() if survey not in SURVEYS and not tables_among(files))
+    if unknown:
+        raise ValueError(f"data: expected some of {sorted(SURVEYS)}, or tables of rows, found: {unknown}")
+    if unknown := sorted(set(recipe.options) - set(data)):
+        raise ValueError(f"options: expected some of {sorted(data)}, found: {unknown}")
     return {survey: read(survey, files, recipe.options.get(survey, {})) for survey, files in data.items()}
 
 
 def read(survey: str, files: str | list[str], options: dict) -> Dataset:
-    """One survey's rows, from its own files or from what `spectral-tokenizer prepare` made of them."""
-    entries = [files] if isinstance(files, (str, int, Path)) else list(files)
-    tables = [str(entry) for entry in entries if is_prepared(entry)]
+    """One survey's rows, from its own files, or from tables of rows such as `spectral-tokenizer prepare` writes."""
+    tables = tables_among(files)
     if not tables:
-        return load_survey(survey, entries, **options)
-    if len(tables) < len(entries) or options:
-        found = f"options {options}" if options else f"{tables} beside {sorted(set(map(str, entries)) - set(tables))}"
-        raise ValueError(f"{survey}: found {found}; expected prepared files alone, which were read with their options")
-    return load_table(entries)
+        return load_survey(survey, files, **options)
+    if len(tables) < len(entries_of(files)):
+        raise ValueError(f"{survey}: found tables beside other files: {files}; expected tables alone, or none")
+    return load_table(tables, **{"survey": survey, **options})
 
 
-def is_prepared(entry: str | int | Path) -> bool:
-    """Whether it is a Parquet file, a glob of some, or a survey's folder that `prepare` wrote."""
-    return str(entry).endswith(".parquet") or (Path(str(entry)) / "_plan.json").exists()
+def entries_of(files: str | list[str]) -> list[str]:
+    return [str(entry) for entry in ([files] if isinstance(files, (str, int, Path)) else files)]
+
+
+def tables_among(files: str | list[str]) -> list[str]:
+    """Those entries that are a table's file, a glob of some, or a survey's folder that `prepare` wrote."""
+    endings = tuple(pattern.removeprefix("*") for pattern in Table.FILE_NAMES)
+    return [each for each in entries_of(files) if each.endswith(endings) or (Path(each) / "_plan.json").exists()]
 
 
 def simulated(recipe: Recipe) -> dict[str, Path]:
