@@ -23,6 +23,7 @@ import yaml
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
 from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralProcessor
+from spectral_tokenizer.cli.console import reader_options
 from spectral_tokenizer.data import SURVEYS, load_survey
 from spectral_tokenizer.objectives_spectral_tokenizer import OBJECTIVES
 
@@ -30,6 +31,7 @@ from spectral_tokenizer.objectives_spectral_tokenizer import OBJECTIVES
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = ("README.md", "spectral_tokenizer/data/README.md", "training/README.md", "benchmarks/README.md")
 FOLDERS = ("benchmarks", "hub_configs", "training")  # that commands name relative to the repository
+READ = dict(SURVEYS)  # before a document adds one
 BLOCK = re.compile(
     r"(?:^<!-- not run: (?P<reason>[^\n]+) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.M | re.S
 )
@@ -212,6 +214,12 @@ def test_the_readme_embeds_decodes_and_fine_tunes(workspaces, pretrained):
     after = model.spectral.state_dict()
     moved = {name.split(".")[1] for name in before if "layers." in name and not torch.equal(before[name], after[name])}
     assert moved == {"0", "1"}
+
+
+def test_every_survey_and_option_is_explained():
+    text = (ROOT / "spectral_tokenizer" / "data" / "README.md").read_text()
+    assert not [name for name in READ if f'`"{name}"`' not in text]
+    assert not [name for name in reader_options(READ.values()) if f"`{name}=" not in text]
 
 
 def test_every_setting_is_explained():
