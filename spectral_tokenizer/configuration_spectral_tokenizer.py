@@ -92,7 +92,8 @@ class SpectralConfig(PreTrainedConfig):
         decoder_reads: `"tokens"`: latents and patches. `"latents"`: the latents alone, which makes them a bottleneck.
         pooling: What `pooler_output` is. `"latents"`: the latents, flattened. `"segments"`: patch tokens averaged in
             `num_segments` stretches of wavelength, flattened. `"mean"` (the paper): one average.
-        objective: `"masked"`: predict hidden patches. `"autoencoding"` (the paper): every patch seen and asked for.
+        objective: A name in `OBJECTIVES`, see `objectives_spectral_tokenizer.py`. `"masked"`: predict hidden patches.
+            `"autoencoding"` (the paper): every patch seen and asked for.
         hiding_weights: How often hidden patches are drawn at random, as one contiguous block, as whole arms.
         hidden_fraction: Smallest and largest part of a spectrum's patches that is hidden.
         hidden_target_fraction, visible_target_fraction: Part of the hidden and of the visible patches that is asked
@@ -140,7 +141,7 @@ class SpectralConfig(PreTrainedConfig):
     decoder_reads: Literal["tokens", "latents"] = "latents"
     pooling: Literal["latents", "segments", "mean"] = "latents"
     num_segments: int = 16
-    objective: Literal["masked", "autoencoding"] = "masked"
+    objective: str = "masked"
     hiding_weights: list[float | int] | tuple[float | int, ...] = (0.5, 0.3, 0.2)
     hidden_fraction: list[float | int] | tuple[float | int, ...] = (0.5, 0.9)
     hidden_target_fraction: float | int = 0.5

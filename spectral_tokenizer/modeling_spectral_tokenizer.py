@@ -315,10 +315,16 @@ def linear_in_float32(module: nn.Linear, hidden_states: Tensor) -> Tensor:
 
 
 class SpectralForPreTraining(SpectralPreTrainedModel):
-    """Encoder and decoder with a self-supervised objective."""
+    """Encoder and decoder with a self-supervised objective.
+
+    Raises:
+        ValueError: the configuration names an objective that is not in `OBJECTIVES`.
+    """
 
     def __init__(self, config: SpectralConfig):
         super().__init__(config)
+        if config.objective not in OBJECTIVES:  # here, as the encoder alone has no use for one
+            raise ValueError(f"objective: expected one of {sorted(OBJECTIVES)}, found: {config.objective!r}")
         self.spectral = SpectralModel(config)
         self.decoder = SpectralDecoder(config)
         self.post_init()

@@ -3,7 +3,7 @@ import pytest
 import torch
 from spectra import spectrum
 
-from spectral_tokenizer import SpectralConfig, SpectralProcessor
+from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralModel, SpectralProcessor
 from spectral_tokenizer.objectives_spectral_tokenizer import (
     HIDING,
     OBJECTIVES,
@@ -46,6 +46,28 @@ def test_a_block_is_contiguous_and_an_arm_is_whole():
     hidden = hide_arms(wavelength, 0.5, generator)
     assert all(len(set(hidden[arms == arm])) == 1 for arm in range(3))
     assert hide_random(wavelength, 0.5, generator).sum() == round(0.5 * len(wavelength))
+
+
+def test_an_objective_is_a_class_and_a_line(monkeypatch):
+    """Nothing else has to know of it; and without the line, the model says so."""
+    config = SpectralConfig(hidden_size=32, num_hidden_layers=1, num_decoder_layers=1, intermediate_size=64)
+    config.objective = "first half"
+    with pytest.raises(
+        ValueError, match=r"objective: expected one of \['autoencoding', 'masked'\], found: 'first half'"
+    ):
+        SpectralForPreTraining(config)
+    assert SpectralModel(config).config.objective == "first half"  # the encoder needs none
+
+    class FirstHalf(OBJECTIVES["masked"]):
+        def hide(self, wavelength, generator):
+            return np.arange(len(wavelength)) < len(wavelength) // 2
+
+    monkeypatch.setitem(OBJECTIVES, "first half", FirstHalf)
+    model = SpectralForPreTraining(SpectralConfig.from_dict(config.to_dict())).train()
+    inputs = SpectralProcessor()(spectrum("sdss"), return_tensors="pt")
+    output, half = model(**inputs), int(inputs["attention_mask"].sum()) // 2
+    assert output.masked_patches.sum() == half and output.masked_patches[0, :half].all()
+    assert torch.isfinite(output.loss)
 
 
 def make_loss(num_spectra=2, **settings):

@@ -21,20 +21,19 @@ from datasets import Dataset, concatenate_datasets, load_dataset, load_from_disk
 from recipe import Recipe, find, parse_data
 from transformers import AutoModel, AutoProcessor
 
-from spectral_tokenizer.data import SURVEYS
 from spectral_tokenizer.data.embedding import read_embeddings, write_embeddings
 from spectral_tokenizer.data.input_files import find_files
 from spectral_tokenizer.data.schema import SPECTRUM
+from spectral_tokenizer.data.simulation import SURVEYS
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Embed spectra with a trained encoder.")
     parser.add_argument("--model", default="runs/demo/model", help="checkpoint (default: %(default)s)")
     parser.add_argument("--output", default="runs/embeddings", help="folder to write to (default: %(default)s)")
-    parser.add_argument("--data", nargs="+", default=[], metavar="SURVEY=PATH", help="survey files, folder or glob")
-    parser.add_argument(
-        "--rows", nargs="+", default=[], help="prepared rows: Parquet files, or a folder of save_to_disk"
-    )
+    several = {"nargs": "+", "action": "extend", "default": []}
+    parser.add_argument("--data", **several, metavar="SURVEY=PATH", help="survey files, folder or glob")
+    parser.add_argument("--rows", **several, help="prepared rows: Parquet files, or a folder of save_to_disk")
     parser.add_argument("--simulate", type=int, default=300, help="spectra per survey where nothing is given")
     parser.add_argument("--shard-rows", type=int, default=8192, help="rows per file (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=32)

@@ -51,7 +51,10 @@ class FineTuningArguments:
         head: Further settings of `SpectralConfig`: pooling, num_pooling_queries, classifier_hidden_size, ...
         num_trainable_layers: None: the whole encoder is trained. 0: it is frozen. n: its last n layers are trained.
         select: Column -> values: only such rows are used.
-        data: Survey -> files, folder or glob. Where empty, surveys are simulated.
+        data: Survey -> what `load_survey` reads (files, folder, glob, identifiers), or tables of rows such as `prepare`
+            writes (Parquet, Arrow, HDF5; then under any name). Where empty, surveys are simulated.
+        options: Survey -> further arguments of `load_survey`, such as {galah: {catalogue: allstar.fits}}, or of
+            `load_table`.
         simulate: Simulated spectra per survey, used where `data` is empty.
         simulation_seed: Of these. Other than pre-training's, so that they are objects never seen.
         test_fraction, calibration_fraction: Parts of the objects that are never trained on. Trainer evaluates on the
@@ -69,6 +72,7 @@ class FineTuningArguments:
     num_trainable_layers: int | None = None
     select: dict = field(default_factory=dict)
     data: dict = field(default_factory=dict)
+    options: dict = field(default_factory=dict)
     simulate: dict = field(default_factory=dict)
     simulation_seed: int = 1
     test_fraction: float = 0.2
@@ -82,11 +86,12 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[FineTuningArgum
     """Command line -> settings of the head and of Trainer."""
     parser = argparse.ArgumentParser(description="Fine-tune a spectral tokenizer.")
     parser.add_argument("--config", required=True, help="recipe, e.g. training/recipes/finetune_class.yaml")
-    parser.add_argument("--data", nargs="+", default=[], metavar="SURVEY=PATH", help="survey files, folder or glob")
+    several = {"nargs": "+", "action": "extend", "default": []}
+    parser.add_argument("--data", **several, metavar="SURVEY=PATH", help="survey files, folder or glob")
     parser.add_argument("--model", help="checkpoint or size to start from (default: the recipe's)")
     parser.add_argument("--output", help="folder to write to (default: the recipe's)")
     parser.add_argument("--resume", metavar="auto|FOLDER", help="go on from the last checkpoint, or from this one")
-    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="any other setting, as in YAML")
+    parser.add_argument("--set", **several, metavar="NAME=VALUE", help="any other setting, as in YAML")
     given = parser.parse_args(arguments)
     settings = yaml.safe_load(find(given.config).read_text())
     for pair in given.set:

@@ -1,33 +1,32 @@
 """Survey files -> labelled rows: to train on, to calibrate on, to test on."""
 
-import hashlib
-import math
-
 import numpy as np
 import surveys
 from datasets import Dataset, concatenate_datasets
 from recipe import Recipe
 
+from spectral_tokenizer.data import splits
 from spectral_tokenizer.data.schema import SPECTRUM
 
 
 PARTS = ("train", "calibration", "test")
-# Positions are compared to 0.001 degrees, some arc seconds: a fibre sees one object.
-DECIMALS = 3
 
 
 def load(settings, output: str) -> dict[str, Dataset]:
     """Rows of all surveys that have one of the labels and the values asked for, shuffled, in three parts.
 
     Args:
-        settings: `data`, `simulate` and `simulation_seed`, `labels` (columns), `select` (column -> values to keep),
-            `calibration_fraction`, `test_fraction`, `split_seed`; see `FineTuningArguments`.
+        settings: `data`, `options`, `simulate` and `simulation_seed`, `labels` (columns), `select` (column -> values
+            to keep), `calibration_fraction`, `test_fraction`, `split_seed`; see `FineTuningArguments`.
         output: Simulated files are put beside this folder.
 
     Raises:
         ValueError: an unknown column, or too few rows are left.
     """
-    recipe = Recipe(data=settings.data, simulate=settings.simulate, output=output, seed=settings.simulation_seed)
+    recipe = Recipe(
+        data=settings.data, options=settings.options, simulate=settings.simulate, output=output,
+        seed=settings.simulation_seed,
+    )  # fmt: skip
     rows = concatenate_datasets(list(surveys.load(recipe).values()))
     unknown = sorted({*settings.labels, *settings.select} - set(rows.column_names))
     if unknown:
@@ -54,16 +53,12 @@ def is_chosen(rows: Dataset, labels: list[str], select: dict[str, list]) -> np.n
 
 
 def split(rows: Dataset, calibration_fraction: float, test_fraction: float, seed: int) -> dict[str, Dataset]:
-    """Three parts that share no object. What lies at one place on the sky is one object, whatever survey saw it."""
-    places = np.array(
-        [place_in_order(*each, seed) for each in zip(rows["ra"], rows["dec"], rows["survey"], rows["object_id"])]
+    """Three parts that share no object, as `splits.split` knows objects."""
+    numbered = rows.select_columns(["survey", "object_id", "ra", "dec"]).add_column("row", np.arange(len(rows)))
+    # One draw, cut at two places: what the first cut holds back, the second does too.
+    test, held = (
+        set(splits.split({"": numbered}, fraction, seed=seed)[""][1]["row"])
+        for fraction in (test_fraction, test_fraction + calibration_fraction)
     )
-    part = np.digitize(places, [test_fraction, test_fraction + calibration_fraction])
-    return {name: rows.select(np.flatnonzero(part == number)) for name, number in zip(PARTS, (2, 1, 0))}
-
-
-def place_in_order(ra: float, dec: float, survey: str, object_id: str, seed: int) -> float:
-    """A number from 0 to 1 that is the same for every spectrum of an object, and different under another seed."""
-    key = f"{survey} {object_id}" if math.isnan(ra) else f"{ra:.{DECIMALS}f} {dec:.{DECIMALS}f}"
-    digest = hashlib.sha1(f"{seed} {key}".encode()).digest()
-    return int.from_bytes(digest[:6], "big") / 2**48
+    places = {"train": set(range(len(rows))) - held - test, "calibration": held - test, "test": test}
+    return {name: rows.select(sorted(places[name])) for name in PARTS}

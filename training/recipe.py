@@ -17,7 +17,10 @@ class Recipe:
     Args:
         model: Folder with config.json (a size) or a checkpoint to go on from.
         output: Folder that the run writes to: checkpoints, log, figures, and the trained model in `model/`.
-        data: Survey -> files, folder or glob. Where empty, surveys are simulated.
+        data: Survey -> what `load_survey` reads (files, folder, glob, identifiers), or tables of rows such as `prepare`
+            writes (Parquet, Arrow, HDF5; then under any name). Where empty, surveys are simulated.
+        options: Survey -> further arguments of `load_survey`, such as {galah: {catalogue: allstar.fits}}, or of
+            `load_table`.
         simulate: Simulated spectra per survey, used where `data` is empty.
         stream: Instead of both, spectra without end, simulated where the model is and never repeated: from published
             "templates" (or a folder of them; see benchmarks/science/README.md), or from the package's own "physics".
@@ -42,6 +45,7 @@ class Recipe:
     model: str = "hub_configs/tiny"
     output: str = "runs/pretrain"
     data: dict = field(default_factory=dict)
+    options: dict = field(default_factory=dict)
     simulate: dict = field(default_factory=dict)
     stream: str = ""
     weights: dict = field(default_factory=dict)
@@ -110,6 +114,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[Recipe, str | N
     parser.add_argument(
         "--data",
         nargs="+",
+        action="extend",
         default=[],
         metavar="SURVEY=PATH",
         help="survey files, a folder or a glob, e.g. sdss=/data/sdss; give a survey twice for two places",

@@ -10,6 +10,7 @@ from recipe import Recipe
 from spectral_tokenizer.data import SURVEYS, load_survey, load_table, splits
 from spectral_tokenizer.data.packing import MixtureSampler, PackedSteps, count_patches
 from spectral_tokenizer.data.schema import FEATURES
+from spectral_tokenizer.data.table import Table
 
 
 Parts = dict[str, tuple[Dataset, Dataset]]  # survey -> rows to train on, rows held apart
@@ -26,23 +27,38 @@ def parts(recipe: Recipe) -> Parts:
 
 
 def load(recipe: Recipe) -> dict[str, Dataset]:
-    """Rows of every survey in the recipe; simulated ones, written as survey files and read back, where it names none."""
-    data = recipe.data or {name: [str(path)] for name, path in simulated(recipe).items()}
-    rows = {}
-    for survey, files in data.items():
-        files = [files] if isinstance(files, str) else list(files)
-        if all(is_table(each) for each in files):
-            rows[survey] = load_table(files, survey=survey)
-        elif survey in SURVEYS:
-            rows[survey] = load_survey(survey, files)
-        else:
-            raise ValueError(f"data: expected some of {sorted(SURVEYS)} or Parquet tables, found: {survey}={files}")
-    return rows
+    """Rows of every survey in the recipe; simulated ones, written as survey files and read back, where it names none.
+
+    Raises:
+        ValueError: `data` names a survey that has no reader, or `options` one that is not in `data`.
+    """
+    data = recipe.data or {name: str(path) for name, path in simulated(recipe).items()}
+    unknown = sorted(survey for survey, files in data.items() if survey not in SURVEYS and not tables_among(files))
+    if unknown:
+        raise ValueError(f"data: expected some of {sorted(SURVEYS)}, or tables of rows, found: {unknown}")
+    if unknown := sorted(set(recipe.options) - set(data)):
+        raise ValueError(f"options: expected some of {sorted(data)}, found: {unknown}")
+    return {survey: read(survey, files, recipe.options.get(survey, {})) for survey, files in data.items()}
 
 
-def is_table(path: str) -> bool:
-    """Whether a path is of Parquet files, such as `spectral-tokenizer prepare` leaves, and not of a survey's own."""
-    return path.endswith(".parquet") or any(Path(path).glob("*.parquet"))
+def read(survey: str, files: str | list[str], options: dict) -> Dataset:
+    """One survey's rows, from its own files, or from tables of rows such as `spectral-tokenizer prepare` writes."""
+    tables = tables_among(files)
+    if not tables:
+        return load_survey(survey, files, **options)
+    if len(tables) < len(entries_of(files)):
+        raise ValueError(f"{survey}: found tables beside other files: {files}; expected tables alone, or none")
+    return load_table(tables, **{"survey": survey, **options})
+
+
+def entries_of(files: str | list[str]) -> list[str]:
+    return [str(entry) for entry in ([files] if isinstance(files, (str, int, Path)) else files)]
+
+
+def tables_among(files: str | list[str]) -> list[str]:
+    """Those entries that are a table's file, a glob of some, or a survey's folder that `prepare` wrote."""
+    endings = tuple(pattern.removeprefix("*") for pattern in Table.FILE_NAMES)
+    return [each for each in entries_of(files) if each.endswith(endings) or (Path(each) / "_plan.json").exists()]
 
 
 def simulated(recipe: Recipe) -> dict[str, Path]:

@@ -138,7 +138,7 @@ def load_multimodal_universe(
     """Read a survey from MultimodalUniverse's HDF5 or Parquet files; `multimodal_universe` tells what is put right.
 
     Args:
-        name: one of `SURVEYS`.
+        name: sdss, desi, galah or apogee.
         data_files: as `load_survey`.
         cache_dir, num_proc, strict, unreliable_labels: as `load_survey`.
 

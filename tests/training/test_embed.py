@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset, concatenate_datasets
+from embed import load_rows, parse_arguments
 from recipe import ROOT
 
 from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralProcessor
@@ -62,6 +63,12 @@ def test_survey_files_become_a_table_and_a_map(pretrained, simulated_surveys, tm
     run("--model", pretrained, "--output", tmp_path / "again", "--rows", tmp_path / "rows.parquet", "--shard-rows", 50)
     again = read_embeddings(tmp_path / "again")
     np.testing.assert_allclose(np.array(again["embedding"][:]), np.array(table["embedding"][:]), atol=1e-5)
+
+
+def test_without_files_the_surveys_that_can_be_are_simulated(tmp_path):
+    """LAMOST, which is read, is not among them."""
+    rows = load_rows(parse_arguments(["--simulate", "1", "--output", str(tmp_path / "out")]))
+    assert {"galah", "apogee"} <= set(rows["survey"][:]) <= {"sdss", "desi", "galah", "apogee"}
 
 
 def table_of(vectors, **columns):

@@ -139,6 +139,8 @@ def test_wrong_settings_are_named(pretrained, simulated_surveys, tmp_path):
         parse_arguments(["--config", str(recipe), "--set", "num_train_epoch=3"])
     with pytest.raises(ValueError, match="NAME=VALUE"):
         parse_arguments(["--config", str(recipe), "--set", "seed"])
+    _, training = parse_arguments(["--config", str(recipe), "--set", "seed=3", "--set", "max_steps=5"])
+    assert training.seed == 3 and training.max_steps == 5
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -149,6 +151,19 @@ def test_every_recipe_reads(path, tmp_path):
     assert training.remove_unused_columns is False
     names = settings.classes or settings.labels
     SpectralConfig(id2label=dict(enumerate(names)), targets=settings.targets or None, **settings.head)
+
+
+def test_one_star_is_in_one_part_wherever_it_stands():
+    """Two surveys' positions differ by 0.4 arcseconds: no grid on the sky may come between them."""
+    ra = np.arange(100) * 0.01 + np.linspace(0, 1e-3, 100)
+    columns = {
+        "ra": [*ra, *ra + 1e-4], "dec": [0.0] * 200, "survey": ["galah"] * 100 + ["apogee"] * 100,
+        "object_id": [f"g{n}" for n in range(100)] + [f"a{n}" for n in range(100)],
+    }  # fmt: skip
+    stars = [
+        {name[1:] for name in part["object_id"]} for part in split(Dataset.from_dict(columns), 0.2, 0.3, 0).values()
+    ]
+    assert sum(map(len, stars)) == 100 and all(len(part) > 5 for part in stars)
 
 
 def test_parts_share_no_object():

@@ -14,7 +14,7 @@ from recipe import ROOT
 from training_runs import STEPS, SURVEYS, command, environment, losses, run, weights
 from transformers import AutoModel, AutoModelForPreTraining, AutoProcessor
 
-from spectral_tokenizer.data import load_survey, prepare_survey
+from spectral_tokenizer.data import load_survey
 
 
 def test_a_run_leaves_what_it_promises(uninterrupted, simulated_surveys):
@@ -110,12 +110,6 @@ def test_a_stream_needs_no_files_and_resumes(recipe, tmp_path):
     run(tmp_path / "recipe.yaml", tmp_path / "resumed", "--resume", "auto")
     for name, each in weights(tmp_path / "whole").items():
         assert torch.equal(weights(tmp_path / "resumed")[name], each), name
-
-
-def test_prepared_tables_are_trained_on(recipe, tmp_path, simulated_surveys):
-    prepare_survey("desi", simulated_surveys["desi"], tmp_path / "prepared")
-    run(recipe, tmp_path / "out", "--data", f"desi={tmp_path / 'prepared' / 'desi'}", "--num-steps", "2")
-    assert set(json.loads((tmp_path / "out" / "metrics.json").read_text())["chi2"]["model"]) == {"desi"}
 
 
 def test_an_unknown_survey_is_named(recipe, tmp_path):

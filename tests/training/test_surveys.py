@@ -1,0 +1,53 @@
+"""What a recipe's `data` and `options` may be."""
+
+import json
+
+import pytest
+import surveys
+from recipe import Recipe, parse_arguments
+
+from spectral_tokenizer.data import load_survey, prepare_survey
+
+
+def test_prepared_files_are_read_as_the_surveys_own(simulated_surveys, tmp_path):
+    prepare_survey("sdss", simulated_surveys["sdss"], tmp_path)
+    own = surveys.load(Recipe(data={"sdss": str(simulated_surveys["sdss"])}))["sdss"]
+    for prepared in (tmp_path / "sdss", [str(tmp_path / "sdss" / "*.parquet")]):
+        rows = surveys.load(Recipe(data={"sdss": prepared}))["sdss"]
+        # As text: a NaN is not equal to itself.
+        assert rows.features == own.features and json.dumps(rows[:]) == json.dumps(own[:])
+
+
+def test_options_reach_the_reader(simulated_surveys):
+    data = {survey: str(simulated_surveys[survey]) for survey in ("sdss", "galah")}
+    with_sky = surveys.load(Recipe(data=data, options={"sdss": {"sky": True}}))
+    assert len(with_sky["sdss"]) > len(surveys.load(Recipe(data=data))["sdss"])
+
+
+def test_rows_of_a_survey_without_a_reader_come_from_a_table(simulated_surveys, tmp_path):
+    rows = load_survey("sdss", simulated_surveys["sdss"]).remove_columns(["survey", "frame"])
+    rows.to_parquet(tmp_path / "mine.parquet")
+    recipe = Recipe(data={"mine": str(tmp_path / "mine.parquet")}, options={"mine": {"frame": "observed"}})
+    (mine,) = surveys.load(recipe).values()
+    assert set(mine["survey"][:]) == {"mine"} and set(mine["frame"][:]) == {"observed"} and len(mine) == len(rows)
+
+
+def test_what_would_be_passed_over_is_refused(simulated_surveys, tmp_path):
+    prepare_survey("sdss", simulated_surveys["sdss"], tmp_path)
+    prepared, own = str(tmp_path / "sdss"), str(simulated_surveys["sdss"])
+    with pytest.raises(TypeError, match="sky"):  # prepared without it, it is too late
+        surveys.load(Recipe(data={"sdss": prepared}, options={"sdss": {"sky": True}}))
+    with pytest.raises(ValueError, match="expected tables alone"):
+        surveys.load(Recipe(data={"sdss": [prepared, own]}))
+    with pytest.raises(ValueError, match=r"options: expected some of \['sdss'\], found: \['desi'\]"):
+        surveys.load(Recipe(data={"sdss": own}, options={"desi": {"sky": True}}))
+    with pytest.raises(ValueError, match=r"data: expected some of .*found: \['mine'\]"):
+        surveys.load(Recipe(data={"mine": own}))
+
+
+def test_an_option_given_twice_adds_up():
+    """argparse alone would forget the first one without a word."""
+    recipe, _ = parse_arguments(
+        ["--config", "training/recipes/demo.yaml", "--data", "sdss=a", "--data", "desi=b", "sdss=c"]
+    )
+    assert recipe.data == {"sdss": ["a", "c"], "desi": ["b"]}
