@@ -88,6 +88,24 @@ class SpectralPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_attention_backend = True
 
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        """As everywhere in Transformers, but weights come from safetensors alone, also where a repository holds nothing
+        but a pickle: a pickle can run any code as it is opened.
+
+        Raises:
+            OSError: there are no weights in safetensors.
+            ValueError: `use_safetensors=False` was given.
+        """
+        if kwargs.setdefault("use_safetensors", True) is False:
+            raise ValueError("use_safetensors: found False; expected True, as pickles are never opened")
+        try:
+            return super().from_pretrained(*args, **{**kwargs, "use_safetensors": True})
+        except OSError as error:
+            if "safetensors" in str(error):
+                error.add_note("Weights are read from .safetensors alone; a pickle (.bin, .pt) is never opened.")
+            raise
+
     @torch.no_grad()
     def _init_weights(self, module):
         super()._init_weights(module)
