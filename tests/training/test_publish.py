@@ -91,7 +91,7 @@ def test_one_commit_holds_everything(hub, trained, tmp_path):
     commit = repository.branches["main"]
     assert repository.tags == {"v1": commit} and commit in printed
     files = repository.commits[commit]
-    assert TEXTS < set(files) and sum(path.endswith(".safetensors") for path in files) > 1
+    assert set(files) > TEXTS and sum(path.endswith(".safetensors") for path in files) > 1
     assert any("api/validate-yaml" in each for each in hub.requests)
     # The example of the card, in a process that has this package nowhere.
     (tmp_path / "example.py").write_bytes(files["example.py"])
