@@ -103,9 +103,11 @@ class SpectralPreTrainedModel(PreTrainedModel):
         try:
             return super().from_pretrained(*args, **{**kwargs, "use_safetensors": True})
         except OSError as error:
-            if "safetensors" in str(error):
-                error.add_note("Weights are read from .safetensors alone; a pickle (.bin, .pt) is never opened.")
-            raise
+            if "safetensors" not in str(error):
+                raise
+            raise OSError(
+                f"expected weights as .safetensors; a pickle (.bin, .pt) is never opened: {error}"
+            ) from error
 
     @torch.no_grad()
     def _init_weights(self, module):

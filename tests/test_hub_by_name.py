@@ -75,7 +75,7 @@ with torch.no_grad():
 try:
     AutoModel.from_pretrained("me/pickle", **remote)
 except OSError as error:
-    assert "safetensors" in str(error), error
+    assert "never opened" in str(error), error
 else:
     raise AssertionError("a pickle was opened")
 assert "spectral_tokenizer" not in sys.modules
@@ -120,7 +120,7 @@ for name in ("me/pickle", "me/pickles"):
     try:
         AutoModel.from_pretrained(name)
     except OSError as error:
-        assert "never opened" in "".join(error.__notes__), error
+        assert "never opened" in str(error), error
     else:
         raise AssertionError("a pickle was opened")
 """
@@ -274,9 +274,8 @@ def test_a_folder_of_pickles_is_refused(model, bomb, tmp_path, name):
             '{"metadata": {}, "weight_map": {"layernorm.weight": "pytorch_model-00001-of-00001.bin"}}'
         )
     for kind in (SpectralModel, SpectralForPreTraining):
-        with pytest.raises(OSError, match="safetensors") as caught:
+        with pytest.raises(OSError, match="a pickle .* is never opened"):
             kind.from_pretrained(tmp_path)
-        assert "never opened" in caught.value.__notes__[0]
         with pytest.raises(ValueError, match="use_safetensors: found False"):
             kind.from_pretrained(tmp_path, use_safetensors=False)
     assert not bomb.exists()
