@@ -269,7 +269,7 @@ class SpectralModel(SpectralPreTrainedModel):
         Raises:
             NotImplementedError: `pooling` is `"segments"`, which cuts each spectrum at places of its own.
         """
-        config = self.config
+        config, batch = self.config, flux.shape[0]  # `len` would fix it
         if config.pooling == "segments":
             raise NotImplementedError("export: expected pooling 'latents' or 'mean', found: 'segments'")
         is_valid = (
@@ -280,9 +280,9 @@ class SpectralModel(SpectralPreTrainedModel):
         hidden_states = self.embeddings(patches.flux, patches.ivar, patches.basis) + patches.code
         # Where, not times zero: patches that do not exist may hold anything.
         hidden_states = torch.where(is_valid[..., None], hidden_states.unflatten(0, flux.shape[:2]), 0.0)
-        token_mask = torch.cat([is_valid.new_ones(len(flux), config.num_latents), is_valid], dim=1)
+        token_mask = torch.cat([is_valid.new_ones(batch, config.num_latents), is_valid], dim=1)
         if self.latents is not None:
-            hidden_states = torch.cat([self.latents.expand(len(flux), -1, -1), hidden_states], dim=1)
+            hidden_states = torch.cat([self.latents.expand(batch, -1, -1), hidden_states], dim=1)
         sequences = PaddedSequences(token_mask)
         for layer in self.layers:
             hidden_states = layer(hidden_states, sequences)
