@@ -163,7 +163,6 @@ ROUTES: list[tuple[str, str, str]] = [
     ("POST", API + r"/branch/(?P<branch>[^/]+)", "branch"),
     ("POST", r"/(?P<kind>datasets/)?" + REPOSITORY + r"\.git/info/lfs/objects/batch", "large_files"),
     ("PUT", r"/large/(?P<sha256>[0-9a-f]{64})", "upload"),
-    ("GET", r"/large/(?P<sha256>[0-9a-f]{64})", "download"),
     ("GET", r"/(?P<kind>datasets/)?" + REPOSITORY + r"/resolve/(?P<revision>[^/]+)/(?P<path>.+)", "resolve"),
 ]
 
@@ -195,7 +194,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             match = re.fullmatch(pattern, url.path)
             if known == method and match:
                 parts = match.groupdict()
-                if not name.startswith(("upload", "download")) and "owner" in parts:
+                if "owner" in parts:
                     parts = self.with_repository(parts, method)
                     if parts is None:
                         return
@@ -361,9 +360,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.blobs[sha256] = self.body
         self.send(200, b"")
 
-    def answer_download(self, sha256: str) -> None:
-        self.send_file(self.server.blobs[sha256], {"ETag": f'"{sha256}"'})
-
     def answer_commit(self, repository: Repository, commit: str, revision: str) -> None:
         if revision not in repository.branches:
             self.send(400, {"error": f"{revision} is no branch"})
@@ -409,10 +405,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if content is None:
             self.send(404, b"", {**headers, "X-Error-Code": "EntryNotFound"})
             return
-        if not is_large(path):
-            self.send_file(content, {**headers, "ETag": f'"{blob_id(content)}"'})
-            return
-        sha256 = hashlib.sha256(content).hexdigest()
-        self.server.blobs[sha256] = content
-        headers |= {"X-Linked-Etag": f'"{sha256}"', "X-Linked-Size": str(len(content))}
-        self.send(302, b"", {**headers, "Location": f"{self.server.url}/large/{sha256}"})
+        # The Hub sends its clients to another host for large files; here they are all in one place.
+        if is_large(path):
+            sha256 = hashlib.sha256(content).hexdigest()
+            headers |= {"X-Linked-Etag": f'"{sha256}"', "X-Linked-Size": str(len(content))}
+        self.send_file(content, {**headers, "ETag": f'"{blob_id(content)}"'})
