@@ -26,7 +26,12 @@ def test_a_run_leaves_what_it_promises(uninterrupted, simulated_surveys):
     assert "interpolation" in printed and "untrained" in printed
     assert (output / "reconstructions.png").stat().st_size > 20_000
     card = (output / "model" / "README.md").read_text()
-    assert "$" not in card and "| galah | block |" in card
+    assert "$" not in card and "| galah | block |" in card and "| energy, kWh | not measured |" in card
+    compute = metrics["compute"]
+    assert compute["device"] and compute["device_type"] == "cpu" and compute["num_processes"] == 1
+    assert (
+        compute["seconds"] > 0 and compute["flops"] > 1e6 and set(metrics["num_parameters"]) == {"encoder", "decoder"}
+    )
 
     model = AutoModelForPreTraining.from_pretrained(output / "model")
     processor = AutoProcessor.from_pretrained(output / "model")
@@ -58,6 +63,8 @@ def test_an_interrupted_run_goes_on_to_the_same_end(recipe, uninterrupted, tmp_p
 
     run(recipe, output, "--resume", "auto")
     assert losses(output) == losses(expected)
+    flops = [json.loads((each / "metrics.json").read_text())["compute"]["flops"] for each in (output, expected)]
+    assert flops[0] == flops[1]  # both parts of the run are counted
     for name, each in weights(expected).items():
         assert torch.equal(weights(output)[name], each), name
 
