@@ -2,7 +2,8 @@
 
     python -m benchmarks.data_path
 
-Plain rows: Datasets' torch format, one row at a time through the processor, padded by default collation.
+Plain rows: Datasets' torch format, one row at a time through the processor, padded by default collation. Rows as lists:
+the same without a format, which gives Python lists.
 """
 
 import torch
@@ -16,9 +17,9 @@ from spectral_tokenizer.data.packing import MixtureSampler, PackedSteps, count_p
 BYTES_PER_PIXEL = 16  # float32 flux and ivar, float64 wavelength
 
 
-def plain_rows(datasets: dict, processor, steps: list):
+def plain_rows(datasets: dict, processor, steps: list, form: str | None):
     """What one writes first."""
-    datasets = {name: each.with_format("torch") for name, each in datasets.items()}
+    datasets = {name: each.with_format(form) for name, each in datasets.items()}
 
     def fetch(survey: str, row: int) -> dict:
         row = datasets[survey][row]
@@ -59,22 +60,25 @@ def main() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
     variants = {
         "packed": lambda: [packed[step] for step in steps],
-        "plain_rows": plain_rows(datasets, processor, steps),
+        "plain_rows": plain_rows(datasets, processor, steps, "torch"),
+        "rows_as_lists": plain_rows(datasets, processor, steps, None),
         "training_step": trainer(model, inputs, options.device, optimizer),
     }
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in a loader's worker
-    times = seconds_of({name: variants[name] for name in ("packed", "plain_rows")}, options.repeats)
+    loaders = ("packed", "plain_rows", "rows_as_lists")
+    times = seconds_of({name: variants[name] for name in loaders}, options.repeats)
     torch.set_num_threads(threads)
     times |= seconds_of({"training_step": variants["training_step"]}, options.repeats, options.device)
     spectra = sum(len(step.rows) for step in steps)
     pixels = sum(len(datasets[survey][row]["flux"]) for step in steps for survey, row in step.rows)
-    rates = {name: spectra / min(times[name]) for name in ("packed", "plain_rows")}
+    rates = {name: spectra / min(times[name]) for name in loaders}
     rates["training_step"] = len(steps[0].rows) / min(times["training_step"])
     figures = {
         "spectra_per_second": rates,
         "gigabytes_per_second": pixels * BYTES_PER_PIXEL / min(times["packed"]) / 1e9,
         "packed_over_plain_rows": rates["packed"] / rates["plain_rows"],
+        "packed_over_rows_as_lists": rates["packed"] / rates["rows_as_lists"],
         "packed_over_training_step": rates["packed"] / rates["training_step"],
         "seconds": {name: summary(each) for name, each in times.items()},
     }
@@ -82,6 +86,7 @@ def main() -> None:
         print(f"{name:>14}: {rate:10.1f} spectra/s")
     print(
         f"one worker's packed path: {figures['packed_over_plain_rows']:.1f} times plain rows, "
+        f"{figures['packed_over_rows_as_lists']:.1f} times rows as lists, "
         f"{figures['packed_over_training_step']:.0f} times the training step of all threads"
     )
     finish("data_path", figures, options.device)

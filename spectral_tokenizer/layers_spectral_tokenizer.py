@@ -10,7 +10,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .configuration_spectral_tokenizer import SpectralConfig
-from .packing_spectral_tokenizer import Sequences, equal_runs
+from .packing_spectral_tokenizer import PaddedSequences, Sequences, equal_runs
 
 
 try:
@@ -31,7 +31,10 @@ def eager_attention_forward(
     dropout: float = 0.0,
     **kwargs,
 ) -> tuple[Tensor, Tensor]:
-    weights = (query @ key.transpose(-1, -2) * scaling).softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = query @ key.transpose(-1, -2) * scaling
+    if attention_mask is not None:
+        weights = weights.masked_fill(~attention_mask, -torch.inf)
+    weights = weights.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
     weights = nn.functional.dropout(weights, p=dropout, training=module.training)
     return (weights @ value).transpose(1, 2).contiguous(), weights
 
@@ -53,11 +56,12 @@ class SpectralAttention(nn.Module):
     def forward(
         self, hidden_states: Tensor, sequences: Sequences, context: Tensor, context_sequences: Sequences
     ) -> Tensor:
-        # (total, hidden_size) -> (total, heads, head_dim)
+        # (total, hidden_size) -> (total, heads, head_dim); padded, (batch, positions, ...) likewise
         query = self.q_proj(hidden_states).unflatten(-1, (-1, self.head_dim))
         key = self.k_proj(context).unflatten(-1, (-1, self.head_dim))
         value = self.v_proj(context).unflatten(-1, (-1, self.head_dim))
-        output = self.how_to_attend(query)(query, key, value, sequences, context_sequences)
+        attend = self.padded_attention if isinstance(sequences, PaddedSequences) else self.how_to_attend(query)
+        output = attend(query, key, value, sequences, context_sequences)
         return self.o_proj(output.flatten(-2))
 
     def how_to_attend(self, query: Tensor) -> Callable:
@@ -95,6 +99,13 @@ class SpectralAttention(nn.Module):
             parts = [part.unflatten(0, (count, -1)).transpose(1, 2) for part in parts]
             outputs.append(self.attend(*parts).flatten(0, 1))
         return torch.cat(outputs)
+
+    def padded_attention(
+        self, query: Tensor, key: Tensor, value: Tensor, sequences: PaddedSequences, context_sequences: PaddedSequences
+    ) -> Tensor:
+        # (batch, positions, heads, head_dim) -> (batch, heads, positions, head_dim)
+        parts = (part.transpose(1, 2) for part in (query, key, value))
+        return self.attend(*parts, attention_mask=context_sequences.is_present[:, None, None])
 
     def varlen_attention(
         self, query: Tensor, key: Tensor, value: Tensor, sequences: Sequences, context_sequences: Sequences

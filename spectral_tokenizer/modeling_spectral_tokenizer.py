@@ -20,6 +20,7 @@ from .layers_spectral_tokenizer import SpectralDecoderLayer, SpectralEncoderLaye
 from .objectives_spectral_tokenizer import OBJECTIVES, residual_chi2
 from .packing_spectral_tokenizer import (
     PackedPatches,
+    PaddedSequences,
     Sequences,
     interleave,
     leading,
@@ -88,6 +89,26 @@ class SpectralPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_attention_backend = True
 
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        """As everywhere in Transformers, but weights come from safetensors alone, also where a repository holds nothing
+        but a pickle: a pickle can run any code as it is opened.
+
+        Raises:
+            OSError: there are no weights in safetensors.
+            ValueError: `use_safetensors=False` was given.
+        """
+        if kwargs.setdefault("use_safetensors", True) is False:
+            raise ValueError("use_safetensors: found False; expected True, as pickles are never opened")
+        try:
+            return super().from_pretrained(*args, **{**kwargs, "use_safetensors": True})
+        except OSError as error:
+            if "safetensors" not in str(error):
+                raise
+            raise OSError(
+                f"expected weights as .safetensors; a pickle (.bin, .pt) is never opened: {error}"
+            ) from error
+
     @torch.no_grad()
     def _init_weights(self, module):
         super()._init_weights(module)
@@ -155,6 +176,8 @@ class SpectralModel(SpectralPreTrainedModel):
             scale, num_pixels: Not read: accepted so that a processor's whole output can be handed over.
             output_hidden_states: Also return the tokens before the first layer and after each.
         """
+        if torch.compiler.is_exporting():
+            return self.encode_padded(flux, ivar, wavelength, attention_mask)
         patches, is_valid = self.pack(flux, ivar, wavelength, attention_mask, lengths)
         tokens, sequences, hidden_states = self.encode_packed(self.locate(patches), output_hidden_states)
         pooled = self.pool(tokens, sequences.lengths, patches)
@@ -236,6 +259,40 @@ class SpectralModel(SpectralPreTrainedModel):
             hidden_states = layer(hidden_states, sequences)
             collected.append(hidden_states)
         return self.layernorm(hidden_states), sequences, collected if output_hidden_states else []
+
+    def encode_padded(
+        self, flux: Tensor, ivar: Tensor, wavelength: Tensor, attention_mask: Tensor | None
+    ) -> SpectralModelOutput:
+        """`forward` on padded patches, with the same numbers: what `torch.export` records, as it cannot follow lengths
+        that are read from the data into Python.
+
+        Raises:
+            NotImplementedError: `pooling` is `"segments"`, which cuts each spectrum at places of its own.
+        """
+        config, batch = self.config, flux.shape[0]  # `len` would fix it
+        if config.pooling == "segments":
+            raise NotImplementedError("export: expected pooling 'latents' or 'mean', found: 'segments'")
+        is_valid = (
+            torch.ones_like(flux[:, :, 0], dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+        )
+        flat = (each.flatten(0, 1) for each in (flux, ivar, wavelength.double()))
+        patches = self.locate(PackedPatches(*flat, lengths=[]))
+        hidden_states = self.embeddings(patches.flux, patches.ivar, patches.basis) + patches.code
+        # Where, not times zero: patches that do not exist may hold anything.
+        hidden_states = torch.where(is_valid[..., None], hidden_states.unflatten(0, flux.shape[:2]), 0.0)
+        token_mask = torch.cat([is_valid.new_ones(batch, config.num_latents), is_valid], dim=1)
+        if self.latents is not None:
+            hidden_states = torch.cat([self.latents.expand(batch, -1, -1), hidden_states], dim=1)
+        sequences = PaddedSequences(token_mask)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, sequences)
+        tokens = torch.where(token_mask[..., None], self.layernorm(hidden_states), 0.0)
+        if config.pooling == "latents":
+            pooled = tokens[:, : config.num_latents].flatten(1)
+        else:
+            pooled = tokens[:, config.num_latents :].sum(1) / is_valid.sum(1, keepdim=True).clamp(min=1)
+        pooled = torch.where(is_valid.any(1, keepdim=True), pooled, 0.0)
+        return SpectralModelOutput(last_hidden_state=tokens, pooler_output=pooled, token_mask=token_mask)
 
     def pool(self, tokens: Tensor, lengths: list[int], patches: PackedPatches) -> Tensor:
         """Packed tokens -> (batch, pooled_size). A spectrum without a valid patch gets zeros."""

@@ -32,6 +32,17 @@ class Sequences:
 
 
 @dataclass
+class PaddedSequences:
+    """Sequences in a padded tensor (batch, positions, ...), for export alone: see `SpectralModel.encode_padded`.
+
+    Args:
+        is_present: (batch, positions), true where a position exists.
+    """
+
+    is_present: Tensor
+
+
+@dataclass
 class PackedPatches:
     """Patches of several spectra, packed.
 

@@ -50,3 +50,13 @@ def simulated_surveys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pat
     from spectral_tokenizer.data.simulation import simulate
 
     return simulate(tmp_path_factory.mktemp("simulated") / "surveys", 24, seed=1)
+
+
+@pytest.fixture(scope="session")
+def hub():
+    """A Hub of the tests' own on a free port of loopback. What it could not answer fails the tests that used it."""
+    from hub_server import HubServer
+
+    with HubServer() as server:
+        yield server
+        assert not server.unknown

@@ -1,67 +1,359 @@
-"""The card of a trained model: `model_card.md` filled in with what was measured, and nothing else."""
+"""The card of a trained model: a template filled in with what was measured. What was not is called not measured.
 
+`model_card.md` is the template of pre-trained models and `head_card.md` of fine-tuned ones. The metadata above the text
+are made, and read back, with `huggingface_hub`.
+"""
+
+import math
 import shutil
 from pathlib import Path
 from string import Template
 
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from recipe import ROOT
 
+from spectral_tokenizer.data import SURVEYS
 
-def write_card(folder: Path, metrics: dict, figure: Path) -> None:
-    """Write README.md and the figure into a model's folder."""
-    shutil.copy(figure, folder / figure.name)
-    chi2, probes = metrics["chi2"], metrics["probe"]
-    styles = ("random", "block", "arm")
-    rows = [
-        f"| {survey} | {style} | "
-        + " | ".join(
-            f"{chi2[name][survey][style]['mean']:.2f}" for name in ("model", "interpolation", "mean spectrum")
-        )
-        + " |"
-        for survey in chi2["model"]
-        for style in styles
-    ]
-    heads = [
-        f"| {name} | {value:.4g} | {probes['untrained'][name]:.4g} |" for name, value in probes["trained"].items()
-    ]
-    recipe = metrics["recipe"]
-    template = Template((ROOT / "model_card.md").read_text())
-    (folder / "README.md").write_text(
-        template.substitute(
-            data="simulated spectra (the package's own physical simulator)"
-            if metrics["simulated"]
-            else "survey files",
-            counts=", ".join(f"{survey} {each['train']}" for survey, each in metrics["num_spectra"].items()),
-            held=", ".join(f"{survey} {each['held']}" for survey, each in metrics["num_spectra"].items()),
-            steps=recipe["num_steps"],
-            spectra=recipe["max_spectra"],
-            chi2="\n".join(rows),
-            heads="\n".join(heads) or "| not measured | | |",
-            figure=figure.name,
-        )
+
+NOT_MEASURED = "not measured"
+PREDICTIONS = ("model", "interpolation", "mean spectrum")
+STYLES = ("random", "block", "arm")
+HELD = "spectra held apart"
+EXAMPLE = '''\
+"""Embed a spectrum given as arrays: flux, inverse variance (0: unusable) and wavelength (vacuum Angstrom)."""
+import numpy as np
+from transformers import {auto}, AutoProcessor
+
+wavelength = np.linspace(4000.0, 9000.0, 4000)
+flux, ivar = 1 + 0.1 * np.sin(wavelength / 300), np.full(4000, 1e4)
+where = dict(pretrained_model_name_or_path="{name}", {revision}trust_remote_code=True)
+processor, model = AutoProcessor.from_pretrained(**where), {auto}.from_pretrained(**where).eval()
+output = model(**processor(flux, ivar, wavelength, return_tensors="pt"))
+print(output.{answer})
+'''
+
+
+def example(metrics: dict, name: str, revision: str | None = None) -> str:
+    """Ten lines that embed a spectrum with a model, or classify it: in the card, and in the repository as a file."""
+    auto, answer = (
+        ("AutoModelForSequenceClassification", "logits") if is_head(metrics) else ("AutoModel", "pooler_output.shape")
+    )
+    pinned = f'revision="{revision}", ' if revision else ""
+    return EXAMPLE.format(auto=auto, name=name, revision=pinned, answer=answer)
+
+
+def write_card(
+    folder: Path,
+    metrics: dict,
+    figure: Path | None = None,
+    *,
+    name: str | None = None,
+    revision: str | None = None,
+    datasets: list[str] | None = None,
+    evaluation: dict | None = None,
+) -> None:
+    """Write README.md, and put the figure beside it.
+
+    Args:
+        folder: Of the model.
+        metrics: What `metrics.json` of a pre-training or fine-tuning run holds.
+        figure: Picture of reconstructions or predictions.
+        name: USER/NAME of the repository that the model goes to. None: it stays a folder.
+        revision: Tag that the example pins.
+        datasets: Repositories on the Hub of the data it was trained on.
+        evaluation: What `evaluation.json` holds: chi2 on further spectra, shaped as in `metrics`, beside their `name`,
+            `num_spectra` and whether they are `simulated`.
+
+    Raises:
+        ValueError: the metadata would not be read back as they are.
+    """
+    if figure is not None and figure.parent != folder:
+        shutil.copy(figure, folder / figure.name)
+    values = head_values(metrics) if is_head(metrics) else pretraining_values(metrics, evaluation)
+    results = head_results(metrics) if is_head(metrics) else pretraining_results(metrics, evaluation)
+    template = ROOT / "training" / "head_card.md" if is_head(metrics) else ROOT / "model_card.md"
+    text = Template(template.read_text()).substitute(
+        values,
+        title=title(metrics, name),
+        example=example(metrics, name or "path/to/this/folder", revision).rstrip(),
+        figure=f"![{'predictions' if is_head(metrics) else 'reconstructions'}]({figure.name})" if figure else "",
+        compute=compute_table(metrics.get("compute")),
+        surveys=survey_list([*surveys_of(metrics), *(evaluation or {}).get("num_spectra", {})]),
+    )
+    data = metadata(metrics, results, title(metrics, name), datasets)
+    card = checked(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))
+    card.save(folder / "README.md")
+
+
+def is_head(metrics: dict) -> bool:
+    return "test" in metrics
+
+
+def title(metrics: dict, name: str | None) -> str:
+    if name:
+        return name.rpartition("/")[2]
+    return (
+        f"Spectral tokenizer with a head: {', '.join(labels_of(metrics))}"
+        if is_head(metrics)
+        else "Spectral tokenizer"
     )
 
 
-def write_head_card(folder: Path, metrics: dict, figure: Path) -> None:
-    """Write README.md and the figure into the folder of a fine-tuned model."""
-    shutil.copy(figure, folder / figure.name)
+def labels_of(metrics: dict) -> list[str]:
+    return metrics["arguments"]["labels"]
+
+
+def surveys_of(metrics: dict) -> list[str]:
+    """Names of the surveys that a run's spectra are of, or are simulated after."""
+    if not is_head(metrics):
+        return list(metrics["num_spectra"])
+    return sorted({*(metrics.get("test_by_survey") or {}), *metrics["arguments"]["data"]})
+
+
+def metadata(metrics: dict, results: list[EvalResult], name: str, datasets: list[str] | None) -> ModelCardData:
+    """What the Hub searches and shows: names of library, task, licence, data and metrics, and the results."""
+    tags = ["astronomy", "spectroscopy", "custom_code", *surveys_of(metrics)]
+    return ModelCardData(
+        library_name="transformers",
+        pipeline_tag="other" if is_head(metrics) else "feature-extraction",
+        license="apache-2.0",
+        tags=[*tags, "simulated-data"] if metrics["simulated"] else tags,
+        datasets=list(datasets or []) or None,
+        metrics=sorted({result.metric_type for result in results}) or None,
+        model_name=name if results else None,
+        eval_results=results or None,
+    )
+
+
+def checked(card: ModelCard) -> ModelCard:
+    """The card, read back from its own text and found to say the same; the Hub itself checks it once more at a push.
+
+    Raises:
+        ValueError: it says something else, or a result is no number.
+    """
+    found, expected = ModelCard(str(card)).data.to_dict(), card.data.to_dict()
+    if found != expected:
+        differing = [name for name in expected if found.get(name) != expected[name]]
+        raise ValueError(
+            f"README.md: metadata {differing} are read back otherwise: found {found}, expected {expected}"
+        )
+    for result in card.data.eval_results or []:
+        if not is_number(result.metric_value):
+            raise ValueError(f"README.md: {result.metric_name}: expected a number, found: {result.metric_value!r}")
+    return card
+
+
+def is_number(value) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def shown(value, form: str = ".4g") -> str:
+    return f"{value:{form}}" if is_number(value) else NOT_MEASURED
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Markdown, or the words that nothing was measured."""
+    if not rows:
+        return f"{NOT_MEASURED.capitalize()}."
+    return "\n".join("| " + " | ".join(each) + " |" for each in (header, ["---"] * len(header), *rows))
+
+
+def pretraining_values(metrics: dict, evaluation: dict | None) -> dict[str, str]:
+    """Words for the places in `model_card.md`."""
+    recipe, probes = metrics["recipe"], metrics.get("probe") or {}
+    untrained = probes.get("untrained", {})
+    heads = [[name, shown(value), shown(untrained.get(name))] for name, value in (probes.get("trained") or {}).items()]
+    counts = metrics["num_spectra"].items()
+    return {
+        "warning": warning(metrics),
+        "data": data_words(metrics, recipe),
+        "held": f"simulated {HELD}" if metrics["simulated"] else HELD,
+        "spectra": "\n".join(
+            f"| {survey} | {shown(each.get('train'), ',d')} | {shown(each.get('held'), ',d')} |"
+            for survey, each in counts
+        ),
+        "steps": shown(recipe.get("num_steps"), ",d"),
+        "batch": shown(recipe.get("max_spectra"), ",d"),
+        "seed": shown(recipe.get("seed"), "d"),
+        "parameters": parameter_words(metrics),
+        "chi2": chi2_table(metrics.get("chi2")),
+        "real": evaluation_words(evaluation),
+        "heads": table(["target", "trained", "untrained"], heads),
+    }
+
+
+def head_values(metrics: dict) -> dict[str, str]:
+    """Words for the places in `head_card.md`."""
     arguments, counts = metrics["arguments"], metrics["num_spectra"]
-    opened = {None: "all of it trained", 0: "frozen"}.get(
-        arguments["num_trainable_layers"], f"its last {arguments['num_trainable_layers']} layers trained"
+    opened = arguments["num_trainable_layers"]
+    encoder = {None: "Of the encoder, all of it trained.", 0: "The encoder was frozen."}.get(
+        opened, f"Of the encoder, its last {opened} layers trained."
     )
-    template = Template((ROOT / "training" / "head_card.md").read_text())
-    (folder / "README.md").write_text(
-        template.substitute(
-            labels=", ".join(arguments["labels"]),
-            classes=f" ({', '.join(arguments['classes'])})" if arguments["classes"] else "",
-            encoder=f"The encoder was {opened}." if opened == "frozen" else f"Of the encoder, {opened}.",
-            data="simulated spectra (the package's own physical simulator)"
-            if metrics["simulated"]
-            else "survey files: " + ", ".join(arguments["data"]),
-            train=counts["train"],
-            calibration=counts["calibration"],
-            test=counts["test"],
-            metrics="\n".join(f"| {name} | {value:.4g} |" for name, value in metrics["test"].items()),
-            figure=figure.name,
+    by_survey = [
+        [survey, name, shown(value)]
+        for survey, scores in (metrics.get("test_by_survey") or {}).items()
+        for name, value in scores.items()
+    ]
+    return {
+        "labels": ", ".join(arguments["labels"]),
+        "classes": f" ({', '.join(arguments['classes'])})" if arguments["classes"] else "",
+        "warning": warning(metrics),
+        "encoder": encoder,
+        "data": data_words(metrics, arguments),
+        "held": "simulated spectra" if metrics["simulated"] else "spectra",
+        **{part: shown(counts.get(part), ",d") for part in ("train", "calibration", "test")},
+        "parameters": parameter_words(metrics),
+        "metrics": table(["metric", "value"], [[name, shown(value)] for name, value in metrics["test"].items()]),
+        "by_survey": table(["survey", "metric", "value"], by_survey),
+    }
+
+
+def warning(metrics: dict) -> str:
+    if not metrics["simulated"]:
+        return ""
+    return "**Trained on simulated spectra alone.** What it does on real ones, the evaluation below says, or nobody knows."
+
+
+def data_words(metrics: dict, settings: dict) -> str:
+    """What was trained on, in words; simulated is called simulated."""
+    words = settings.get("data_description") or (
+        f"files of {', '.join(settings['data'])}" if settings["data"] else "the package's own physical simulator"
+    )
+    return f"simulated spectra ({words})" if metrics["simulated"] else words
+
+
+def parameter_words(metrics: dict) -> str:
+    counts = metrics.get("num_parameters") or {}
+    return ", ".join(f"{part} {count:,d}" for part, count in counts.items()) or NOT_MEASURED
+
+
+def compute_table(compute: dict | None) -> str:
+    """Device, hours and operations; energy and carbon only where a run measured them."""
+    compute = compute or {}
+    is_gpu = compute.get("device_type") == "cuda"
+    processes, threads, seconds = (compute.get(name) for name in ("num_processes", "threads", "seconds"))
+    is_timed = is_number(seconds) and is_number(processes) and is_number(threads)
+    units = processes * (1 if is_gpu else threads) if is_timed else None
+    hours = shown(seconds / 3600 * units, ".3g") if is_timed else NOT_MEASURED
+    rows = [
+        ["device", str(compute.get("device") or NOT_MEASURED)],
+        ["processes", shown(processes, "d")],
+        ["threads per process", shown(threads, "d")],
+        ["hours from first to last step", shown(seconds / 3600, ".3g") if is_number(seconds) else NOT_MEASURED],
+        ["GPU-hours" if is_gpu else "core-hours", hours],
+        ["floating-point operations of the matrix products", shown(compute.get("flops"), ".3g")],
+        ["energy, kWh", shown(compute.get("energy_kwh"), ".3g")],
+        ["carbon, kg CO2 equivalent", shown(compute.get("carbon_kg"), ".3g")],
+    ]
+    return table(["", ""], rows)
+
+
+def chi2_table(chi2: dict | None) -> str:
+    """A line per survey and manner of hiding, a column per prediction, the best one bold."""
+    rows = []
+    for survey in (chi2 or {}).get("model", {}):
+        for style in STYLES:
+            values = [chi2_of(chi2, name, survey, style) for name in PREDICTIONS]
+            best = min((value for value in values if is_number(value)), default=None)
+            rows.append(
+                [
+                    survey,
+                    style,
+                    *(f"**{shown(v, '.2f')}**" if v == best and is_number(v) else shown(v, ".2f") for v in values),
+                ]
+            )
+    return table(["survey", "hidden", *PREDICTIONS], rows)
+
+
+def chi2_of(chi2: dict, name: str, survey: str, style: str) -> float | None:
+    return chi2.get(name, {}).get(survey, {}).get(style, {}).get("mean")
+
+
+def evaluation_words(evaluation: dict | None) -> str:
+    """The table of further spectra, or that there is none."""
+    if not evaluation:
+        return f"{NOT_MEASURED.capitalize()}."
+    counts = ", ".join(f"{survey} {held_count(count)}" for survey, count in evaluation.get("num_spectra", {}).items())
+    kind = "Simulated spectra" if evaluation["simulated"] else "Real spectra"
+    return f"{kind}, none of them trained on: {evaluation['name']} ({counts}).\n\n{chi2_table(evaluation.get('chi2'))}"
+
+
+def held_count(count) -> str:
+    return shown(count.get("held") if isinstance(count, dict) else count, ",d")
+
+
+def pretraining_results(metrics: dict, evaluation: dict | None) -> list[EvalResult]:
+    """Every measured figure of a pre-training run, as the Hub's model index holds it."""
+    results = chi2_results(metrics.get("chi2"), HELD, metrics["simulated"])
+    if evaluation:
+        results += chi2_results(evaluation.get("chi2"), evaluation["name"], evaluation["simulated"])
+    kind = "simulated-" if metrics["simulated"] else ""
+    for name, value in ((metrics.get("probe") or {}).get("trained") or {}).items():
+        if is_number(value):
+            results.append(
+                EvalResult(
+                    task_type="feature-extraction",
+                    task_name="linear head on frozen embeddings",
+                    dataset_type=f"{kind}spectra",
+                    dataset_name=f"{kind.replace('-', ' ')}spectra of {', '.join(surveys_of(metrics))}, {HELD}",
+                    metric_type=metric_type(name),
+                    metric_name=name,
+                    metric_value=value,
+                )
+            )
+    return results
+
+
+def chi2_results(chi2: dict | None, spectra: str, simulated: bool) -> list[EvalResult]:
+    kind = "simulated-" if simulated else ""
+    return [
+        EvalResult(
+            task_type="feature-extraction",
+            task_name="prediction of hidden pixels",
+            dataset_type=f"{kind}{survey}",
+            dataset_name=f"{kind.replace('-', ' ')}{survey.upper()} ({spectra})",
+            dataset_config=spectra,  # results of one survey are told apart by this alone
+            metric_type="chi2",
+            metric_name=f"chi2 per pixel, hidden: {style}",
+            metric_value=chi2_of(chi2, "model", survey, style),
         )
-    )
+        for survey in (chi2 or {}).get("model", {})
+        for style in STYLES
+        if is_number(chi2_of(chi2, "model", survey, style))
+    ]
+
+
+def head_results(metrics: dict) -> list[EvalResult]:
+    kind = "simulated-" if metrics["simulated"] else ""
+    is_classifier = bool(metrics["arguments"]["classes"])
+    return [
+        EvalResult(
+            task_type="other",
+            task_name=f"{'classification' if is_classifier else 'regression'} of spectra",
+            dataset_type=f"{kind}{survey}",
+            dataset_name=f"{kind.replace('-', ' ')}{survey.upper()} (objects not trained on)",
+            metric_type=metric_type(name),
+            metric_name=name,
+            metric_value=value,
+        )
+        for survey, scores in (metrics.get("test_by_survey") or {}).items()
+        for name, value in scores.items()
+        if is_number(value)
+    ]
+
+
+def metric_type(name: str) -> str:
+    """The Hub's name of a metric where it has one."""
+    known = ("accuracy", "f1", "precision", "recall")
+    return next((each for each in known if each in name.replace("-", "_").split("_")), name)
+
+
+def survey_list(names: list[str]) -> str:
+    """How each survey is cited and acknowledged, as its reader says."""
+    lines = []
+    for name in dict.fromkeys(names):
+        survey = SURVEYS.get(name)
+        lines.append(f"- **{name}** ({survey.HOMEPAGE}): {survey.CITATION}." if survey else f"- **{name}**")
+        if survey and survey.ACKNOWLEDGEMENT:
+            lines.append(f"\n  > {survey.ACKNOWLEDGEMENT}\n")
+    return "\n".join(lines).rstrip("\n")

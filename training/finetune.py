@@ -22,9 +22,10 @@ import labelled
 import numpy as np
 import torch
 import yaml
-from card import write_head_card
+from card import write_card
 from datasets import Dataset
-from recipe import find, parse_data
+from recipe import find, has_weights, parse_data
+from throughput import describe_device
 from transformers import AutoConfig, AutoModelForSequenceClassification, HfArgumentParser, Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -55,6 +56,8 @@ class FineTuningArguments:
             writes (Parquet, Arrow, HDF5; then under any name). Where empty, surveys are simulated.
         options: Survey -> further arguments of `load_survey`, such as {galah: {catalogue: allstar.fits}}, or of
             `load_table`.
+        data_is_simulated: `data` holds simulated spectra, in a survey's own file format or not. Files do not say so.
+        data_description: What `data` is, in words, for the model's card.
         simulate: Simulated spectra per survey, used where `data` is empty.
         simulation_seed: Of these. Other than pre-training's, so that they are objects never seen.
         test_fraction, calibration_fraction: Parts of the objects that are never trained on. Trainer evaluates on the
@@ -73,6 +76,8 @@ class FineTuningArguments:
     select: dict = field(default_factory=dict)
     data: dict = field(default_factory=dict)
     options: dict = field(default_factory=dict)
+    data_is_simulated: bool = False
+    data_description: str = ""
     simulate: dict = field(default_factory=dict)
     simulation_seed: int = 1
     test_fraction: float = 0.2
@@ -130,7 +135,7 @@ def prepare_model(arguments: FineTuningArguments):
     unknown = sorted(set(arguments.head) - set(config.to_dict()))
     if unknown:
         raise ValueError(f"head: expected settings of SpectralConfig, found: {unknown}")
-    if any(find(arguments.model).glob("*.safetensors")):
+    if has_weights(find(arguments.model)):
         return AutoModelForSequenceClassification.from_pretrained(
             folder, config=config, dtype=torch.float32
         ), processor
@@ -203,13 +208,14 @@ def finish(trainer: Trainer, rows: dict[str, Dataset], arguments: FineTuningArgu
         return
     metrics = {
         "arguments": asdict(arguments),
-        "simulated": not arguments.data,
+        "simulated": arguments.data_is_simulated or not arguments.data,
         "num_spectra": {name: len(part) for name, part in rows.items()},
         "num_parameters": {
             "all": sum(each.numel() for each in model.parameters()),
             "trained": sum(each.numel() for each in model.parameters() if each.requires_grad),
         },
         "train_seconds": round(seconds, 1),
+        "compute": {**describe_device(model.device, trainer.args.world_size), "seconds": seconds},
         "test": strip(tested.metrics, "test_"),
         "test_by_survey": by_survey(trainer, rows["test"], tested),
         "test_before_calibration": strip(raw, "raw_"),
@@ -246,7 +252,7 @@ def save(model, processor, metrics: dict, figure: Path, folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     model.save_pretrained(aside)
     processor.save_pretrained(aside)
-    write_head_card(aside, metrics, figure)
+    write_card(aside, metrics, figure)
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
 

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+import sys
 from pathlib import Path
 
 from tqdm import tqdm
@@ -32,7 +33,12 @@ class Journal:
 
     def __init__(self, accelerator, output: Path, num_steps: int, step: int):
         self.accelerator, self.path, self.is_on = accelerator, output / "log.jsonl", accelerator.is_main_process
-        self.bar = tqdm(total=num_steps, initial=step, desc="training", disable=not self.is_on, smoothing=0.05)
+        # In a file, such as a batch system's log, every redrawn bar is a line: one every half a minute will do.
+        self.is_watched = sys.stderr.isatty()
+        self.bar = tqdm(
+            total=num_steps, initial=step, desc="training", disable=not self.is_on, smoothing=0.05,
+            mininterval=0.1 if self.is_watched else 30, maxinterval=60,
+        )  # fmt: skip
         if self.is_on:
             output.mkdir(parents=True, exist_ok=True)
             kept = [line for line in lines_of(self.path) if step and line["step"] <= step]
@@ -54,7 +60,7 @@ class Journal:
         """Beside the progress bar."""
         self.bar.set_postfix(
             loss=f"{values['loss']:.3f}", spectra_s=f"{values['spectra_per_second']:.0f}",
-            tok_s=f"{values['tokens_per_second']:.0f}", mfu=f"{values['mfu']:.0%}",
+            tok_s=f"{values['tokens_per_second']:.0f}", mfu=f"{values['mfu']:.0%}", refresh=self.is_watched,
             **{f"chi2_{name}": f"{value:.1f}" for name, value in values["chi2_hidden"].items()},
         )  # fmt: skip
 

@@ -8,6 +8,7 @@ AutoProcessor open: `<output>/model`.
 """
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -25,19 +26,18 @@ from card import write_card
 from journal import Interruption, Journal
 from optimisation import SurveyChi2, make_optimizers, schedule, train_step
 from probe import probe
-from recipe import Recipe, find, parse_arguments
-from throughput import Meter, matmul_peak
+from recipe import Recipe, find, has_weights, parse_arguments
+from throughput import Meter, describe_device, matmul_peak
 from transformers import AutoConfig, AutoModelForPreTraining
 from validation import SurveyValidation, table
 
 from spectral_tokenizer import SpectralModel, SpectralProcessor
-from spectral_tokenizer.data.packing import MixtureSampler, PackedSteps, count_patches
 
 
 def prepare_model(recipe: Recipe):
     folder = str(find(recipe.model))
     processor = SpectralProcessor.from_pretrained(folder)
-    if any(find(recipe.model).glob("*.safetensors")):
+    if has_weights(find(recipe.model)):
         return AutoModelForPreTraining.from_pretrained(folder, dtype=torch.float32), processor
     return AutoModelForPreTraining.from_config(AutoConfig.from_pretrained(folder)), processor
 
@@ -54,13 +54,12 @@ def main() -> None:
     set_seed(recipe.seed)
 
     with accelerator.main_process_first():
-        rows = surveys.load(recipe)
-    parts = surveys.split(rows, recipe.validation_fraction, recipe.seed)
+        parts = surveys.parts(recipe)
     train, held = ({survey: each[side] for survey, each in parts.items()} for side in (0, 1))
-    accelerator.print({survey: f"{len(train[survey])} + {len(held[survey])} held" for survey in rows})
+    accelerator.print({survey: f"{len(train[survey])} + {len(held[survey])} held" for survey in train})
 
     model, processor = prepare_model(recipe)
-    patch_size, objective, cap = model.config.patch_size, model.objective, model.config.residual_cap or 10.0
+    objective, cap = model.objective, model.config.residual_cap or 10.0
     validations = {}
     # Sharded weights are only together when all processes look at them.
     if is_main or accelerator.distributed_type == DistributedType.FSDP:
@@ -68,48 +67,36 @@ def main() -> None:
             survey: SurveyValidation(
                 train[survey], held[survey], processor, recipe.validation_spectra, cap, recipe.seed
             )
-            for survey in rows
+            for survey in train
         }
-    sampler = MixtureSampler(
-        {survey: count_patches(each, patch_size) for survey, each in train.items()},
-        recipe.weights,
-        recipe.max_spectra,
-        recipe.max_tokens,
-        recipe.seed,
-    )
     model, *optimizers = accelerator.prepare(model, *make_optimizers(model, recipe))
-    state = {"step": 0, "sampler": sampler.state, "skipped": 0, "best": None}
+    state = {"step": 0, "sampler": None, "skipped": 0, "best": None, "spent": {"seconds": 0.0, "flops": 0}}
     if resume:
         state = checkpoints.load(accelerator, output / "checkpoints", resume) or state
-        sampler.load_state_dict(state["sampler"])
+        state.setdefault("spent", {"seconds": math.nan, "flops": math.nan})  # checkpoints from before it was counted
     accelerator.init_trackers(output.name, config={name: str(each) for name, each in recipe.to_dict().items()})
-    # The packed loader is not `prepare`d: that would splice batches across processes. Each process takes its rows.
-    steps = PackedSteps(
-        train, processor, objective, recipe.seed, accelerator.process_index, accelerator.num_processes,
-        recipe.num_micro_batches,
-    )  # fmt: skip
-    loader = torch.utils.data.DataLoader(
-        steps, sampler=sampler, batch_size=None, num_workers=recipe.num_workers, pin_memory=torch.cuda.is_available()
-    )
-    is_complete = train_loop(accelerator, model, optimizers, loader, recipe, state, validations)
-    if is_main and is_complete:
-        finish(accelerator.unwrap_model(model), processor, recipe, validations, train, held)
+    steps = surveys.steps(recipe, train, processor, objective, accelerator, state["sampler"])
+    state = train_loop(accelerator, model, optimizers, steps, list(train), recipe, state, validations)
+    if is_main and state["step"] == recipe.num_steps:
+        compute = {**describe_device(accelerator.device, accelerator.num_processes), **state["spent"]}
+        finish(accelerator.unwrap_model(model), processor, recipe, validations, train, held, compute)
     # Before the processes part: gradients' buckets that outlive the process group wait for each other at exit.
     model, *optimizers = accelerator.free_memory(model, *optimizers)
     accelerator.end_training()
 
 
-def train_loop(accelerator, model, optimizers, loader, recipe: Recipe, state: dict, validations) -> bool:
-    """Step, log, validate, checkpoint. True after the last step, False where the run was told to leave before."""
+def train_loop(accelerator, model, optimizers, steps, names: list[str], recipe: Recipe, state, validations) -> dict:
+    """Step, log, validate, checkpoint. Returns the state after the last step, or where the run was told to leave."""
     interruption, output = Interruption(), Path(recipe.output)
     config = accelerator.unwrap_model(model).config
     journal = Journal(accelerator, output, recipe.num_steps, state["step"])
     dtype = torch.bfloat16 if recipe.mixed_precision == "bf16" else torch.float32
-    meter = Meter(config, matmul_peak(config, accelerator.device, dtype), accelerator.num_processes)
-    chi2 = SurveyChi2(list(loader.dataset.datasets), config.residual_cap or 10.0)
+    peak = matmul_peak(config, accelerator.device, dtype)
+    meter = Meter(config, peak, accelerator.num_processes, state["spent"])
+    chi2 = SurveyChi2(names, config.residual_cap or 10.0)
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     model.train()
-    batches, skipped_in_a_row = iter(loader), 0
+    batches, skipped_in_a_row = iter(steps), 0
     while state["step"] < recipe.num_steps:
         batch, step = next(batches), state["step"] + 1
         is_last = step == recipe.num_steps
@@ -120,13 +107,14 @@ def train_loop(accelerator, model, optimizers, loader, recipe: Recipe, state: di
             group["lr"] = group["peak"] * rate
         values = train_step(accelerator, model, optimizers, batch["micro_batches"], recipe, chi2)
         skipped_in_a_row = skipped_in_a_row + 1 if values["skipped"] else 0
-        state = {**state, "step": step, "sampler": batch["state"], "skipped": state["skipped"] + values["skipped"]}
+        meter.count(batch["micro_batches"])
+        skipped = state["skipped"] + values["skipped"]
+        state = {**state, "step": step, "sampler": batch["state"], "skipped": skipped, "spent": meter.spent()}
         if skipped_in_a_row >= recipe.max_skipped_steps:
             names = [name for each in batch["micro_batches"] for name in each["object_id"]]
             raise FloatingPointError(
                 f"{skipped_in_a_row} steps in a row had a non-finite loss or gradient, the last one on: {names}"
             )
-        meter.count(batch["micro_batches"])
         if is_logged:
             values |= meter.read() | {"chi2_hidden": chi2.read(accelerator)}
             journal.write(step, learning_rate=groups[0]["lr"], **values, skipped_steps=state["skipped"])
@@ -142,13 +130,13 @@ def train_loop(accelerator, model, optimizers, loader, recipe: Recipe, state: di
         if step % recipe.checkpoint_every == 0 or is_last or is_better or stop:
             checkpoints.save(accelerator, output / "checkpoints", state, recipe.keep_checkpoints)
         if scores is not None:
-            report(accelerator, model, validations, scores, journal, output, step, not recipe.data)
+            report(accelerator, model, validations, scores, journal, output, step, recipe.is_simulated)
             meter.reset()
         if stop and not is_last:
             journal.say(f"Interrupted at step {step}: checkpoint written, go on with --resume auto.")
             break
     journal.bar.close()
-    return state["step"] == recipe.num_steps
+    return state
 
 
 def validate(model, validations: dict[str, SurveyValidation]) -> dict[str, dict]:
@@ -177,7 +165,7 @@ def report(
     journal.say(f"step {step}: chi2 on hidden blocks: {blocks}")
 
 
-def finish(model, processor, recipe: Recipe, validations, train, held) -> None:
+def finish(model, processor, recipe: Recipe, validations, train, held, compute: dict) -> None:
     """Validate, save the model with its code, draw, probe, and write down what was measured."""
     output = Path(recipe.output)
     scores = validate(model, validations)
@@ -194,16 +182,21 @@ def finish(model, processor, recipe: Recipe, validations, train, held) -> None:
         print(f"{name:<16} {value:10.4g} | {probes['untrained'][name]:.4g}")
     metrics = {
         "recipe": recipe.to_dict(),
-        "simulated": not recipe.data,
+        "simulated": recipe.is_simulated,
         "num_spectra": {survey: {"train": len(train[survey]), "held": len(held[survey])} for survey in train},
         "chi2": {
             "model": scores,
             **{name: {s: each[name] for s, each in baselines.items()} for name in ("interpolation", "mean spectrum")},
         },
         "probe": probes,
+        "num_parameters": {
+            "encoder": sum(each.numel() for each in model.spectral.parameters()),
+            "decoder": sum(each.numel() for each in model.decoder.parameters()),
+        },
+        "compute": compute,
     }
     (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    figure = figures.reconstructions(model, validations, output / "reconstructions.png", simulated=not recipe.data)
+    figure = figures.reconstructions(model, validations, output / "reconstructions.png", recipe.is_simulated)
     folder = output / "model"
     model.save_pretrained(folder)
     processor.save_pretrained(folder)

@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from spectral_tokenizer.data.embedding import embed
 
 
-MAX_ROWS = 500
+MAX_ROWS = 1000
 
 
 def probe(encoder, processor, train: dict[str, Dataset], held: dict[str, Dataset]) -> dict[str, float]:
@@ -22,6 +22,7 @@ def probe(encoder, processor, train: dict[str, Dataset], held: dict[str, Dataset
         GALAXY and QSO, class known (1.4826 times the median |dz| / (1 + z)), `teff_mad` in K (median absolute error).
         A target with too few labels is left out.
     """
+    train = {survey: each.select(range(min(MAX_ROWS, len(each)))) for survey, each in train.items()}
     rows = {
         part: concatenate_datasets(list(datasets.values())) for part, datasets in (("train", train), ("held", held))
     }

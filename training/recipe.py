@@ -21,7 +21,11 @@ class Recipe:
             writes (Parquet, Arrow, HDF5; then under any name). Where empty, surveys are simulated.
         options: Survey -> further arguments of `load_survey`, such as {galah: {catalogue: allstar.fits}}, or of
             `load_table`.
+        data_is_simulated: `data` holds simulated spectra, in a survey's own file format or not. Files do not say so.
+        data_description: What `data` is, in words, for the model's card.
         simulate: Simulated spectra per survey, used where `data` is empty.
+        stream: Instead of both, spectra without end, simulated where the model is and never repeated: from published
+            "templates" (or a folder of them; see benchmarks/science/README.md), or from the package's own "physics".
         weights: Survey -> relative frequency of its spectra, 1 where not given.
         num_steps: Optimisation steps.
         max_spectra, max_tokens: Spectra and patches per step over all processes, whichever is reached first.
@@ -44,7 +48,10 @@ class Recipe:
     output: str = "runs/pretrain"
     data: dict = field(default_factory=dict)
     options: dict = field(default_factory=dict)
+    data_is_simulated: bool = False
+    data_description: str = ""
     simulate: dict = field(default_factory=dict)
+    stream: str = ""
     weights: dict = field(default_factory=dict)
     num_steps: int = 1000
     max_spectra: int = 64
@@ -94,6 +101,11 @@ class Recipe:
     def to_dict(self) -> dict:
         return asdict(self)
 
+    @property
+    def is_simulated(self) -> bool:
+        """Whether all that is trained on is simulated."""
+        return self.data_is_simulated or not self.data
+
 
 def find(path: str) -> Path:
     """A path as given or, failing that, relative to the project's root."""
@@ -102,6 +114,23 @@ def find(path: str) -> Path:
     if not found.exists():
         raise FileNotFoundError(f"{path}: found neither in the working directory nor in {ROOT}")
     return found
+
+
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a folder holds a checkpoint, or config.json alone: a size.
+
+    Raises:
+        ValueError: its weights are pickles, which are never opened: they can run any code.
+    """
+    if any(folder.glob("*.safetensors")):
+        return True
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+    if pickles:
+        raise ValueError(f"{folder}: expected weights as .safetensors, found: {pickles}, which are never opened")
+    return False
 
 
 def parse_arguments(arguments: list[str] | None = None) -> tuple[Recipe, str | None]:
@@ -116,6 +145,9 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[Recipe, str | N
         metavar="SURVEY=PATH",
         help="survey files, a folder or a glob, e.g. sdss=/data/sdss; give a survey twice for two places",
     )
+    parser.add_argument(
+        "--simulated", action="store_true", help="the spectra in --data are simulated: card and figures will say so"
+    )
     parser.add_argument("--output", help="folder to write to (default: the recipe's)")
     parser.add_argument("--model", help="size or checkpoint (default: the recipe's)")
     parser.add_argument("--num-steps", type=int, help="optimisation steps (default: the recipe's)")
@@ -126,7 +158,8 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[Recipe, str | N
     overrides = {name: getattr(given, name) for name in ("output", "model", "num_steps", "seed")}
     recipe = replace(recipe, **{name: value for name, value in overrides.items() if value is not None})
     if given.data:
-        recipe = replace(recipe, data=parse_data(given.data))
+        recipe = replace(recipe, data=parse_data(given.data), stream="")
+        recipe = replace(recipe, data=parse_data(given.data), data_is_simulated=given.simulated)
     return recipe, given.resume
 
 

@@ -1,12 +1,29 @@
-"""Survey files -> rows to train on and rows to validate on."""
+"""Spectra to train on and to validate on: survey files, prepared tables, simulated files, or a simulator's endless stream."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
+import torch
 from datasets import Dataset
 from recipe import Recipe
 
 from spectral_tokenizer.data import SURVEYS, load_survey, load_table, splits
+from spectral_tokenizer.data.packing import MixtureSampler, PackedSteps, count_patches
+from spectral_tokenizer.data.schema import FEATURES
 from spectral_tokenizer.data.table import Table
+
+
+Parts = dict[str, tuple[Dataset, Dataset]]  # survey -> rows to train on, rows held apart
+
+STREAMED_SPECTRA = 8  # of each part and survey for baselines and probes, for each one that validation looks at
+
+
+def parts(recipe: Recipe) -> Parts:
+    """Rows to train on and rows to validate on, apart by object: a star's visits never stand on both sides, nor what
+    several surveys saw of it. Of a stream, whose spectra are never repeated, some to measure with."""
+    if recipe.stream:
+        return streamed(recipe)
+    return splits.split(load(recipe), recipe.validation_fraction, seed=recipe.seed)
 
 
 def load(recipe: Recipe) -> dict[str, Dataset]:
@@ -57,6 +74,70 @@ def simulated(recipe: Recipe) -> dict[str, Path]:
     return simulate(folder, recipe.simulate, surveys=tuple(recipe.simulate), seed=recipe.seed)
 
 
-def split(rows: dict[str, Dataset], fraction: float, seed: int = 0) -> dict[str, tuple[Dataset, Dataset]]:
-    """Rows to train on and rows to validate on, by object: a star's visits never stand on both sides, nor its surveys."""
-    return splits.split(rows, fraction, seed=seed)
+def streamed(recipe: Recipe) -> Parts:
+    """Rows out of the simulator's archetypes for training, and out of those for validation."""
+    from simulated.patches import rows
+    from simulated.stream import DOMAINS, observations
+
+    def of_part(survey: str, split: str) -> Dataset:
+        found = []
+        count = STREAMED_SPECTRA * recipe.validation_spectra
+        for seen in observations(survey, split, count, templates(recipe), recipe.seed):
+            found += [{name: row[name] for name in FEATURES} for row in rows(seen)]
+        return Dataset.from_list(found, FEATURES)
+
+    return {survey: (of_part(survey, "train"), of_part(survey, "validation")) for survey in recipe.weights or DOMAINS}
+
+
+def templates(recipe: Recipe) -> Path | str:
+    """What the stream is made from, as `SimulatedStream` takes it.
+
+    Raises:
+        FileNotFoundError: it should be published templates, and there are none.
+    """
+    from simulated.template_files import DEFAULT_FOLDER, FOLDER_VARIABLE, templates_folder
+
+    if recipe.stream == "physics":
+        return "none"
+    found = templates_folder(None if recipe.stream == "templates" else recipe.stream)
+    if found is None:
+        raise FileNotFoundError(
+            f"stream: {recipe.stream}: expected published templates at {DEFAULT_FOLDER} or where {FOLDER_VARIABLE} says, "
+            "found none; `stream: physics` needs no files"
+        )
+    return found
+
+
+def steps(
+    recipe: Recipe, train: dict[str, Dataset], processor, objective, accelerator, state: dict | None
+) -> Iterable:
+    """Packed training steps without end, from the one after `state` (as a step carries it) on.
+
+    They are not given to `accelerator.prepare`: that would splice batches across processes. Each process takes its
+    own spectra.
+    """
+    place = {
+        "seed": recipe.seed,
+        "rank": accelerator.process_index,
+        "num_processes": accelerator.num_processes,
+        "num_micro_batches": recipe.num_micro_batches,
+    }
+    if recipe.stream:
+        from simulated.stream import SimulatedStream
+
+        stream = SimulatedStream(
+            objective, recipe.weights, recipe.max_spectra, templates(recipe), accelerator.device,
+            patch_size=processor.patch_size, **place,
+        )  # fmt: skip
+        return stream.steps(state["step"] if state else 0)
+    patches = {survey: count_patches(each, processor.patch_size) for survey, each in train.items()}
+    sampler = MixtureSampler(patches, recipe.weights, recipe.max_spectra, recipe.max_tokens, recipe.seed)
+    if state:
+        sampler.load_state_dict(state)
+    return torch.utils.data.DataLoader(
+        PackedSteps(train, processor, objective, **place),
+        sampler=sampler,
+        batch_size=None,
+        num_workers=recipe.num_workers,
+        pin_memory=torch.cuda.is_available(),
+    )

@@ -1,6 +1,8 @@
 """How fast a run is, in spectra, in tokens, and as a part of what the machine can multiply."""
 
+import platform
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,17 +19,24 @@ def step_flops(config, visible: list[int], asked: list[int]) -> int:
     """
     seen, target = (np.array(each, dtype=np.int64) for each in (visible, asked))
     width, inner, latents = config.hidden_size, config.intermediate_size, config.num_latents
-    pixels, functions = config.patch_size, 2 * config.num_pixel_periods
-    inputs = 2 * pixels if config.patch_inputs == "flux_and_error" else 3 * pixels + 2 + functions
-    outputs = pixels + (1 + functions if config.patch_outputs == "level_and_residual" else 0)
-    tokens = seen + latents
-    context = np.full_like(seen, latents) if config.decoder_reads == "latents" else tokens
-    products = 2 * config.num_periods * width * (seen + target) + inputs * width * seen
-    products += config.num_hidden_layers * tokens * (4 * width**2 + 2 * width * inner + 2 * tokens * width)
-    products += target * (width**2 + outputs * width)
+    outputs = config.patch_size
+    outputs += 1 + 2 * config.num_pixel_periods if config.patch_outputs == "level_and_residual" else 0
+    context = np.full_like(seen, latents) if config.decoder_reads == "latents" else seen + latents
+    products = target * (2 * config.num_periods * width + width**2 + outputs * width)
     products += config.num_decoder_layers * target * (2 * width**2 + 2 * width * inner + 2 * context * width)
     products += config.num_decoder_layers * context * 2 * width**2
-    return int(3 * 2 * products.sum())
+    return 3 * encoding_flops(config, visible) + int(3 * 2 * products.sum())
+
+
+def encoding_flops(config, visible: list[int]) -> int:
+    """Floating-point operations of the matrix products in embedding spectra, of so many patches each: forward alone."""
+    seen = np.array(visible, dtype=np.int64)
+    width, inner, pixels = config.hidden_size, config.intermediate_size, config.patch_size
+    inputs = 2 * pixels if config.patch_inputs == "flux_and_error" else 3 * pixels + 2 + 2 * config.num_pixel_periods
+    tokens = seen + config.num_latents
+    products = seen * (2 * config.num_periods * width + inputs * width)
+    products += config.num_hidden_layers * tokens * (4 * width**2 + 2 * width * inner + 2 * tokens * width)
+    return int(2 * products.sum())
 
 
 @torch.no_grad()
@@ -57,11 +66,33 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-class Meter:
-    """Counts what was trained on since it was last read."""
+def describe_device(device: torch.device, num_processes: int = 1) -> dict:
+    """What a run computes on, for its `metrics.json`."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
+    return {
+        "device": name, "device_type": device.type, "num_processes": num_processes, "threads": torch.get_num_threads()
+    }  # fmt: skip
 
-    def __init__(self, config, peak: float, num_processes: int):
+
+def processor_name() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+class Meter:
+    """Counts what was trained on since it was last read, and what the whole run has cost.
+
+    Args:
+        config: The model's.
+        peak: Floating-point operations per second of a process's device.
+        num_processes: Of the run; each counts its own part, and they are taken to be alike.
+        spent: What earlier parts of a resumed run cost: see `spent`.
+    """
+
+    def __init__(self, config, peak: float, num_processes: int, spent: dict[str, float]):
         self.config, self.peak, self.num_processes = config, peak, num_processes
+        self.total_flops, self.start = spent["flops"], time.perf_counter() - spent["seconds"]
         self.reset()
 
     def reset(self) -> None:
@@ -75,7 +106,13 @@ class Meter:
             asked = selected_lengths(batch["target_patches"][0], lengths)
             self.spectra += len(lengths)
             self.tokens += sum(lengths)
-            self.flops += step_flops(self.config, visible, asked)
+            flops = step_flops(self.config, visible, asked)
+            self.flops += flops
+            self.total_flops += flops * self.num_processes
+
+    def spent(self) -> dict[str, float]:
+        """Wall time of the run so far, validations included, and floating-point operations of its training steps."""
+        return {"seconds": time.perf_counter() - self.start, "flops": self.total_flops}
 
     def read(self) -> dict[str, float]:
         """Spectra and patches per second over all processes, and the part of the matmul peak that is used (MFU)."""

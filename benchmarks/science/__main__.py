@@ -10,14 +10,17 @@ from pathlib import Path
 
 import torch
 
+from training.simulated.stream import DOMAINS
+
 from . import report
 from .bench import BUDGETS, Bench
 from .cannon import cannon
 from .comparisons import efficiency, leak, retrieval, transfer
+from .curve import curve
 from .limits import limits
 from .reconstruction import reconstruction
 from .redrock_fits import redrock
-from .stream import DOMAINS
+from .supervised import supervised
 from .tables import classes, labels, redshift
 
 
@@ -35,6 +38,8 @@ TABLES = {
         cannon,
         limits,
         redrock,
+        supervised,
+        curve,
     )
 }
 

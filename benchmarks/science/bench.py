@@ -8,12 +8,13 @@ import numpy as np
 from sklearn.decomposition import PCA
 from tqdm import tqdm
 
+from training.simulated.observing import observe
+from training.simulated.patches import Spectra, to_spectra
+from training.simulated.populations import SURVEYS, population
+from training.simulated.stream import DOMAINS
+from training.simulated.template_files import templates_folder
+
 from . import features
-from .observing import observe
-from .patches import Spectra, to_spectra
-from .populations import SURVEYS, population
-from .stream import DOMAINS
-from .template_files import templates_folder
 
 
 BATCH = 64  # objects made at once

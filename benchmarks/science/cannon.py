@@ -10,9 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from training.simulated.patches import Spectra
+
 from .bench import Bench
 from .features import bin_edges, binned
-from .patches import Spectra
 from .scores import summary
 from .tables import LABELS, label_scores, row
 

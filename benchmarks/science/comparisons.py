@@ -4,15 +4,15 @@ import numpy as np
 import torch
 
 from spectral_tokenizer.metrics import mean
+from training.simulated.observing import observe
+from training.simulated.patches import Spectra, to_spectra
+from training.simulated.populations import KINDS, population
+from training.simulated.stream import DOMAINS
 
 from . import heads
 from .bench import BATCH, Bench, ProbeSet, joined
-from .observing import observe
-from .patches import Spectra, to_spectra
-from .populations import KINDS, population
 from .reconstruction import hide
 from .scores import class_scores, mad, nmad, summary
-from .stream import DOMAINS
 from .tables import LABELS, row
 
 

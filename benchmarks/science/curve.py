@@ -14,9 +14,10 @@ import numpy as np
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForPreTraining
 
+from training.simulated.stream import MODEL_INPUTS, SimulatedStream
+
 from .bench import Bench
 from .reconstruction import reconstruction
-from .stream import MODEL_INPUTS, SimulatedStream
 from .tables import classes, labels, redshift
 
 

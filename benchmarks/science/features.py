@@ -10,8 +10,7 @@ from transformers import AutoModel
 
 from spectral_tokenizer import SpectralConfig, SpectralModel
 from spectral_tokenizer.data.simulation.lines import SPEED_OF_LIGHT
-
-from .patches import Spectra
+from training.simulated.patches import Spectra
 
 
 ROOT = Path(__file__).parent.parent.parent

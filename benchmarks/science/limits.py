@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training.simulated.observing import BANDS as SNR_LIMITS
+from training.simulated.observing import Observation, labelled, observe
+from training.simulated.populations import population
+from training.simulated.spectrographs import Spectrograph, spectrograph
+
 from .bench import Bench
-from .observing import BANDS as SNR_LIMITS
-from .observing import Observation, labelled, observe
-from .populations import population
 from .scores import TO_MEDIAN, summary
-from .spectrographs import Spectrograph, spectrograph
 from .tables import BANDS, LABELS, row
 
 

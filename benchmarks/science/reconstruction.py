@@ -9,10 +9,10 @@ from torch import Tensor
 from transformers import AutoModelForPreTraining
 
 from spectral_tokenizer.objectives_spectral_tokenizer import hide_arms, hide_block, hide_random
+from training.simulated.patches import Spectra
 
 from .bench import Bench
 from .features import bin_centers, binned
-from .patches import Spectra
 from .scores import summary
 
 

@@ -15,14 +15,14 @@ from astropy.io import fits
 from scipy import sparse
 
 from spectral_tokenizer.data.simulation import desi
+from training.simulated.observing import Observation, observe
+from training.simulated.populations import KINDS, population
+from training.simulated.template_files import STAR_TYPES
 
 from . import heads
 from .bench import BATCH, Bench
-from .observing import Observation, observe
-from .populations import KINDS, population
 from .scores import redshift_scores, summary
 from .tables import row
-from .template_files import STAR_TYPES
 
 
 NUM_OBJECTS = {"tiny": 64, "small": 64, "full": 1024}

@@ -14,10 +14,11 @@ import torch
 from torch import nn
 from transformers import AutoModel
 
+from training.simulated.patches import Spectra
+from training.simulated.populations import KINDS
+
 from .bench import Bench
 from .features import untrained
-from .patches import Spectra
-from .populations import KINDS
 from .scores import redshift_scores, summary
 from .tables import LABELS, by_class_scores, label_scores, row
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from training.simulated.populations import KINDS
+
 from . import heads
 from .bench import Bench, ProbeSet, joined
-from .populations import KINDS
 from .scores import class_scores, mad, redshift_scores, summary
 
 

@@ -35,6 +35,7 @@ from .builder import Dropped, SpectraBuilder, SurveyConfig
 from .catalogues import CatalogueLayout, LabelCut
 from .fits_access import SpectrumFileError, check_unit, describe, get_image, native, number, open_fits
 from .fits_tables import column_names, get_columns
+from .sdss import SDSS
 from .wavelengths import FWHM_PER_SIGMA, nominal_sigma
 
 
@@ -104,7 +105,8 @@ class APOGEE(SpectraBuilder):
     CATALOGUE, LABEL_CUTS = CATALOGUE, LABEL_CUTS
     WAVELENGTHS = (15000.0, 17100.0)
     HOMEPAGE = "https://www.sdss.org/surveys/apogee"
-    CITATION = "APOGEE: Majewski et al. 2017, AJ 154, 94"
+    CITATION = "APOGEE: Majewski et al. 2017, AJ 154, 94; SDSS DR17: Abdurro'uf et al. 2022, ApJS 259, 35"
+    ACKNOWLEDGEMENT = SDSS.ACKNOWLEDGEMENT  # APOGEE-2 is a part of SDSS-IV
 
     @staticmethod
     def address(identifier: str) -> Address | None:

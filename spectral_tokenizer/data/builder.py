@@ -83,6 +83,8 @@ class SpectraBuilder(ArrowBasedBuilder):
     FILE_NAMES: tuple[str, ...]
     HOMEPAGE = ""
     CITATION = ""
+    #: What the survey asks those to print who publish something made from its spectra.
+    ACKNOWLEDGEMENT = ""
     #: Vacuum Angstrom beyond which no spectrum of the survey goes. Where given, rows are checked by `check_grid`.
     WAVELENGTHS: tuple[float, float] | None = None
     CATALOGUE: CatalogueLayout | None = None

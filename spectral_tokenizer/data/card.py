@@ -23,7 +23,7 @@ from datasets import load_dataset
 rows = load_dataset("<this repository or folder>", "{survey}", split="train", streaming=True)
 ```
 
-Whoever uses a survey's spectra cites the survey:
+Whoever uses a survey's spectra cites and acknowledges the survey:
 
 """
 
@@ -33,7 +33,7 @@ def write_card(file_system: AbstractFileSystem, folder: str, citations: dict[str
 
     Args:
         file_system, folder: of all surveys' results.
-        citations: survey -> how it is cited, of the surveys in the folder.
+        citations: survey -> how it is cited and acknowledged, of the surveys in the folder.
     """
     path = f"{folder}/README.md"
     if file_system.exists(path):

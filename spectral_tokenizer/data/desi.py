@@ -113,7 +113,25 @@ class DESI(SpectraBuilder):
     CATALOGUE, LABEL_CUTS = CATALOGUE, LABEL_CUTS
     WAVELENGTHS = (3500.0, 9900.0)
     HOMEPAGE = "https://data.desi.lbl.gov/doc"
-    CITATION = "DESI EDR: DESI Collaboration 2024, AJ 168, 58"
+    CITATION = "DESI DR1: DESI Collaboration 2025, arXiv 2503.14745; files of the EDR: 2024, AJ 168, 58"
+    # Part of the data's licence, CC BY 4.0: https://data.desi.lbl.gov/doc/acknowledgments/
+    ACKNOWLEDGEMENT = (
+        "This research used data obtained with the Dark Energy Spectroscopic Instrument (DESI). DESI construction and "
+        "operations is managed by the Lawrence Berkeley National Laboratory. This material is based upon work "
+        "supported by the U.S. Department of Energy, Office of Science, Office of High-Energy Physics, under Contract "
+        "No. DE–AC02–05CH11231, and by the National Energy Research Scientific Computing Center, a DOE Office of "
+        "Science User Facility under the same contract. Additional support for DESI was provided by the U.S. National "
+        "Science Foundation (NSF), Division of Astronomical Sciences under Contract No. AST-0950945 to the NSF’s "
+        "National Optical-Infrared Astronomy Research Laboratory; the Science and Technology Facilities Council of the "
+        "United Kingdom; the Gordon and Betty Moore Foundation; the Heising-Simons Foundation; the French Alternative "
+        "Energies and Atomic Energy Commission (CEA); the National Council of Humanities, Science and Technology of "
+        "Mexico (CONAHCYT); the Ministry of Science and Innovation of Spain (MICINN), and by the DESI Member "
+        "Institutions: www.desi.lbl.gov/collaborating-institutions. The DESI collaboration is honored to be permitted "
+        "to conduct scientific research on I’oligam Du’ag (Kitt Peak), a mountain with particular significance to the "
+        "Tohono O’odham Nation. Any opinions, findings, and conclusions or recommendations expressed in this material "
+        "are those of the author(s) and do not necessarily reflect the views of the U.S. National Science Foundation, "
+        "the U.S. Department of Energy, or any of the listed funding agencies."
+    )
 
     @staticmethod
     def address(identifier: str) -> Address | None:

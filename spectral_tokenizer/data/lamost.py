@@ -69,6 +69,12 @@ class LAMOST(SpectraBuilder):
     FILE_NAMES = ("spec-*_sp[0-9][0-9]-*.fits", "spec-*_sp[0-9][0-9]-*.fits.gz")
     HOMEPAGE = "https://www.lamost.org"
     CITATION = "LAMOST: Cui et al. 2012, RAA 12, 1197; Luo et al. 2015, RAA 15, 1095"
+    ACKNOWLEDGEMENT = (
+        "Guoshoujing Telescope (the Large Sky Area Multi-Object Fiber Spectroscopic Telescope LAMOST) is a National "
+        "Major Scientific Project built by the Chinese Academy of Sciences. Funding for the project has been provided "
+        "by the National Development and Reform Commission. LAMOST is operated and managed by the National "
+        "Astronomical Observatories, Chinese Academy of Sciences."
+    )
     WAVELENGTHS = (3600.0, 9200.0)
     CATALOGUE = CATALOGUE
 

@@ -167,7 +167,8 @@ def prepare_files(
         for part in write_shards(plan, chosen, num_proc, bar.update):
             report.add(part)
     file_system, folder = plan.storage()
-    write_card(file_system, folder.rpartition("/")[0], {report.survey: survey.CITATION})
+    credit = f"{survey.CITATION}\n\n  > {survey.ACKNOWLEDGEMENT}\n" if survey.ACKNOWLEDGEMENT else survey.CITATION
+    write_card(file_system, folder.rpartition("/")[0], {report.survey: credit})
     return report
 
 

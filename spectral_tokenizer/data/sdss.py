@@ -91,6 +91,12 @@ class SDSS(SpectraBuilder):
     HOMEPAGE = "https://www.sdss.org"
     CATALOGUE, LABEL_CUTS = CATALOGUE, LABEL_CUTS
     CITATION = "SDSS DR17: Abdurro'uf et al. 2022, ApJS 259, 35"
+    ACKNOWLEDGEMENT = (
+        "Funding for the Sloan Digital Sky Survey IV has been provided by the Alfred P. Sloan Foundation, the U.S. "
+        "Department of Energy Office of Science, and the Participating Institutions. SDSS-IV acknowledges support and "
+        "resources from the Center for High Performance Computing at the University of Utah. The SDSS website is "
+        "www.sdss4.org. (The institutions: https://www.sdss4.org/collaboration/citing-sdss/)"
+    )
 
     @staticmethod
     def address(identifier: str) -> Address | None:

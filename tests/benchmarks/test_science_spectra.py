@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.science.galaxies import GRID, EmissionLines
-from benchmarks.science.observing import observe
-from benchmarks.science.patches import concatenate, rows, to_spectra
-from benchmarks.science.populations import KINDS, SURVEYS, population
-from benchmarks.science.random import Random
-from benchmarks.science.spectrographs import LogGrid, spectrograph
-from benchmarks.science.stars import TorchStarModel
-from benchmarks.science.stream import DOMAINS, MODEL_INPUTS, SimulatedStream
-from benchmarks.science.template_files import SPLITS, split_rows, templates_folder
 from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralProcessor
 from spectral_tokenizer.data.schema import FEATURES
 from spectral_tokenizer.data.simulation import apogee, desi
 from spectral_tokenizer.data.simulation.lines import NEBULAR_LINES
+from training.simulated.galaxies import GRID, EmissionLines
+from training.simulated.observing import observe
+from training.simulated.patches import concatenate, rows, to_spectra
+from training.simulated.populations import KINDS, SURVEYS, population
+from training.simulated.random import Random
+from training.simulated.spectrographs import LogGrid, spectrograph
+from training.simulated.stars import TorchStarModel
+from training.simulated.stream import DOMAINS, MODEL_INPUTS, SimulatedStream
+from training.simulated.template_files import SPLITS, split_rows, templates_folder
 
 
 @pytest.fixture(scope="module")

@@ -15,15 +15,15 @@ from benchmarks.science.comparisons import efficiency, leak, recall_at_one, retr
 from benchmarks.science.curve import curve, per_doubling, spectra_seen
 from benchmarks.science.features import ModelEncoder, bin_centers, raw, resampled
 from benchmarks.science.limits import cramer_rao
-from benchmarks.science.observing import observe
-from benchmarks.science.patches import to_spectra
-from benchmarks.science.populations import population
 from benchmarks.science.reconstruction import hide, interpolation, measure, reconstruction
 from benchmarks.science.report import json_line, markdown
 from benchmarks.science.scores import class_scores, nmad, redshift_scores
 from benchmarks.science.supervised import supervised
 from benchmarks.science.tables import classes, labels, redshift
 from spectral_tokenizer import SpectralConfig, SpectralForPreTraining
+from training.simulated.observing import observe
+from training.simulated.patches import to_spectra
+from training.simulated.populations import population
 
 
 LITTLE = Budget("tiny", 64, 64, 2, {"linear": 2, "mlp": 1})

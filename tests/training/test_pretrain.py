@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,7 +26,12 @@ def test_a_run_leaves_what_it_promises(uninterrupted, simulated_surveys):
     assert "interpolation" in printed and "untrained" in printed
     assert (output / "reconstructions.png").stat().st_size > 20_000
     card = (output / "model" / "README.md").read_text()
-    assert "$" not in card and "| galah | block |" in card
+    assert "$" not in card and "| galah | block |" in card and "| energy, kWh | not measured |" in card
+    compute = metrics["compute"]
+    assert compute["device"] and compute["device_type"] == "cpu" and compute["num_processes"] == 1
+    assert (
+        compute["seconds"] > 0 and compute["flops"] > 1e6 and set(metrics["num_parameters"]) == {"encoder", "decoder"}
+    )
 
     model = AutoModelForPreTraining.from_pretrained(output / "model")
     processor = AutoProcessor.from_pretrained(output / "model")
@@ -57,6 +63,8 @@ def test_an_interrupted_run_goes_on_to_the_same_end(recipe, uninterrupted, tmp_p
 
     run(recipe, output, "--resume", "auto")
     assert losses(output) == losses(expected)
+    flops = [json.loads((each / "metrics.json").read_text())["compute"]["flops"] for each in (output, expected)]
+    assert flops[0] == flops[1]  # both parts of the run are counted
     for name, each in weights(expected).items():
         assert torch.equal(weights(output)[name], each), name
 
@@ -84,7 +92,8 @@ def test_two_processes_train_as_one(recipe, uninterrupted, tmp_path):
     )  # fmt: skip
     assert losses(output) == pytest.approx(losses(expected), rel=1e-5)
     for name, each in weights(expected).items():
-        torch.testing.assert_close(weights(output)[name], each, rtol=1e-3, atol=1e-5)
+        # AdamW turns rounding of small gradients into steps of some hundredths of the learning rate.
+        torch.testing.assert_close(weights(output)[name], each, rtol=1e-3, atol=1e-4)
 
 
 def test_micro_batches_add_up_to_the_whole_batch(recipe, uninterrupted, tmp_path):
@@ -93,6 +102,21 @@ def test_micro_batches_add_up_to_the_whole_batch(recipe, uninterrupted, tmp_path
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings))
     run(tmp_path / "recipe.yaml", tmp_path / "parts")
     assert losses(tmp_path / "parts") == pytest.approx(losses(expected), rel=1e-5)
+
+
+def test_a_stream_needs_no_files_and_resumes(recipe, tmp_path):
+    settings = yaml.safe_load(recipe.read_text()) | {
+        "data": {}, "stream": "physics", "weights": {"desi": 1.0, "apogee": 1.0}, "num_micro_batches": 2,
+    }  # fmt: skip
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings))
+    run(tmp_path / "recipe.yaml", tmp_path / "whole")
+    assert set(json.loads((tmp_path / "whole" / "metrics.json").read_text())["chi2"]["model"]) == {"desi", "apogee"}
+    (tmp_path / "resumed" / "checkpoints").mkdir(parents=True)
+    place = Path("checkpoints") / "step-00000003"
+    (tmp_path / "resumed" / place).symlink_to(tmp_path / "whole" / place)
+    run(tmp_path / "recipe.yaml", tmp_path / "resumed", "--resume", "auto")
+    for name, each in weights(tmp_path / "whole").items():
+        assert torch.equal(weights(tmp_path / "resumed")[name], each), name
 
 
 def test_an_unknown_survey_is_named(recipe, tmp_path):

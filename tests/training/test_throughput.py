@@ -2,7 +2,7 @@ import pytest
 import torch
 from spectra import spectrum
 from test_modeling import VARIANTS, make_model
-from throughput import matmul_peak, step_flops
+from throughput import encoding_flops, matmul_peak, step_flops
 from torch.utils.flop_counter import FlopCounterMode
 
 from spectral_tokenizer import SpectralProcessor
@@ -21,6 +21,16 @@ def test_a_steps_products_are_those_that_torch_counts(variant):
     visible, targets = ([int(part.sum()) for part in each[0].split(inputs["lengths"])] for each in (~hidden, asked))
     # The inputs of the first products need no gradient, which torch does not count and we do; the basis is not counted.
     assert step_flops(model.config, visible, targets) == pytest.approx(counter.get_total_flops(), rel=0.2)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_an_embeddings_products_are_those_that_torch_counts(variant):
+    model = make_model(**VARIANTS[variant])
+    model.set_attn_implementation("eager")
+    inputs = SpectralProcessor()([spectrum(each) for each in ("sdss", "desi")], packed=True, return_tensors="pt")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.encode(**inputs)
+    assert encoding_flops(model.config, inputs["lengths"]) == pytest.approx(counter.get_total_flops(), rel=0.1)
 
 
 def test_the_peak_is_a_speed():

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .observing import observe
+from .observing import Observation, observe
 from .patches import Spectra, concatenate, to_spectra
 from .populations import KINDS, SURVEYS, population
 from .template_files import templates_folder
@@ -25,6 +25,17 @@ MODEL_INPUTS = ("flux", "ivar", "wavelength", "lengths", "masked_patches", "targ
 LARGEST_BATCH = 128  # spectra made at once; more only costs memory
 DOMAINS = {survey: domain for domain, surveys in SURVEYS.items() for survey in surveys}
 MIXTURE, HIDING = 2, 3
+
+
+def observations(
+    survey: str, split: str, count: int, templates: str | Path | None = None, seed: int = 0, device: str = "cpu"
+) -> Iterator[Observation]:
+    """A survey's observations of `count` objects of a split, in parts."""
+    for first in range(0, count, LARGEST_BATCH):
+        objects = population(DOMAINS[survey], templates_folder(templates), device).draw(
+            split, first // LARGEST_BATCH, min(LARGEST_BATCH, count - first), seed
+        )
+        yield observe(objects, survey, seed, device=device)
 
 
 class SimulatedStream:

@@ -1,0 +1,66 @@
+"""The encoder as `torch.export` records it: any number of spectra, of patches, and any padding give the eager numbers."""
+
+import pytest
+import torch
+from spectra import spectrum
+from test_modeling import PAPER, make_model
+from torch.export import Dim, export
+
+from spectral_tokenizer import SpectralProcessor
+
+
+NAMES = ("flux", "ivar", "wavelength", "attention_mask")
+
+
+def batch(*surveys: str) -> dict[str, torch.Tensor]:
+    inputs = SpectralProcessor()([spectrum(each, seed) for seed, each in enumerate(surveys)], return_tensors="pt")
+    return {name: inputs[name] for name in NAMES}
+
+
+def exported(model, inputs: dict[str, torch.Tensor]) -> torch.export.ExportedProgram:
+    """The model for any batch and any number of patches, recorded on some others."""
+    dynamic = {0: Dim("batch"), 1: Dim("patches")}
+    return export(model, (), inputs, dynamic_shapes=dict.fromkeys(inputs, dynamic))
+
+
+@pytest.mark.parametrize(
+    ("settings", "implementation"),
+    [({}, "sdpa"), ({}, "eager"), ({**PAPER, "code_average": "pixels"}, "sdpa")],
+    ids=["default", "eager", "paper"],
+)
+def test_an_exported_encoder_gives_the_same_numbers(settings, implementation):
+    model = make_model(**settings).spectral.eval()
+    model.set_attn_implementation(implementation)
+    program = exported(model, batch("sdss", "desi")).module()
+    for surveys in (("sdss", "desi"), ("galah",), ("apogee", "sdss", "galah", "desi"), ("desi", "desi", "sdss")):
+        inputs = batch(*surveys)
+        found, expected = program(**inputs), model(**inputs)
+        assert torch.equal(found.token_mask, expected.token_mask)
+        for name in ("last_hidden_state", "pooler_output"):
+            torch.testing.assert_close(found[name], expected[name], rtol=0, atol=1e-5, msg=name)
+
+
+def test_what_stands_in_the_padding_does_not_matter():
+    model = make_model().spectral.eval()
+    inputs = batch("sdss", "desi")
+    program, expected = exported(model, inputs).module(), model(**inputs).pooler_output
+    is_padding = inputs["attention_mask"] == 0
+    assert is_padding.any()
+    for name in ("flux", "wavelength"):
+        inputs[name] = inputs[name].masked_fill(is_padding[..., None], torch.nan)
+    torch.testing.assert_close(program(**inputs).pooler_output, expected, rtol=0, atol=1e-5)
+    nothing = {**inputs, "attention_mask": torch.zeros_like(inputs["attention_mask"])}
+    assert (program(**nothing).pooler_output == 0).all()
+
+
+def test_an_exported_encoder_survives_its_file(tmp_path):
+    model, inputs = make_model().spectral.eval(), batch("apogee", "galah")
+    torch.export.save(exported(model, batch("sdss", "desi")), tmp_path / "encoder.pt2")
+    found = torch.export.load(tmp_path / "encoder.pt2").module()(**inputs).pooler_output
+    torch.testing.assert_close(found, model(**inputs).pooler_output, rtol=0, atol=1e-5)
+
+
+def test_what_cannot_be_exported_is_named():
+    model = make_model(pooling="segments").spectral.eval()
+    with pytest.raises(Exception, match="found: 'segments'"):
+        exported(model, batch("sdss", "desi"))

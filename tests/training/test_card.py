@@ -1,0 +1,147 @@
+"""The card says what was measured, and of the rest that it was not."""
+
+import copy
+import math
+
+import pytest
+import yaml
+from card import NOT_MEASURED, example, write_card
+from huggingface_hub import ModelCard
+
+
+STYLES = ("random", "block", "arm")
+METRICS = {
+    "recipe": {"num_steps": 1200, "max_spectra": 12, "seed": 3, "data": {}, "data_description": "", "model": "tiny"},
+    "simulated": True,
+    "num_spectra": {"sdss": {"train": 1000, "held": 100}, "galah": {"train": 20, "held": 2}},
+    "chi2": {
+        name: {survey: {style: {"mean": base + number} for number, style in enumerate(STYLES)} for survey in ("sdss", "galah")}
+        for name, base in (("model", 1.25), ("interpolation", 3.0), ("mean spectrum", 0.5))
+    },
+    "probe": {"trained": {"class_accuracy": 0.9, "teff_mad": 118.0}, "untrained": {"class_accuracy": 0.8}},
+    "num_parameters": {"encoder": 1234567, "decoder": 89},
+    "compute": {
+        "device": "A processor", "device_type": "cpu", "num_processes": 2, "threads": 3, "seconds": 1800.0, "flops": 2.5e15,
+    },
+}  # fmt: skip
+HEAD = {
+    "arguments": {
+        "labels": ["class"], "classes": ["GALAXY", "STAR"], "num_trainable_layers": 0, "data": {"sdss": ["/data"]},
+        "data_description": "",
+    },
+    "simulated": False,
+    "num_spectra": {"train": 70, "calibration": 10, "test": 20},
+    "test": {"accuracy": 0.875, "f1_STAR": math.nan},
+    "test_by_survey": {"sdss": {"accuracy": 0.875, "f1_STAR": math.nan}},
+}  # fmt: skip
+EVALUATION = {
+    "name": "genuine files", "simulated": False, "num_spectra": {"sdss": 78, "desi": {"held": 30}},
+    "chi2": {"model": {"sdss": {"block": {"mean": 7.5}}}, "interpolation": {"sdss": {"block": {"mean": 9.0}}}},
+}  # fmt: skip
+
+
+def written(folder, metrics, **options) -> tuple[str, dict]:
+    write_card(folder, metrics, **options)
+    text = (folder / "README.md").read_text()
+    assert "$" not in text
+    return text, yaml.safe_load(text.split("---\n")[1])
+
+
+def test_a_pretrained_models_card(tmp_path):
+    text, metadata = written(tmp_path, METRICS, name="me/spectra-tiny", datasets=["me/spectra"])
+    assert "| sdss | random | 1.25 | 3.00 | **0.50** |" in text
+    assert "| class_accuracy | 0.9 | 0.8 |" in text and f"| teff_mad | 118 | {NOT_MEASURED} |" in text
+    assert "| sdss | 1,000 | 100 |" in text and "1,200 steps of at most 12 spectra, seed 3" in text
+    assert "| core-hours | 3 |" in text and "| hours from first to last step | 0.5 |" in text and "2.5e+15" in text
+    assert f"| energy, kWh | {NOT_MEASURED} |" in text and "### On real spectra\n\nNot measured." in text
+    assert metadata["library_name"] == "transformers" and metadata["pipeline_tag"] == "feature-extraction"
+    assert metadata["license"] == "apache-2.0" and metadata["datasets"] == ["me/spectra"]
+    assert set(metadata["metrics"]) == {"accuracy", "chi2", "teff_mad"}
+    assert {"astronomy", "sdss", "galah", "simulated-data"} <= set(metadata["tags"])
+    (index,) = metadata["model-index"]
+    assert index["name"] == "spectra-tiny" and len(index["results"]) == 3
+    assert index["results"][0]["metrics"][1] == {
+        "type": "chi2", "value": 2.25, "name": "chi2 per pixel, hidden: block",
+    }  # fmt: skip
+
+
+def test_simulated_is_called_simulated_wherever_it_is(tmp_path):
+    text, metadata = written(tmp_path, METRICS)
+    assert "**Trained on simulated spectra alone.**" in text and "### On simulated spectra held apart" in text
+    assert "Trained on simulated spectra (the package's own physical simulator)." in text
+    for result in metadata["model-index"][0]["results"]:
+        assert result["dataset"]["type"].startswith("simulated-") and result["dataset"]["name"].startswith(
+            "simulated "
+        )
+    # Simulated spectra that came as files, as their recipe says.
+    recipe = {**METRICS["recipe"], "data": {"sdss": ["/data"]}, "data_description": "published templates"}
+    assert "Trained on simulated spectra (published templates)." in written(tmp_path, {**METRICS, "recipe": recipe})[0]
+    real, metadata = written(tmp_path, {**METRICS, "recipe": recipe, "simulated": False})
+    assert "imulated" not in real.split("## Surveys")[0] and "simulated-data" not in metadata["tags"]
+
+
+def test_real_spectra_have_a_table_of_their_own(tmp_path):
+    text, metadata = written(tmp_path, METRICS, evaluation=EVALUATION)
+    part = text.split("### On real spectra")[1].split("###")[0]
+    assert "Real spectra, none of them trained on: genuine files (sdss 78, desi 30)." in part
+    assert f"| sdss | block | **7.50** | 9.00 | {NOT_MEASURED} |" in part
+    assert f"| sdss | arm | {NOT_MEASURED} | {NOT_MEASURED} | {NOT_MEASURED} |" in part
+    names = [result["dataset"]["name"] for result in metadata["model-index"][0]["results"]]
+    assert "SDSS (genuine files)" in names and "simulated SDSS (spectra held apart)" in names
+    simulated = written(tmp_path, METRICS, evaluation={**EVALUATION, "simulated": True})[0]
+    assert "Simulated spectra, none of them trained on: genuine files" in simulated
+
+
+def test_what_is_missing_is_not_measured(tmp_path):
+    bare = {name: METRICS[name] for name in ("recipe", "simulated", "num_spectra")}
+    text, metadata = written(tmp_path, bare)
+    assert text.count("Not measured.") == 3 and f"| device | {NOT_MEASURED} |" in text
+    assert f"Parameters: {NOT_MEASURED}." in text
+    assert "model-index" not in metadata and "metrics" not in metadata and "model_name" not in metadata
+    broken = copy.deepcopy(METRICS)
+    broken["chi2"]["model"]["sdss"]["block"]["mean"] = math.nan
+    broken["compute"] |= {"seconds": math.nan}
+    text, metadata = written(tmp_path, broken)
+    assert (
+        f"| sdss | block | {NOT_MEASURED} | 4.00 | **1.50** |" in text and f"| core-hours | {NOT_MEASURED} |" in text
+    )
+    assert len(metadata["model-index"][0]["results"][0]["metrics"]) == 2
+
+
+def test_a_fine_tuned_models_card(tmp_path):
+    text, metadata = written(tmp_path, HEAD, name="me/classes", revision="v1")
+    assert "for class (GALAXY, STAR)" in text and "The encoder was frozen." in text
+    assert "| accuracy | 0.875 |" in text and f"| f1_STAR | {NOT_MEASURED} |" in text
+    assert "files of sdss: 70 spectra; calibrated on 10 and tested on 20" in text
+    assert "AutoModelForSequenceClassification.from_pretrained(**where)" in text and 'revision="v1"' in text
+    (result,) = metadata["model-index"][0]["results"]
+    assert result["dataset"]["type"] == "sdss" and len(result["metrics"]) == 1
+
+
+@pytest.mark.parametrize("metrics", [METRICS, HEAD], ids=["pretrained", "head"])
+def test_each_survey_is_cited_and_acknowledged(tmp_path, metrics):
+    text, _ = written(tmp_path, metrics, evaluation=EVALUATION)
+    surveys = text.split("## Surveys")[1]
+    assert "Abdurro'uf et al. 2022" in surveys and "Participating Institutions" in surveys
+    if metrics is METRICS:
+        assert "Gamilaraay" in surveys  # GALAH was trained on, DESI evaluated on
+        assert "DE–AC02–05CH11231" in surveys and surveys.count("- **sdss**") == 1
+
+
+def test_metadata_that_the_hub_would_read_otherwise_are_refused(tmp_path, monkeypatch):
+    content = ModelCard.content
+
+    def spoilt(self):
+        return content.fget(self).replace("apache-2.0", "mit")
+
+    monkeypatch.setattr(ModelCard, "content", property(spoilt, content.fset))
+    with pytest.raises(ValueError, match="license.*read back otherwise"):
+        write_card(tmp_path, METRICS)
+    assert not (tmp_path / "README.md").exists()
+
+
+def test_the_example_is_ten_lines_of_python():
+    for metrics in (METRICS, HEAD):
+        code = example(metrics, "me/model", "v1")
+        compile(code, "example.py", "exec")
+        assert len(code.splitlines()) <= 12

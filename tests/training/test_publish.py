@@ -1,0 +1,181 @@
+"""Published as users do it: one commit on the tests' Hub that holds everything, or a folder of the same."""
+
+import json
+import pickle
+import sys
+
+import pytest
+import torch
+import yaml
+from hub_clients import finished
+from publish import main
+from recipe import ROOT, has_weights
+from safetensors.torch import load_file
+from test_card import EVALUATION, HEAD, METRICS
+from transformers import AutoModel, AutoModelForSequenceClassification
+
+from spectral_tokenizer import (
+    SpectralConfig,
+    SpectralForPreTraining,
+    SpectralForSequenceClassification,
+    SpectralModel,
+    SpectralProcessor,
+)
+
+
+SIZE = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_decoder_layers": 1,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+}
+TEXTS = {"README.md", "LICENSE", "CITATION.cff", "example.py", "metrics.json", "reconstructions.png"}
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """What pretrain.py leaves."""
+    torch.manual_seed(0)
+    folder = tmp_path / "run" / "model"
+    SpectralForPreTraining(SpectralConfig(**SIZE)).save_pretrained(folder)
+    SpectralProcessor().save_pretrained(folder)
+    (folder / "README.md").write_text("an older card")
+    (folder / "reconstructions.png").write_bytes(b"a picture")
+    recipe = {**METRICS["recipe"], "output": "/home/someone/runs/mine", "data": {"sdss": ["/home/someone/sdss"]}}
+    (folder.parent / "metrics.json").write_text(json.dumps({**METRICS, "recipe": recipe}))
+    return folder
+
+
+def names(folder) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_dry_run_leaves_the_complete_folder(trained, tmp_path, capsys):
+    (trained.parent / "evaluation.json").write_text(json.dumps(EVALUATION))
+    out = tmp_path / "out"
+    main([str(trained), "me/spectra", "--dry-run", str(out), "--max-shard-size", "60KB", "--datasets", "me/data"])
+    assert "not uploaded" in capsys.readouterr().out
+    assert TEXTS | {"evaluation.json", "config.json", "preprocessor_config.json"} <= names(out)
+    assert {
+        "modeling_spectral_tokenizer.py",
+        "heads_spectral_tokenizer.py",
+        "processing_spectral_tokenizer.py",
+    } <= names(out)
+    assert len(list(out.glob("*.safetensors"))) > 1
+    card = (out / "README.md").read_text()
+    assert 'pretrained_model_name_or_path="me/spectra"' in card and "an older card" not in card
+    assert "genuine files" in card and "- me/data" in card
+    assert "/home/someone" not in "".join((out / name).read_text() for name in ("README.md", "metrics.json"))
+    assert yaml.safe_load((out / "CITATION.cff").read_text())["license"] == "Apache-2.0"
+    for one, other in zip(
+        AutoModel.from_pretrained(trained).parameters(), AutoModel.from_pretrained(out).parameters()
+    ):
+        assert torch.equal(one, other)
+    # Whole or not at all: and what is there is not touched.
+    with pytest.raises(FileExistsError, match="expected a new folder"):
+        main([str(trained), "me/spectra", "--dry-run", str(out)])
+    assert names(tmp_path) == {"run", "out"}
+    # What was published can be published again.
+    main([str(out), "me/copy", "--dry-run", str(tmp_path / "again")])
+    assert names(tmp_path / "again") == {*names(out)} - {path.name for path in out.glob("*.safetensors*")} | {
+        "model.safetensors"
+    }
+
+
+def test_one_commit_holds_everything(hub, trained, tmp_path):
+    publish = [sys.executable, str(ROOT / "training" / "publish.py"), str(trained), "me/published"]
+    printed = finished([*publish, "--private", "--tag", "v1", "--max-shard-size", "60KB"], hub, tmp_path / "home")
+    repository = hub.repositories["models", "me/published"]
+    assert repository.titles == ["initial commit", "Publish v1"] and repository.private
+    commit = repository.branches["main"]
+    assert repository.tags == {"v1": commit} and commit in printed
+    files = repository.commits[commit]
+    assert set(files) > TEXTS and sum(path.endswith(".safetensors") for path in files) > 1
+    assert any("api/validate-yaml" in each for each in hub.requests)
+    # The example of the card, in a process that has this package nowhere.
+    (tmp_path / "example.py").write_bytes(files["example.py"])
+    hidden = f"import runpy; runpy.run_path({str(tmp_path / 'example.py')!r})"
+    from test_hub_roundtrip import HIDE
+
+    ran = finished([sys.executable, "-I", "-c", HIDE + hidden], hub, tmp_path / "stranger")
+    assert ran.strip() == "torch.Size([1, 512])"
+    # Again on another branch, in one file: the shards go in the same commit. A tag is not moved.
+    assert "found one that exists: v1" in finished([*publish, "--tag", "v1"], hub, tmp_path / "home", fails=True)
+    assert len(repository.commits) == 2
+    finished([*publish, "--revision", "next"], hub, tmp_path / "home")
+    files = repository.commits[repository.branches["next"]]
+    assert repository.titles[2:] == ["Publish model"] and repository.branches["main"] == commit
+    assert [path for path in files if "safetensors" in path] == ["model.safetensors"]
+
+
+def test_a_fine_tuned_model_is_published(trained, tmp_path):
+    folder = tmp_path / "head" / "model"
+    model = SpectralForSequenceClassification.from_pretrained(trained, id2label={0: "GALAXY", 1: "STAR"}, num_labels=2)
+    torch.nn.init.normal_(model.head.out_proj.weight)
+    model.save_pretrained(folder)
+    SpectralProcessor().save_pretrained(folder)
+    (folder / "metrics.json").write_text(json.dumps(HEAD))
+    main([str(folder), "me/head", "--simulated", "--dry-run", str(tmp_path / "out")])
+    out = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert torch.equal(out.head.out_proj.weight, model.head.out_proj.weight) and out.config.id2label[1] == "STAR"
+    assert "AutoModelForSequenceClassification" in (tmp_path / "out" / "example.py").read_text()
+    assert "**Trained on simulated spectra alone.**" in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "name", ["pytorch_model.bin", "training_args.bin", "model.pt", "a/rng.pth", "x.pkl", "x.ckpt", "x.zip"]
+)
+def test_a_folder_with_anything_else_is_refused(trained, tmp_path, name):
+    (trained / name).parent.mkdir(exist_ok=True)
+    (trained / name).write_bytes(pickle.dumps({}))
+    with pytest.raises(ValueError, match=rf"expected weights as .safetensors.*found: \['{name}'\]"):
+        main([str(trained), "me/spectra", "--dry-run", str(tmp_path / "out")])
+    assert names(tmp_path) == {"run"}
+
+
+def test_a_pickle_by_another_name_is_not_opened(trained, tmp_path):
+    (trained / "model.safetensors").write_bytes(pickle.dumps({}))
+    with pytest.raises(Exception, match="(?i)safetensor|header"):
+        main([str(trained), "me/spectra", "--dry-run", str(tmp_path / "out")])
+    assert names(tmp_path) == {"run"}
+
+
+def test_what_is_missing_is_named(trained, tmp_path):
+    metrics = trained.parent / "metrics.json"
+    metrics.rename(tmp_path / "moved.json")
+    with pytest.raises(FileNotFoundError, match="expected metrics.json in it or above it"):
+        main([str(trained), "me/spectra", "--dry-run", str(tmp_path / "out")])
+    with pytest.raises(FileNotFoundError, match="nowhere.json"):
+        main(
+            [
+                str(trained),
+                "me/spectra",
+                "--metrics",
+                str(tmp_path / "nowhere.json"),
+                "--dry-run",
+                str(tmp_path / "out"),
+            ]
+        )
+    main([str(trained), "me/spectra", "--metrics", str(tmp_path / "moved.json"), "--dry-run", str(tmp_path / "out")])
+    with pytest.raises(SystemExit):
+        main([str(trained), "spectra", "--dry-run", str(tmp_path / "other")])
+    (trained / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match="found no config.json"):
+        main([str(trained), "me/spectra", "--dry-run", str(tmp_path / "other")])
+
+
+def test_an_encoder_alone_is_no_publication(trained, tmp_path):
+    SpectralModel.from_pretrained(trained).save_pretrained(tmp_path / "run" / "encoder")
+    with pytest.raises(ValueError, match="found: SpectralModel"):
+        main([str(tmp_path / "run" / "encoder"), "me/spectra", "--dry-run", str(tmp_path / "out")])
+
+
+def test_training_does_not_start_from_a_pickle(trained):
+    """Nor from scratch, as if there were no weights."""
+    assert has_weights(trained) and not has_weights(ROOT / "hub_configs" / "tiny")
+    weights = load_file(trained / "model.safetensors")
+    (trained / "model.safetensors").unlink()
+    torch.save(weights, trained / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"found: \['pytorch_model.bin'\], which are never opened"):
+        has_weights(trained)

@@ -1,0 +1,54 @@
+"""chi2 of a trained model on survey files it never saw, beside straight lines and the survey's mean spectrum.
+
+    python training/measure.py --model runs/released/model --data sdss=PATH desi=PATH --output runs/released
+
+Leaves `evaluation.json`, which `publish.py` puts into the model's card, and `evaluation.png`, a spectrum per survey.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import figures
+import surveys
+from recipe import Recipe, parse_data
+from transformers import AutoModelForPreTraining, AutoProcessor
+from validation import SurveyValidation, table
+
+
+BASELINES = ("interpolation", "mean spectrum")
+
+
+def measure(model, processor, rows: dict) -> tuple[dict, dict[str, SurveyValidation]]:
+    """chi2 per pixel of the model and of the baselines, as in `metrics.json`, and the spectra it was measured on."""
+    cap = model.config.residual_cap or 10.0
+    # The mean spectrum is that of the very spectra it is compared on: there may be few, and it is flattered, not harmed.
+    found = {survey: SurveyValidation(each, each, processor, len(each), cap) for survey, each in rows.items()}
+    scores = {survey: each.evaluate(model) for survey, each in found.items()}
+    baselines = {survey: each.baselines for survey, each in found.items()}
+    print(table(scores, baselines))
+    chi2 = {name: {survey: each[name] for survey, each in baselines.items()} for name in BASELINES}
+    return {"model": scores, **chi2}, found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure a trained tokenizer on survey files.")
+    parser.add_argument("--model", required=True, help="folder or name of a trained model")
+    parser.add_argument("--data", nargs="+", required=True, metavar="SURVEY=PATH", help="as of pretrain.py")
+    parser.add_argument("--output", required=True, type=Path, help="folder for evaluation.json and evaluation.png")
+    parser.add_argument("--simulated", action="store_true", help="say in both that the files are simulated")
+    given = parser.parse_args()
+    model = AutoModelForPreTraining.from_pretrained(given.model).eval()
+    processor = AutoProcessor.from_pretrained(given.model)
+    rows = surveys.load(Recipe(data=parse_data(given.data)))
+    chi2, found = measure(model, processor, rows)
+    counts = {survey: len(each) for survey, each in rows.items()}
+    evaluation = {"name": "survey files", "simulated": given.simulated, "num_spectra": counts, "chi2": chi2}
+    given.output.mkdir(parents=True, exist_ok=True)
+    (given.output / "evaluation.json").write_text(json.dumps(evaluation, indent=2) + "\n")
+    figure = figures.reconstructions(model, found, given.output / "evaluation.png", given.simulated)
+    print(f"\nfigures: {given.output / 'evaluation.json'}\npicture: {figure}")
+
+
+if __name__ == "__main__":
+    main()

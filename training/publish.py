@@ -1,0 +1,232 @@
+"""Publish a trained model on the Hub, in one commit that loads by name.
+
+    python training/publish.py runs/demo/model USER/NAME --dry-run runs/published
+    python training/publish.py runs/demo/model USER/NAME --private --tag v1
+
+The model folder that `pretrain.py` or `finetune.py` left, and the figures measured beside it -> weights in safetensors,
+processor, code, card, figures as JSON, licence, citation and example. Whoever publishes is logged in: `hf auth login`,
+or a token in HF_TOKEN.
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from card import example, write_card
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from recipe import PICKLES, ROOT
+from transformers import AutoConfig, AutoModelForPreTraining, AutoModelForSequenceClassification
+
+from spectral_tokenizer import SpectralConfig, SpectralProcessor
+
+
+# What a model's folder may hold. A list of what it may not hold would miss the next kind of pickle.
+SUFFIXES = {".safetensors", ".json", ".py", ".md", ".png", ".cff"}
+NAMES = {"LICENSE"}
+AUTO_CLASSES = {
+    "SpectralForPreTraining": AutoModelForPreTraining,
+    "SpectralForSequenceClassification": AutoModelForSequenceClassification,
+}
+
+
+@dataclass
+class Publication:
+    """What is published, and as what.
+
+    Args:
+        folder: Of the model.
+        name: USER/NAME of the repository.
+        metrics, evaluation: What `metrics.json` and, where there is one, `evaluation.json` of the run hold.
+        tag: Name of the revision that this commit becomes.
+        datasets: Repositories on the Hub of the training data.
+        max_shard_size: Of a file of weights, as for `save_pretrained`.
+    """
+
+    folder: Path
+    name: str
+    metrics: dict
+    evaluation: dict | None = None
+    tag: str | None = None
+    datasets: tuple[str, ...] = ()
+    max_shard_size: str = "50GB"
+
+
+def check_files(folder: Path) -> None:
+    """Raises ValueError where a model's folder holds anything but safetensors and what goes along with them."""
+    foreign = sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix not in SUFFIXES and path.name not in NAMES
+    )
+    if foreign:
+        reason = (
+            "a pickle can run any code as it is opened" if any(map(is_pickle, foreign)) else "they are unknown here"
+        )
+        raise ValueError(
+            f"{folder}: expected weights as .safetensors and {sorted(SUFFIXES)}, found: {foreign}: {reason}"
+        )
+
+
+def is_pickle(name: str) -> bool:
+    return name.endswith(PICKLES)
+
+
+def read_figures(folder: Path, given: Path | None, name: str) -> dict | None:
+    """JSON that a run left beside its model, or in it; None where there is none.
+
+    Raises:
+        FileNotFoundError: `given` does not exist.
+    """
+    places = [given] if given else [folder / name, folder.parent / name]
+    found = next((path for path in places if path.exists()), None)
+    if given and found is None:
+        raise FileNotFoundError(f"{given}: expected the figures of {folder}, found no such file")
+    return None if found is None else json.loads(found.read_text())
+
+
+def public(metrics: dict) -> dict:
+    """Figures without paths of the machine that they were measured on."""
+    metrics = json.loads(json.dumps(metrics))
+    for settings in (metrics.get(part) for part in ("recipe", "arguments")):
+        if settings:
+            settings["data"] = dict.fromkeys(settings["data"], "")
+            for name in ("output", "model"):
+                settings[name] = Path(settings.get(name) or "").name
+    return metrics
+
+
+def assemble(publication: Publication, target: Path) -> Path:
+    """Write everything that goes into the repository to a new folder: aside, then renamed.
+
+    Raises:
+        FileExistsError: `target` exists.
+        ValueError: the folder holds a pickle or another foreign file, or another kind of model.
+    """
+    folder = publication.folder
+    if target.exists():
+        raise FileExistsError(f"{target}: expected a new folder, found one that exists")
+    check_files(folder)
+    config = AutoConfig.from_pretrained(folder)
+    kind = (config.architectures or ["none"])[0]
+    if not isinstance(config, SpectralConfig) or kind not in AUTO_CLASSES:
+        raise ValueError(f"{folder}: expected a model of {sorted(AUTO_CLASSES)}, found: {kind} ({config.model_type})")
+    # Opened and written anew: what goes out is what loads, with the code of this version.
+    model, processor = AUTO_CLASSES[kind].from_pretrained(folder), SpectralProcessor.from_pretrained(folder)
+    aside = target.with_name(f".writing-{target.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        model.save_pretrained(aside, max_shard_size=publication.max_shard_size)
+        processor.save_pretrained(aside)
+        write_texts(publication, aside)
+        check_files(aside)
+        aside.rename(target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return target
+
+
+def write_texts(publication: Publication, folder: Path) -> None:
+    """Card, picture, figures, example, licence and citation."""
+    metrics = public(publication.metrics)
+    write_card(
+        folder,
+        metrics,
+        next(iter(sorted(publication.folder.glob("*.png"))), None),
+        name=publication.name,
+        revision=publication.tag,
+        datasets=list(publication.datasets),
+        evaluation=publication.evaluation,
+    )
+    (folder / "example.py").write_text(example(metrics, publication.name, publication.tag))
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    if publication.evaluation:
+        (folder / "evaluation.json").write_text(json.dumps(publication.evaluation, indent=2) + "\n")
+    for name in ("LICENSE", "CITATION.cff"):
+        shutil.copy(ROOT / name, folder / name)
+
+
+def push(folder: Path, publication: Publication, private: bool, revision: str | None) -> str:
+    """Upload a complete folder in one commit, on a branch, and tag it. Returns the commit's address.
+
+    Weights that an earlier commit left and this one does not have, in shards of another size, say, go in the same
+    commit.
+
+    Raises:
+        ValueError: the repository is public where a private one was asked for, or has the tag already: then nothing was
+            uploaded.
+    """
+    api, name = HfApi(library_name="spectral-tokenizer"), publication.name
+    api.create_repo(name, private=private or None, exist_ok=True)
+    if private and not api.repo_info(name).private:
+        raise ValueError(f"{name}: expected a private repository, found one that is public")
+    if publication.tag in [each.name for each in api.list_repo_refs(name).tags]:
+        raise ValueError(f"{name}: expected a new tag, found one that exists: {publication.tag}")
+    if revision:
+        api.create_branch(name, branch=revision, exist_ok=True)
+    files = {path.name: path for path in sorted(folder.iterdir())}
+    stale = [path for path in api.list_repo_files(name, revision=revision) if is_weights(path) and path not in files]
+    operations = [CommitOperationDelete(path) for path in stale]
+    operations += [CommitOperationAdd(path, str(file)) for path, file in files.items()]
+    message = f"Publish {publication.tag or 'model'}"
+    commit = api.create_commit(name, operations, commit_message=message, revision=revision)
+    if publication.tag:
+        api.create_tag(name, tag=publication.tag, revision=commit.oid)
+    return commit.commit_url
+
+
+def is_weights(path: str) -> bool:
+    return path.endswith((".safetensors", ".safetensors.index.json")) or is_pickle(path)
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Publish a trained model on the Hub, in one commit.")
+    parser.add_argument("folder", type=Path, help="the run's model/")
+    parser.add_argument("name", metavar="USER/NAME", help="repository on the Hub; made where there is none")
+    parser.add_argument("--private", action="store_true", help="only its owner sees it")
+    parser.add_argument("--tag", help="name of this revision, e.g. v1; card and example pin it")
+    parser.add_argument("--revision", metavar="BRANCH", help="branch to commit to (default: main)")
+    parser.add_argument(
+        "--max-shard-size", default="50GB", help="of a file of weights, e.g. 5GB (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--metrics", type=Path, help="figures of the run (default: metrics.json in or above the folder)"
+    )
+    parser.add_argument("--evaluation", type=Path, help="on further spectra (default: evaluation.json, likewise)")
+    parser.add_argument(
+        "--datasets", nargs="+", default=[], metavar="USER/NAME", help="of the training data, on the Hub"
+    )
+    parser.add_argument(
+        "--simulated", action="store_true", help="the training data were simulated, whatever the figures say"
+    )
+    parser.add_argument("--dry-run", type=Path, metavar="OUT", help="leave the complete folder there, upload nothing")
+    given = parser.parse_args(arguments)
+    if given.name.count("/") != 1:
+        parser.error(f"expected USER/NAME, found: {given.name!r}")
+    return given
+
+
+def main(arguments: list[str] | None = None) -> None:
+    given = parse_arguments(arguments)
+    if not (given.folder / "config.json").exists():
+        raise FileNotFoundError(f"{given.folder}: expected a model's folder, found no config.json")
+    metrics = read_figures(given.folder, given.metrics, "metrics.json")
+    if metrics is None:
+        raise FileNotFoundError(f"{given.folder}: expected metrics.json in it or above it, found none; see --metrics")
+    metrics["simulated"] |= given.simulated
+    evaluation = read_figures(given.folder, given.evaluation, "evaluation.json")
+    publication = Publication(
+        given.folder, given.name, metrics, evaluation, given.tag, tuple(given.datasets), given.max_shard_size
+    )
+    if given.dry_run:
+        print(f"complete, and not uploaded: {assemble(publication, given.dry_run)}")
+        return
+    with tempfile.TemporaryDirectory() as aside:
+        folder = assemble(publication, Path(aside) / "repository")
+        print(push(folder, publication, given.private, given.revision))
+
+
+if __name__ == "__main__":
+    main()
