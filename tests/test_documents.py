@@ -8,6 +8,7 @@ cannot be run says so in the line before it, which readers do not see: ``<!-- no
 import dataclasses
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -45,6 +46,7 @@ SMALL_COMMANDS = {
     "training/finetune.py": "--set num_train_epochs=1",
     "training/embed.py": "--batch-size 8",
 }
+OWN_PROCESS = ("training/pretrain.py",)  # it sets the number of threads and what signals do
 SMALL_SETTINGS = {
     "num_steps": 4,
     "warmup_steps": 1,
@@ -131,12 +133,20 @@ class Workspace:
             exec(code, self.names)
 
     def run_command(self, block: Block, command: str) -> None:
-        """One line of a shell block. The package's own commands run in this process, whose imports are done."""
+        """One line of a shell block; in this process, whose imports are done, unless it would leave traces here."""
         words = shlex.split(command)
         if words[0] == "spectral-tokenizer":
             with self.here(), patch.object(sys, "argv", words), pytest.raises(SystemExit) as end:
                 cli.main()
             assert not end.value.code, f"{block}: {command}"
+            return
+        if words[:2] == ["python", "-m"]:
+            with self.here(), patch.object(sys, "argv", words[2:]):
+                runpy.run_module(words[2], run_name="__main__")
+            return
+        if words[0] == "python" and words[1] not in OWN_PROCESS:
+            with self.here(), patch.object(sys, "argv", words[1:]):
+                runpy.run_path(words[1], run_name="__main__")
             return
         done = subprocess.run(
             ["bash", "-c", command], cwd=self.folder, env=self.environment, capture_output=True, text=True
