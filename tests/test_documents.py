@@ -8,9 +8,12 @@ cannot be run says so in the line before it, which readers do not see: ``<!-- no
 import dataclasses
 import os
 import re
+import runpy
+import shlex
 import subprocess
 import sys
-from contextlib import chdir
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
@@ -22,7 +25,7 @@ import torch
 import yaml
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
-from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralProcessor
+from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralProcessor, cli
 from spectral_tokenizer.cli.console import reader_options
 from spectral_tokenizer.data import SURVEYS, load_survey
 from spectral_tokenizer.objectives_spectral_tokenizer import OBJECTIVES
@@ -40,10 +43,10 @@ FILE_NAME = re.compile(r"# (\S+\.(?:py|yaml))\n")
 #: Options that are added to a command so that it takes seconds, and settings that replace a recipe's.
 SMALL_COMMANDS = {
     "benchmarks.ingest": "--num-objects 2 --turns 1",
-    "benchmarks/prepare.py": "--num-shards 2 --kills 1",
     "training/finetune.py": "--set num_train_epochs=1",
     "training/embed.py": "--batch-size 8",
 }
+OWN_PROCESS = ("training/pretrain.py",)  # it sets the number of threads and what signals do
 SMALL_SETTINGS = {
     "num_steps": 4,
     "warmup_steps": 1,
@@ -111,33 +114,54 @@ class Workspace:
                     small_recipe(block.text) if name[1].endswith("yaml") else block.text
                 )
             elif block.language == "sh":
-                self.run_commands(block)
+                for command in small_commands(block):
+                    self.run_command(block, command)
             elif block.language == "python":
                 self.run_python(block)
         return self.names
 
-    def run_python(self, block: Block) -> None:
-        code = compile("\n" * (block.line - 1) + block.text, ROOT / block.document, "exec")  # errors name the line
+    @contextmanager
+    def here(self) -> Iterator[None]:
+        """This process in the workspace."""
         cache = patch.object(datasets.config, "HF_DATASETS_CACHE", self.folder / "cache")
         with chdir(self.folder), cache, patch.object(sys, "path", [str(self.folder), *sys.path]):
+            yield
+
+    def run_python(self, block: Block) -> None:
+        code = compile("\n" * (block.line - 1) + block.text, ROOT / block.document, "exec")  # errors name the line
+        with self.here():
             exec(code, self.names)
 
-    def run_commands(self, block: Block) -> None:
-        script = "\n".join(map(small_command, block.text.replace("\\\n", " ").splitlines()))
+    def run_command(self, block: Block, command: str) -> None:
+        """One line of a shell block; in this process, whose imports are done, unless it would leave traces here."""
+        words = shlex.split(command)
+        if words[0] == "spectral-tokenizer":
+            with self.here(), patch.object(sys, "argv", words), pytest.raises(SystemExit) as end:
+                cli.main()
+            assert not end.value.code, f"{block}: {command}"
+            return
+        if words[:2] == ["python", "-m"]:
+            with self.here(), patch.object(sys, "argv", words[2:]):
+                runpy.run_module(words[2], run_name="__main__")
+            return
+        if words[0] == "python" and words[1] not in OWN_PROCESS:
+            with self.here(), patch.object(sys, "argv", words[1:]):
+                runpy.run_path(words[1], run_name="__main__")
+            return
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
+            ["bash", "-c", command], cwd=self.folder, env=self.environment, capture_output=True, text=True
         )
-        assert done.returncode == 0, f"{block}\n{script}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        assert done.returncode == 0, f"{block}: {command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
 
 
-def small_command(line: str) -> str:
-    """A line of a shell block without its comment, and with options that keep it short."""
-    command = re.sub(r"\s+# .*$", "", line)
-    return " ".join([command, *(options for name, options in SMALL_COMMANDS.items() if name in command)])
+def small_commands(block: Block) -> list[str]:
+    """The commands of a shell block without comments, and with options that keep them short."""
+    lines = (re.sub(r"\s+# .*$", "", line) for line in block.text.replace("\\\n", " ").splitlines())
+    return [
+        " ".join([line, *(options for name, options in SMALL_COMMANDS.items() if name in line)])
+        for line in lines
+        if line.strip()
+    ]
 
 
 def small_recipe(text: str) -> str:

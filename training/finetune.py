@@ -238,7 +238,7 @@ def by_survey(trainer: Trainer, rows: Dataset, tested) -> dict[str, dict[str, fl
     """The same metrics of each survey alone."""
     survey = np.array(rows["survey"])
     scores = {}
-    for name in sorted(set(survey)):
+    for name in sorted(set(rows["survey"])):  # plain text: the card's YAML has no word for numpy's
         chosen = survey == name
         predictions = tested.predictions
         part = tuple(each[chosen] for each in predictions) if isinstance(predictions, tuple) else predictions[chosen]
