@@ -159,23 +159,24 @@ class SpectraBuilder(ArrowBasedBuilder):
             yield row if isinstance(row, Dropped) else self._finish(row)
 
     def _generate_tables(self, units: list[tuple[str, ...]]) -> Iterator[tuple[Key, pa.Table]]:
-        self._report, number = SurveyReport(survey=self.name), itertools.count()
+        # One number for all units: batches span them, and Datasets 5.0.0 fails where one gave no row.
+        self._report, keys = SurveyReport(survey=self.name), (Key(0, batch) for batch in itertools.count())
         rows: list[dict] = []  # of small units, until they make a batch
-        for index, files in enumerate(units):
+        for files in units:
             with UnitRows(PIXELS_PER_BATCH) as unit:
                 if not self._read_unit(files, unit):
                     continue
                 for table in unit.spilled():
                     if rows:
-                        yield Key(index, next(number)), to_table(rows)
+                        yield next(keys), to_table(rows)
                         rows = []
-                    yield Key(index, next(number)), table
+                    yield next(keys), table
                 rows += unit.rows
             if sum(len(row["flux"]) for row in rows) >= PIXELS_PER_BATCH:
-                yield Key(index, next(number)), to_table(rows)
+                yield next(keys), to_table(rows)
                 rows = []
         if rows:
-            yield Key(len(units) - 1, next(number)), to_table(rows)
+            yield next(keys), to_table(rows)
 
     def _read_unit(self, files: tuple[str, ...], unit: UnitRows) -> bool:
         """Read all of one unit and account for it; False if it is damaged, then none of its rows may be used."""
