@@ -4,10 +4,12 @@
 
 A spectrum is the mean of simulated ones, as many of each survey. Operations are those of the matrix products, counted by
 `training.throughput`; a training step is forward and backward with patches hidden and asked for as the size's objective
-draws them. Memory is float32 weights, and by how much embedding all spectra at once raises the process's peak.
+draws them. Memory is float32 weights, and by how much embedding all spectra at once raises the process's peak. Speed is
+in spectra per second on a GPU, and on the CPU per second of one core's time, which other programs do not lengthen much.
 """
 
 import multiprocessing
+import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -34,7 +36,7 @@ SIZES = ("tiny", "small", "base", "paper", "large")
 DRAWS = 16  # of hidden patches, whose part of a spectrum differs from draw to draw
 COLUMNS = (
     "size", "encoder + decoder, million parameters", "embedding, GFLOP", "training step, GFLOP", "weights, MB",
-    "embedding {spectra} spectra, MB", "spectra/s",
+    "embedding {spectra} spectra, MB", "spectra per {second}",
 )  # fmt: skip
 
 
@@ -92,8 +94,8 @@ def row(size: str, figures: dict) -> list[str]:
     ]
 
 
-def table(figures: dict[str, dict], num_spectra: int) -> str:
-    header = [name.format(spectra=num_spectra) for name in COLUMNS]
+def table(figures: dict[str, dict], num_spectra: int, second: str) -> str:
+    header = [name.format(spectra=num_spectra, second=second) for name in COLUMNS]
     lines = [header, ["---"] * len(header), *(row(size, each) for size, each in figures.items())]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -117,13 +119,15 @@ def main() -> None:
         for size in figures
         if size not in options.untimed
     }
-    times = seconds_of(timed, options.repeats, options.device)
+    is_cpu = options.device == "cpu"
+    clock = time.process_time if is_cpu else time.perf_counter
+    times = seconds_of(timed, options.repeats, options.device, clock)
     for size in figures:
         best = min(times[size]) if size in times else None
         figures[size]["spectra_per_second"] = len(rows) / best if best else None
         figures[size]["seconds"] = summary(times[size]) if best else None
     about = machine(options.device)
-    print(table(figures, len(rows)))
+    print(table(figures, len(rows), "core-second" if is_cpu else "second"))
     print(
         f"\nA spectrum is the mean of {options.spectra} simulated ones each of {', '.join(SURVEYS)}: "
         f"{figures[options.sizes[0]]['patches']:.0f} patches. Timed on {about['device']}, {about['threads']} thread(s) of "

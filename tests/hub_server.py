@@ -153,6 +153,7 @@ ROUTES: list[tuple[str, str, str]] = [
     ("POST", r"/api/repos/create", "create"),
     ("POST", r"/api/validate-yaml", "validate"),
     ("GET", r"/api/whoami-v2", "whoami"),
+    ("GET", r"/api/agent-harnesses", "harnesses"),
     ("GET", API + r"(/revision/(?P<revision>[^/]+))?", "info"),
     ("GET", API + r"/refs", "refs"),
     ("GET", API + r"/tree/(?P<revision>[^/]+)(/(?P<path>.*))?", "tree"),
@@ -282,6 +283,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def answer_whoami(self) -> None:
         self.send(200, {"type": "user", "name": "me", "fullname": "me", "orgs": [], "auth": {}})
+
+    def answer_harnesses(self) -> None:
+        self.send(200, {"standardEnvVars": [], "harnesses": {}})  # `hf` asks at its start by whom it was called
 
     def answer_info(self, repository: Repository, commit: str, revision: str) -> None:
         files = repository.commits[commit]

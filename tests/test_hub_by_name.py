@@ -56,7 +56,7 @@ with torch.no_grad():
 head = AutoModelForSequenceClassification.from_pretrained(
     "me/whole", num_labels=2, id2label={0: "GALAXY", 1: "STAR"}, **remote
 )
-labels = torch.arange(len(rows)) % 2
+inputs, labels = processor(rows[:2], return_tensors="pt"), torch.tensor([0, 1])
 head.fit_scales([{**inputs, "labels": labels}])
 optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3)
 head.train()
@@ -87,7 +87,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoProc
 
 rows, out = sys.argv[1:]
 where = {"pretrained_model_name_or_path": "them/head", "revision": "trial", "trust_remote_code": True}
-inputs = AutoProcessor.from_pretrained(**where)(json.load(open(rows)), return_tensors="pt")
+inputs = AutoProcessor.from_pretrained(**where)(json.load(open(rows))[:2], return_tensors="pt")
 head = AutoModelForSequenceClassification.from_pretrained(**where)
 assert head.config.id2label == {0: "GALAXY", 1: "STAR"} and "spectral_tokenizer" not in sys.modules
 AutoModel.from_pretrained(**where)
@@ -115,7 +115,7 @@ with torch.no_grad():
         "tokens": encoded.last_hidden_state, "pooled": encoded.pooler_output, "sharded": sharded(**inputs).pooler_output,
         "reconstruction": model(**inputs).reconstruction,
     }, out)
-    save_file({"logits": head(**inputs).logits}, head_out)
+    save_file({"logits": head(**processor(json.load(open(rows))[:2], return_tensors="pt")).logits}, head_out)
 for name in ("me/pickle", "me/pickles"):
     try:
         AutoModel.from_pretrained(name)

@@ -216,9 +216,12 @@ def warning(metrics: dict) -> str:
 
 def data_words(metrics: dict, settings: dict) -> str:
     """What was trained on, in words; simulated is called simulated."""
-    words = settings.get("data_description") or (
-        f"files of {', '.join(settings['data'])}" if settings["data"] else "the package's own physical simulator"
+    own = "the package's own physical simulator"
+    streamed = {"": own, "physics": f"{own}, never repeated"}.get(
+        settings.get("stream", ""), "from published templates of galaxies, quasars and stars, never repeated"
     )
+    files = f"files of {', '.join(settings['data'])}" if settings["data"] else streamed
+    words = settings.get("data_description") or files
     return f"simulated spectra ({words})" if metrics["simulated"] else words
 
 

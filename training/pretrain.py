@@ -183,7 +183,10 @@ def finish(model, processor, recipe: Recipe, validations, train, held, compute: 
     metrics = {
         "recipe": recipe.to_dict(),
         "simulated": recipe.is_simulated,
-        "num_spectra": {survey: {"train": len(train[survey]), "held": len(held[survey])} for survey in train},
+        "num_spectra": {
+            survey: {"train": count, "held": len(held[survey])}
+            for survey, count in surveys.num_trained_on(recipe, train).items()
+        },
         "chi2": {
             "model": scores,
             **{name: {s: each[name] for s, each in baselines.items()} for name in ("interpolation", "mean spectrum")},

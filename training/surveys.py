@@ -89,6 +89,15 @@ def streamed(recipe: Recipe) -> Parts:
     return {survey: (of_part(survey, "train"), of_part(survey, "validation")) for survey in recipe.weights or DOMAINS}
 
 
+def num_trained_on(recipe: Recipe, train: dict[str, Dataset]) -> dict[str, int]:
+    """Spectra of each survey that a run trains on; of a stream, what the steps hold of it on average."""
+    if not recipe.stream:
+        return {survey: len(each) for survey, each in train.items()}
+    weights = recipe.weights or dict.fromkeys(train, 1.0)
+    every = recipe.num_steps * recipe.max_spectra / sum(weights.values())
+    return {survey: round(every * weight) for survey, weight in weights.items()}
+
+
 def templates(recipe: Recipe) -> Path | str:
     """What the stream is made from, as `SimulatedStream` takes it.
 

@@ -10,7 +10,7 @@ FIGURES = {
 
 
 def test_what_was_not_timed_is_not_measured():
-    lines = table({"tiny": FIGURES, "small": {**FIGURES, "spectra_per_second": 9.0}}, 16).splitlines()
+    lines = table({"tiny": FIGURES, "small": {**FIGURES, "spectra_per_second": 9.0}}, 16, "core-second").splitlines()
     assert "embedding 16 spectra, MB" in lines[0]
     assert lines[2] == "| tiny | 1.2 + 3.4 | 5.60 | 7.80 | 18 | not measured | not measured |"
     assert lines[3].endswith("| not measured | 9.0 |")

@@ -2,12 +2,11 @@
 
 import json
 import pickle
-import sys
 
 import pytest
 import torch
 import yaml
-from hub_clients import finished
+from hub_clients import run
 from publish import main
 from recipe import ROOT, has_weights
 from safetensors.torch import load_file
@@ -83,30 +82,57 @@ def test_a_dry_run_leaves_the_complete_folder(trained, tmp_path, capsys):
     }
 
 
+PUBLISH = """
+import sys
+from publish import main
+
+folder, name = sys.argv[1:]
+main([folder, name, "--private", "--tag", "v1", "--max-shard-size", "60KB"])
+try:
+    main([folder, name, "--tag", "v1"])
+except ValueError as error:
+    assert "found one that exists: v1" in str(error)
+else:
+    raise AssertionError("a tag was moved")
+main([folder, name, "--revision", "next"])
+main([folder, "me/public"])
+try:
+    main([folder, "me/public", "--private"])
+except ValueError as error:
+    assert "found one that is public" in str(error)
+else:
+    raise AssertionError("published where everyone sees it")
+"""
+EXAMPLE = """
+import runpy, sys
+
+runpy.run_path(sys.argv[1])
+assert "spectral_tokenizer" not in sys.modules
+"""
+
+
 def test_one_commit_holds_everything(hub, trained, tmp_path):
-    publish = [sys.executable, str(ROOT / "training" / "publish.py"), str(trained), "me/published"]
-    printed = finished([*publish, "--private", "--tag", "v1", "--max-shard-size", "60KB"], hub, tmp_path / "home")
+    printed = run(
+        hub,
+        tmp_path / "home",
+        f"import sys\nsys.path.insert(0, {str(ROOT / 'training')!r})\n" + PUBLISH,
+        trained,
+        "me/published",
+    )
     repository = hub.repositories["models", "me/published"]
-    assert repository.titles == ["initial commit", "Publish v1"] and repository.private
-    commit = repository.branches["main"]
-    assert repository.tags == {"v1": commit} and commit in printed
+    assert repository.titles == ["initial commit", "Publish v1", "Publish model"] and repository.private
+    commit, following = repository.branches["main"], repository.branches["next"]
+    assert repository.tags == {"v1": commit} and commit in printed and following != commit
     files = repository.commits[commit]
     assert set(files) > TEXTS and sum(path.endswith(".safetensors") for path in files) > 1
     assert any("api/validate-yaml" in each for each in hub.requests)
+    # On the other branch, in one file: the shards went in the same commit.
+    assert [path for path in repository.commits[following] if "safetensors" in path] == ["model.safetensors"]
+    assert hub.repositories["models", "me/public"].titles == ["initial commit", "Publish model"]
     # The example of the card, in a process that has this package nowhere.
     (tmp_path / "example.py").write_bytes(files["example.py"])
-    hidden = f"import runpy; runpy.run_path({str(tmp_path / 'example.py')!r})"
-    from test_hub_roundtrip import HIDE
-
-    ran = finished([sys.executable, "-I", "-c", HIDE + hidden], hub, tmp_path / "stranger")
+    ran = run(hub, tmp_path / "stranger", EXAMPLE, tmp_path / "example.py", is_stranger=True)
     assert ran.strip() == "torch.Size([1, 512])"
-    # Again on another branch, in one file: the shards go in the same commit. A tag is not moved.
-    assert "found one that exists: v1" in finished([*publish, "--tag", "v1"], hub, tmp_path / "home", fails=True)
-    assert len(repository.commits) == 2
-    finished([*publish, "--revision", "next"], hub, tmp_path / "home")
-    files = repository.commits[repository.branches["next"]]
-    assert repository.titles[2:] == ["Publish model"] and repository.branches["main"] == commit
-    assert [path for path in files if "safetensors" in path] == ["model.safetensors"]
 
 
 def test_a_fine_tuned_model_is_published(trained, tmp_path):
