@@ -40,6 +40,7 @@ MAX_WRITTEN = 2**32  # bytes: what a gzipped file may unpack to on disk
 MAX_TEXT = 400  # characters of what was found
 PATIENCE = 5  # seconds beyond a process's own limit
 SIZE = struct.Struct(">Q")
+SERVER = Path(__file__).resolve()  # the script that is started
 
 logger = logging.getLogger(__name__)
 
@@ -223,7 +224,7 @@ class Reader:
         """Start the server. It takes some seconds until it answers; `read` waits for it."""
         Path(self._address).unlink(missing_ok=True)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        command = [sys.executable, str(Path(__file__).resolve()), self._address]
+        command = [sys.executable, str(SERVER), self._address]
         self._server = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment)
 
     def close(self) -> None:
