@@ -27,27 +27,27 @@ NO_REFERENCE = "No reference is loaded, so there are no neighbours: REFERENCE ma
 logger = logging.getLogger(__name__)
 
 
-class Upload(gr.File):
-    """Files with the names that they had: Gradio's own paths lose characters, and APOGEE's names hold a "+"."""
-
-    is_template = True  # drawn as its parent is
-
-    def preprocess(self, payload) -> list[tuple[str, str]]:
-        return [(each.path, each.orig_name or Path(each.path).name) for each in payload or []]
+def uploaded(payload) -> list[tuple[str, str]]:
+    """Paths of files that were dropped, and the names that they had. Gradio hands over paths alone, whose names have
+    lost characters such as the "+" of APOGEE's."""
+    return [(each.path, each.orig_name or Path(each.path).name) for each in payload or []]
 
 
-def guarded(handle: Callable) -> Callable:
-    """A handler that answers with a message whatever happens in it."""
+def guarded(part: str) -> Callable:
+    """A handler that puts a message into a part of the page whatever happens in it."""
 
-    @functools.wraps(handle)
-    def answer(self, *arguments):
-        try:
-            return handle(self, *arguments)
-        except Exception:
-            logger.exception(handle.__name__)
-            return {self.notice: gr.update(value=words.notice(FAULT))}
+    def guard(handle: Callable) -> Callable:
+        @functools.wraps(handle)
+        def answer(self, *arguments):
+            try:
+                return handle(self, *arguments)
+            except Exception:
+                logger.exception(handle.__name__)
+                return {getattr(self, part): words.notice(FAULT)}
 
-    return answer
+        return answer
+
+    return guard
 
 
 class Page:
@@ -72,10 +72,11 @@ class Page:
         """What stands where."""
         gr.HTML(words.header(self.models), js_on_load=None)
         with gr.Row(elem_id="choose-file"):
-            self.upload = Upload(
+            self.upload = gr.File(
                 label=f"A FITS file of SDSS, DESI, GALAH or APOGEE (at most {self.settings.max_megabytes} MB)",
                 file_count="multiple", height=150, elem_id="upload",
             )  # fmt: skip
+            self.upload.preprocess = uploaded
             self.example = gr.Dropdown(
                 list(self.examples), value=None, label="Or an example", elem_id="example", filterable=False,
                 info="GALAH has a file per CCD, DESI its redshifts in a redrock file beside: drop them together.",
@@ -119,7 +120,7 @@ class Page:
 
     # Files
 
-    @guarded
+    @guarded("recognised")
     def receive(self, uploads: list[tuple[str, str]]) -> dict:
         """Read what was dropped, and forget the files."""
         with self.taken(uploads) as files:
@@ -133,7 +134,7 @@ class Page:
                 reading = self.reader.read(files)
         return {**self.read(reading), self.upload: None, self.example: None}
 
-    @guarded
+    @guarded("recognised")
     def receive_example(self, example: str) -> dict:
         """Read one of the examples."""
         if example not in self.examples:
@@ -171,7 +172,7 @@ class Page:
 
     # Spectra
 
-    @guarded
+    @guarded("notice")
     def choose(self, rows: list[dict], place: int) -> dict:
         """Another spectrum of the file."""
         return self.analyse(rows[place])
@@ -204,7 +205,7 @@ class Page:
             return {self.plot: draw_spectrum(spectrum_of(row)), self.numbers: "", self.notice: words.notice(error)}
         return {self.plot: draw_spectrum(spectrum), self.numbers: words.chi2_words(spectrum), self.notice: ""}
 
-    @guarded
+    @guarded("notice")
     def hide_range(self, rows: list[dict], place: int, low: float | None, high: float | None) -> dict:
         """Hide what the two numbers say."""
         if low is None or high is None or not low < high:
@@ -212,13 +213,13 @@ class Page:
             return {self.notice: words.notice(f"Found {found}; expected two wavelengths, the smaller one first.")}
         return self.predict(rows[place], (low, high))
 
-    @guarded
+    @guarded("notice")
     def hide_random(self, rows: list[dict], place: int) -> dict:
         """Hide a block that is drawn."""
         low, high = self.models.random_range(rows[place], np.random.default_rng())
         return {**self.predict(rows[place], (low, high)), self.low: low, self.high: high}
 
-    @guarded
+    @guarded("notice")
     def hide_nothing(self, rows: list[dict], place: int) -> dict:
         """Show the model everything."""
         return self.predict(rows[place], None)

@@ -14,7 +14,7 @@ from spectra import spectrum
 from spectral_tokenizer import SpectralProcessor
 
 
-UNKNOWN = {name: np.nan for name in ("redshift", "radial_velocity", "teff", "logg", "fe_h")}
+UNKNOWN = dict.fromkeys(("redshift", "radial_velocity", "teff", "logg", "fe_h"), np.nan)
 
 
 @pytest.fixture(scope="module")
