@@ -86,7 +86,9 @@ def companions(files: list[str]) -> set[str]:
     """Those of the files in which a reader finds labels of others, such as DESI's redrock beside a coadd."""
     found = set()
     for survey in SURVEYS.values():
-        found.update(survey.BUILDER_CONFIG_CLASS(files=tuple(files)).companions())
+        for file in files:
+            beside = survey.BUILDER_CONFIG_CLASS(files=(file,)).companions()
+            found.update(each for each in beside if each != file)
     return found & set(files)
 
 

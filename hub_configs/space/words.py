@@ -1,6 +1,7 @@
 """Results as HTML. Whatever came with a file is escaped, and so it is for the templates that Gradio makes of HTML."""
 
 import html
+import re
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -14,13 +15,13 @@ from spectral_tokenizer.data import SURVEYS
 NUMBERS = {
     "redshift": ("redshift", 4, ""),
     "radial_velocity": ("radial velocity", 1, "km/s"),
-    "teff": ("T_eff", 0, "K"),
+    "teff": ("Teff", 0, "K"),
     "logg": ("log g", 2, "dex"),
     "fe_h": ("[Fe/H]", 2, "dex"),
 }
 #: Gradio takes HTML for a template: these three would begin an expression in it.
 TEMPLATE_SIGNS = str.maketrans({sign: f"&#{ord(sign)};" for sign in "{}$`\\"})
-EXPECTED = {name: survey.FILE_NAMES for name, survey in SURVEYS.items()}
+DIGITS = re.compile(r"(\[0-9\])+")
 
 
 def escape(text: object) -> str:
@@ -122,12 +123,18 @@ def unit_words(unit: Mapping) -> str:
 
 def foreign(files: str, unit: Mapping) -> str:
     """A file that no survey's reader takes."""
-    names = "; ".join(f"<b>{escape(name.upper())}</b> {escape(', '.join(names))}" for name, names in EXPECTED.items())
+    names = "".join(f"<li><b>{escape(name.upper())}</b> {file_names(survey)}</li>" for name, survey in SURVEYS.items())
     return (
         f'<div class="notice problem" role="alert"><div class="file">{files}</div>'
-        f"<div><b>Not recognised.</b> {damage_words(unit['damage'])}.</div>"
-        f"<details><summary>Files that are known, by their usual names</summary>{names}</details></div>"
+        f"<div><b>Not recognised</b>: no survey's reader takes it. {damage_words(unit['damage'])}.</div>"
+        f"<details><summary>What can be read, by its usual names</summary><ul>{names}</ul></details></div>"
     )
+
+
+def file_names(survey: type) -> str:
+    """How a survey's files are called, for people."""
+    names = (DIGITS.sub(lambda digits: f"({len(digits[0]) // 5} digits)", name) for name in survey.FILE_NAMES)
+    return escape(", ".join(name for name in names if not name.endswith(".gz")))
 
 
 def damage_words(damage: Mapping) -> str:
@@ -204,7 +211,7 @@ def file_words(row: Mapping) -> str:
     return quiet(f"The file says of {row['object_id']}: {said}.{flags}")
 
 
-def neighbours_words(neighbours: list[dict], name: str) -> str:
+def neighbours_words(neighbours: list[dict]) -> str:
     """The nearest spectra of the reference."""
     rows = [
         (
@@ -216,4 +223,4 @@ def neighbours_words(neighbours: list[dict], name: str) -> str:
     ]  # fmt: skip
     columns = ("survey", "object", "class", *(called(label) for label in ("redshift", "teff", "logg", "fe_h")))
     note = '<p class="quiet">Cosine similarity of embeddings, standardised over the reference. A spectrum of the reference finds itself first.</p>'
-    return table((*columns, "similarity"), rows, f"Nearest in {escape(name)}") + note
+    return table((*columns, "similarity"), rows, "Nearest in the reference") + note

@@ -49,3 +49,13 @@ def reference(saved_models, simulated_surveys, tmp_path_factory):
     model = SpectralForPreTraining.from_pretrained(saved_models["model"]).spectral
     write_embeddings(model, SpectralProcessor(), rows, folder / "embeddings", progress=False)
     return folder / "embeddings"
+
+
+@pytest.fixture(scope="session")
+def reader():
+    """Reads files apart, as the page does; its server takes seconds to start."""
+    from reading import Reader
+
+    reader = Reader(seconds=30, megabytes=1024)
+    yield reader
+    reader.close()

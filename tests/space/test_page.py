@@ -15,7 +15,6 @@ pytest.importorskip("plotly", reason="the page needs plotly: pip install -c cons
 import words  # noqa: E402
 from loading import load_models  # noqa: E402
 from page import Page, safe_name  # noqa: E402
-from reading import Reader  # noqa: E402
 from settings import Settings  # noqa: E402
 
 
@@ -23,12 +22,10 @@ SPEC = "spec-0001-55555-0007.fits"
 
 
 @pytest.fixture(scope="module")
-def page(saved_models, reference):
+def page(saved_models, reference, reader):
     heads = tuple(str(saved_models[name]) for name in ("classes", "redshift"))
-    settings = Settings(str(saved_models["model"]), heads, str(reference), max_seconds=20)
-    reader = Reader(settings.max_seconds, 1024)
-    yield Page(settings, load_models(settings), reader, {})
-    reader.close()
+    settings = Settings(str(saved_models["model"]), heads, str(reference))
+    return Page(settings, load_models(settings), reader, {})
 
 
 def drop(page, folder: Path, *files: tuple[str, bytes]) -> dict:

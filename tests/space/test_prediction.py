@@ -38,7 +38,9 @@ def test_nothing_hidden_is_what_the_model_gives(models):
     (expected,) = SpectralProcessor().post_process_reconstruction(
         output.reconstruction, inputs["scale"], inputs["num_pixels"]
     )
-    np.testing.assert_allclose(found.model, expected, rtol=1e-6)
+    is_asked = np.isfinite(found.model)  # the last patch of each arm is mostly filling
+    assert is_asked.mean() > 0.95
+    np.testing.assert_allclose(found.model[is_asked], expected[is_asked], rtol=1e-6)
     assert found.chi2 == {"visible": pytest.approx(float(output.chi2_visible))}
     assert not found.is_hidden.any() and found.interpolation is None
     np.testing.assert_array_equal(np.isnan(found.flux), row["ivar"] == 0)
@@ -51,12 +53,15 @@ def test_whole_patches_are_hidden_in_every_arm(models, survey):
     low, high = np.quantile(row["wavelength"], [0.4, 0.55])
     found = models.reconstruct(row, (low, high))
     is_inside = (row["wavelength"] >= low) & (row["wavelength"] <= high)
-    assert found.is_hidden[is_inside].all() and found.is_hidden.sum() < is_inside.sum() + 4 * 32
+    assert (
+        found.is_hidden[is_inside & np.isfinite(found.model)].all()
+        and found.is_hidden.sum() < is_inside.sum() + 4 * 32
+    )
     shuffled = np.flatnonzero(found.is_hidden & (row["ivar"] > 0))
     other = {**row, "flux": row["flux"].copy()}
     other["flux"][shuffled] = row["flux"][shuffled[::-1]]  # the median stays
     np.testing.assert_array_equal(models.reconstruct(other, (low, high)).model, found.model)
-    assert np.isfinite(found.interpolation[is_inside]).all() and np.isnan(found.interpolation[~found.is_hidden]).all()
+    np.testing.assert_array_equal(np.isfinite(found.interpolation), found.is_hidden)
     assert found.chi2["hidden"] > 0 and found.chi2["interpolation"] > 0
     assert 0 < found.num_hidden < found.num_patches
 
@@ -72,7 +77,7 @@ def test_straight_lines_are_straight(models):
 def test_a_random_block_hides_about_what_it_says(models):
     row = row_of("apogee")
     ranges = {models.random_range(row, np.random.default_rng(seed)) for seed in range(5)}
-    assert len(ranges) == 5
+    assert len(ranges) > 2
     for each in ranges:
         found = models.reconstruct(row, each)
         assert 0.1 < found.num_hidden / found.num_patches < 0.35
