@@ -73,19 +73,17 @@ class Page:
         gr.HTML(words.header(self.models), js_on_load=None)
         with gr.Row(elem_id="choose-file"):
             self.upload = gr.File(
-                label=f"A FITS file of SDSS, DESI, GALAH or APOGEE (at most {self.settings.max_megabytes} MB)",
-                file_count="multiple", height=150, elem_id="upload",
+                label=f"FITS file, at most {self.settings.max_megabytes} MB",
+                file_count="multiple", height=160, elem_id="upload",
             )  # fmt: skip
             self.upload.preprocess = uploaded
-            self.example = gr.Dropdown(
-                list(self.examples), value=None, label="Or an example", elem_id="example", filterable=False,
-                info="GALAH has a file per CCD, DESI its redshifts in a redrock file beside: drop them together.",
-            )  # fmt: skip
+            # Radio buttons, as Gradio's lists stay open over the page when the keyboard leaves them.
+            self.example = gr.Radio(list(self.examples), value=None, label="Or an example", elem_id="example")
         self.recognised = gr.HTML(elem_id="recognised", js_on_load=None)
         self.rows = gr.State([], time_to_live=3600)
         with gr.Column(visible=False, elem_id="results") as self.results:
-            self.chosen = gr.Dropdown([], label="Spectrum", elem_id="spectrum", visible=False)
-            self.plot = gr.Plot(label="Spectrum, reconstruction, residuals in σ", elem_id="plot")
+            self.chosen = gr.Radio([], label="Spectrum", elem_id="spectrum", visible=False)
+            self.plot = gr.Plot(label="Spectrum, reconstruction, residuals in σ", show_label=False, elem_id="plot")
             self.numbers = gr.HTML(elem_id="numbers", js_on_load=None)
             with gr.Row(elem_id="hide", visible=self.models.model is not None):
                 self.low = gr.Number(label="Hide from [Å]", elem_id="low", min_width=120)
@@ -97,7 +95,7 @@ class Page:
             with gr.Tabs():
                 with gr.Tab("Class, redshift, stellar labels"):
                     self.labels = gr.HTML(elem_id="labels", js_on_load=None)
-                    self.bins = gr.Plot(label="Probability", elem_id="bins", visible=False)
+                    self.bins = gr.Plot(label="Probability", show_label=False, elem_id="bins", visible=False)
                 with gr.Tab("Nearest neighbours"):
                     self.neighbours = gr.HTML(elem_id="neighbours", js_on_load=None)
 

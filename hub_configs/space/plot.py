@@ -14,7 +14,14 @@ ERROR = "rgba(138, 143, 152, 0.3)"
 TEXT, GRID = "#6b7280", "rgba(128, 128, 128, 0.25)"  # readable on white and on black
 RESIDUAL_RANGE = 8  # sigma
 HOVER = "%{x:.2f} Å: %{y:.4g}"
-MARGINS = {"l": 8, "r": 8, "t": 8, "b": 8}
+AXIS = {"gridcolor": GRID, "zeroline": False, "automargin": True, "title": {"font": {"size": 13}, "standoff": 6}}
+LAYOUT = {
+    "margin": {"l": 8, "r": 8, "t": 32, "b": 8},  # the tools stand at the top
+    "font": {"color": TEXT, "size": 12},
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": TEXT, "activecolor": MODEL, "remove": ["select", "lasso"]},
+}
 
 
 def draw_spectrum(spectrum: Reconstruction) -> go.Figure:
@@ -67,17 +74,15 @@ def hidden_stretches(spectrum: Reconstruction) -> Iterator[tuple[float, float]]:
 
 
 def style(figure: go.Figure, spectrum: Reconstruction) -> None:
-    axis = {"gridcolor": GRID, "zeroline": False, "automargin": True, "title_standoff": 6}
-    figure.update_xaxes(**axis, range=[spectrum.wavelength.min(), spectrum.wavelength.max()])
-    figure.update_yaxes(**axis)
-    figure.update_xaxes(title="vacuum wavelength [Å]", row=1 + (spectrum.model is not None), col=1)
-    figure.update_yaxes(title="flux", range=flux_range(spectrum), row=1, col=1)
+    figure.update_xaxes(**AXIS, range=[spectrum.wavelength.min(), spectrum.wavelength.max()])
+    figure.update_yaxes(**AXIS)
+    figure.update_xaxes(title_text="vacuum wavelength [Å]", row=1 + (spectrum.model is not None), col=1)
+    figure.update_yaxes(title_text="flux", range=flux_range(spectrum), row=1, col=1)
     if spectrum.model is not None:
-        figure.update_yaxes(title="residual [σ]", range=[-RESIDUAL_RANGE, RESIDUAL_RANGE], row=2, col=1)
+        figure.update_yaxes(title_text="residual [σ]", range=[-RESIDUAL_RANGE, RESIDUAL_RANGE], row=2, col=1)
     figure.update_layout(
-        height=520, margin=MARGINS, font={"color": TEXT, "size": 13}, hovermode="x", autosize=True, dragmode="zoom",
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0},
+        **LAYOUT, height=540, hovermode="x", dragmode="zoom",
+        legend={"orientation": "h", "yanchor": "top", "y": -0.14, "x": 0, "font": {"size": 12}},
     )  # fmt: skip
 
 
@@ -101,11 +106,7 @@ def draw_bins(answer: Answer) -> go.Figure:
     )  # fmt: skip
     if answer.known is not None:
         figure.add_vline(answer.known, line={"color": HIDDEN, "dash": "dash", "width": 2}, annotation_text="file")
-    axis = {"gridcolor": GRID, "zeroline": False, "automargin": True}
-    figure.update_xaxes(title=answer.name, **axis)
-    figure.update_yaxes(title="probability density", **axis)
-    figure.update_layout(
-        height=260, margin=MARGINS, font={"color": TEXT, "size": 13}, showlegend=False,
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
-    )  # fmt: skip
+    figure.update_xaxes(title_text=answer.name, **AXIS)
+    figure.update_yaxes(title_text="probability density", **AXIS)
+    figure.update_layout(**LAYOUT, height=260, showlegend=False)
     return figure

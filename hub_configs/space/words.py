@@ -67,7 +67,8 @@ def header(models: Models) -> str:
         "<h1>Spectral tokenizer</h1>",
         "<p>One encoder for the spectra of SDSS, DESI, GALAH and APOGEE on their native wavelength grids, and one decoder "
         "that gives the flux back. Drop a file, hide a part of its spectrum, and see what the model makes of the rest. "
-        "Files are deleted once they are read.</p>",
+        "Files that belong together are dropped together: the CCDs of a star of GALAH, a coadd of DESI and its redrock "
+        "file. They are deleted once they are read.</p>",
     ]
     if models.model is not None:
         parameters = sum(each.numel() for each in models.model.parameters())
@@ -106,7 +107,7 @@ def unit_words(unit: Mapping) -> str:
         facts.append(f"{first:.0f}–{last:.0f} Å in vacuum, {escape(', '.join(unit['frames']))}")
         facts.append(f"{'' if unit['num_spectra'] == 1 else 'median '}S/N {unit['snr']:.1f}")
     lines = [f'<div class="file">{files}</div><div>{" · ".join(facts)}</div>']
-    if unit["classes"]:
+    if unit["num_spectra"] > 1 and unit["classes"]:
         lines.append(f"<div>classes in the file: {counts(unit['classes'])}</div>")
     if unit["beside"]:
         lines.append(f"<div>labels from {escape(', '.join(unit['beside']))}</div>")
