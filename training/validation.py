@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+from spectral_tokenizer.baselines import interpolate
 from spectral_tokenizer.data.packing import as_arrays, rows_of
 from spectral_tokenizer.objectives_spectral_tokenizer import hide_arms, hide_block, hide_random, residual_chi2
 
@@ -114,19 +115,6 @@ class SurveyValidation:
                     per_spectrum.append(float(part.sum() / counted.sum()))
             total, count = total + float(values.sum()), count + int(is_counted.sum())
         return {"mean": total / max(count, 1), "median": float(np.median(per_spectrum)) if per_spectrum else 0.0}
-
-
-def patch_means(flux: np.ndarray, ivar: np.ndarray, wavelength: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Inverse-variance weighted mean wavelength and flux of each patch."""
-    weight = ivar / ivar.sum(1, keepdims=True)
-    return (weight * wavelength).sum(1), (weight * flux).sum(1)
-
-
-def interpolate(flux: np.ndarray, ivar: np.ndarray, wavelength: np.ndarray, is_visible: np.ndarray) -> np.ndarray:
-    """Straight lines in wavelength between the means of visible patches, level beyond the outermost."""
-    where, level = patch_means(flux[is_visible], ivar[is_visible], wavelength[is_visible])
-    order = np.argsort(where)
-    return np.interp(wavelength, where[order], level[order])
 
 
 class MeanSpectrum:
