@@ -74,7 +74,7 @@ class Page:
         with gr.Row(elem_id="choose-file", equal_height=True):
             self.upload = gr.File(
                 label=f"FITS file, at most {self.settings.max_megabytes} MB",
-                file_count="multiple", height=None, elem_id="upload",
+                file_count="multiple", elem_id="upload",
             )  # fmt: skip
             self.upload.preprocess = uploaded
             # Radio buttons, as Gradio's lists stay open over the page when the keyboard leaves them.
