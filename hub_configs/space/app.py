@@ -47,6 +47,7 @@ def main() -> None:
         os.environ["GRADIO_TEMP_DIR"] = os.path.join(folder, "uploads")
         import gradio as gr
         from examples import make_examples
+        from gradio.themes.utils.fonts import Font
         from loading import load_models
         from page import Page
         from reading import Reader
@@ -61,7 +62,10 @@ def main() -> None:
                 share=False, ssr_mode=False, pwa=False, run_history=False, enable_monitoring=False, footer_links=[],
                 max_file_size=settings.max_megabytes * 2**20, state_session_capacity=50,
                 app_kwargs={"middleware": [Middleware(OwnServerOnly)]},
-                theme=gr.themes.Default(primary_hue="blue", neutral_hue="slate"), css_paths=HERE / "style.css",
+                theme=gr.themes.Default(
+                    primary_hue="blue", neutral_hue="slate", font=Font("sans-serif"), font_mono=Font("monospace")
+                ),
+                css_paths=HERE / "style.css",
             )  # fmt: skip
         finally:
             reader.close()

@@ -8,7 +8,7 @@ from spectral_tokenizer.data.simulation import simulate
 
 
 COUNTS = {"sdss": 12, "desi": 24, "galah": 3, "apogee": 4}  # DESI's 24th fibre is on blank sky
-EACH = 3  # files of a survey, of different classes where there are some
+EACH = 2  # files of a survey, and one of each class where there are more
 WORDS = {"STAR": "star", "GALAXY": "galaxy", "QSO": "quasar"}
 
 
@@ -33,14 +33,15 @@ def make_examples(folder: Path, seed: int = 3) -> dict[str, list[str]]:
 
 
 def choose(by_file: dict[str, list[dict]]) -> list[tuple[str, list[dict]]]:
-    """Some files of a survey: the best S/N of each class, then what comes."""
+    """Some files of a survey: the best S/N of each class, then the next."""
     ranked = sorted(by_file.items(), key=lambda item: -max(float(row["snr"] or 0) for row in item[1]))
     seen, first, rest = set(), [], []
     for name, rows in ranked:
         kind = rows[0]["class"]
         (rest if kind in seen else first).append((name, rows))
         seen.add(kind)
-    return [each for each in first + rest if each[1][0]["class"] in WORDS][:EACH]
+    first, rest = ([each for each in group if each[1][0]["class"] in WORDS] for group in (first, rest))
+    return (first + rest)[: max(EACH, len(first))]
 
 
 def describe(rows: list[dict]) -> str:

@@ -71,10 +71,10 @@ class Page:
     def lay_out(self) -> None:
         """What stands where."""
         gr.HTML(words.header(self.models), js_on_load=None)
-        with gr.Row(elem_id="choose-file"):
+        with gr.Row(elem_id="choose-file", equal_height=True):
             self.upload = gr.File(
                 label=f"FITS file, at most {self.settings.max_megabytes} MB",
-                file_count="multiple", height=160, elem_id="upload",
+                file_count="multiple", elem_id="upload",
             )  # fmt: skip
             self.upload.preprocess = uploaded
             # Radio buttons, as Gradio's lists stay open over the page when the keyboard leaves them.

@@ -8,10 +8,10 @@ from plotly.subplots import make_subplots
 from prediction import Answer, Reconstruction
 
 
-# Told apart without colours too: by width, dashes and shading (Okabe & Ito's palette).
-FLUX, MODEL, INTERPOLATION, HIDDEN = "#8a8f98", "#0072b2", "#009e73", "#e69f00"
+# Told apart without colours too: by width, dashes and shading (near Okabe & Ito's palette).
+FLUX, MODEL, INTERPOLATION, HIDDEN = "#8a8f98", "#1b85cf", "#00a27a", "#e69f00"
 ERROR = "rgba(138, 143, 152, 0.3)"
-TEXT, GRID = "#6b7280", "rgba(128, 128, 128, 0.25)"  # readable on white and on black
+TEXT, GRID = "#777f8d", "rgba(128, 128, 128, 0.25)"  # readable on white and on black
 RESIDUAL_RANGE = 8  # sigma
 HOVER = "%{x:.2f} Å: %{y:.4g}"
 AXIS = {"gridcolor": GRID, "zeroline": False, "automargin": True, "title": {"font": {"size": 13}, "standoff": 6}}
@@ -36,9 +36,9 @@ def draw_spectrum(spectrum: Reconstruction) -> go.Figure:
         x, y = (np.insert(each, breaks, np.nan).astype(np.float32) for each in (spectrum.wavelength, values))
         figure.add_trace(go.Scatter(x=x, y=y, name=name, mode="lines", **style), row, 1)
 
-    edge = {"line": {"width": 0}, "hoverinfo": "skip"}
-    line(spectrum.flux - spectrum.sigma, "− error", showlegend=False, **edge)
-    line(spectrum.flux + spectrum.sigma, "± error", fill="tonexty", fillcolor=ERROR, **edge)
+    x, y = error_band(spectrum)
+    band = {"fill": "toself", "fillcolor": ERROR, "line": {"width": 0}, "hoverinfo": "skip"}
+    figure.add_trace(go.Scatter(x=x, y=y, name="± error", mode="lines", **band), 1, 1)
     line(spectrum.flux, "flux", line={"color": FLUX, "width": 1}, hovertemplate=HOVER)
     if has_model:
         if spectrum.interpolation is not None:
@@ -52,6 +52,27 @@ def draw_spectrum(spectrum: Reconstruction) -> go.Figure:
         shade(figure, spectrum)
     style(figure, spectrum)
     return figure
+
+
+def error_band(spectrum: Reconstruction) -> tuple[np.ndarray, np.ndarray]:
+    """Outlines of flux ± sigma, one for each run of usable pixels, with NaN between them."""
+    ends = np.cumsum(spectrum.segment_lengths)
+    outlines = []
+    for start, end in zip(ends - spectrum.segment_lengths, ends):
+        for first, last in runs(np.isfinite(spectrum.flux[start:end])):
+            x, flux, sigma = (
+                each[start + first : start + last] for each in (spectrum.wavelength, spectrum.flux, spectrum.sigma)
+            )
+            low, high = flux - sigma, flux + sigma
+            outlines.append((np.r_[x, x[::-1], x[0], np.nan], np.r_[low, high[::-1], low[0], np.nan]))
+    x, y = zip(*outlines)
+    return np.concatenate(x).astype(np.float32), np.concatenate(y).astype(np.float32)
+
+
+def runs(is_in: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Where each contiguous run of True begins, and where it has ended."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], is_in, [0]]).astype(int)))
+    yield from zip(edges[::2].tolist(), edges[1::2].tolist())
 
 
 def shade(figure: go.Figure, spectrum: Reconstruction) -> None:
@@ -68,8 +89,7 @@ def hidden_stretches(spectrum: Reconstruction) -> Iterator[tuple[float, float]]:
     """First and last wavelength of every contiguous run of hidden pixels in a segment."""
     ends = np.cumsum(spectrum.segment_lengths)
     for start, end in zip(ends - spectrum.segment_lengths, ends):
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], spectrum.is_hidden[start:end], [0]]).astype(int)))
-        for first, last in zip(edges[::2], edges[1::2]):
+        for first, last in runs(spectrum.is_hidden[start:end]):
             yield float(spectrum.wavelength[start + first]), float(spectrum.wavelength[start + last - 1])
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
-ROOT = Path(__file__).resolve().parents[2]  # of the repository, where the page runs in one
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1] if HERE.parent.name == "hub_configs" else HERE  # of the repository; in a Space this folder
 #: Taken in this order where MODEL says nothing.
 DEFAULT_MODELS = (ROOT / "hub_configs" / "released", ROOT / "runs" / "demo" / "model")
 
