@@ -4,7 +4,7 @@ The surveys' noise, sky, bad pixels and calibration are those of the package's s
 follows from a signal-to-noise that is drawn, log-uniform, for each spectrum: per pixel, the median over the spectrum.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
@@ -24,6 +24,9 @@ SIGNAL_TO_NOISE = {"sdss": (1.0, 100.0), "desi": (1.0, 100.0), "galah": (5.0, 20
 BANDS = {"sdss": (5.0, 20.0), "desi": (5.0, 20.0), "galah": (20.0, 70.0), "apogee": (20.0, 70.0)}
 FRAMES = {"sdss": "heliocentric", "desi": "barycentric", "galah": "barycentric", "apogee": "rest"}
 NO_FLUX = 1e-6
+#: Largest rms of the response that `vary_response` draws.
+RESPONSE = {"galah": 0.25, "apogee": 0.12}
+RESPONSE_DRAW = 11  # of the random numbers, beside `populations.OBSERVATION`
 
 
 @dataclass
@@ -225,6 +228,23 @@ def smooth_error(random: Random, spec: Spectrograph, count: int, size: float) ->
         basis = np.polynomial.legendre.legvander(position, 3).T * np.array([0.5, 0.6, 0.5, 0.4])[:, None]
         parts.append(1.0 + size * random.normal(count, 4) @ random.device_tensor(basis))
     return torch.cat(parts, dim=1)
+
+
+def vary_response(seen: Observation, seed: int = 0) -> Observation:
+    """The same observation through optics and a reduction of other response: a smooth factor for each segment.
+
+    For training. The surveys' real continua differ by more than calibration errors: with GALAH's blaze or without it,
+    with APOGEE's many ways of combining visits. A model that only knows one shape takes others for signal.
+    """
+    if seen.survey not in RESPONSE:
+        return seen
+    index = list(OBSERVERS).index(seen.survey)
+    random = Random(seed, RESPONSE_DRAW, index, int(seen.objects.index[0]), device=seen.flux.device)
+    count = len(seen.flux)
+    size = RESPONSE[seen.survey] * random.uniform(count, 1)
+    spec = spectrograph(seen.survey, str(seen.flux.device))
+    factor = (1.0 + size * (smooth_error(random, spec, count, 1.0) - 1.0)).clamp_min(0.2)
+    return replace(seen, flux=seen.flux * factor, truth=seen.truth * factor, ivar=seen.ivar / factor.square())
 
 
 def photon_noise(flux, snr, base, level, sky, telluric, is_covered=None) -> tuple[Tensor, Tensor]:

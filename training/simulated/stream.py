@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .observing import Observation, observe
+from .observing import Observation, observe, vary_response
 from .patches import Spectra, concatenate, to_spectra
 from .populations import KINDS, SURVEYS, population
 from .template_files import templates_folder
@@ -133,4 +133,5 @@ class SimulatedStream:
         domain = DOMAINS[survey]
         objects = population(domain, self.templates, self.device).draw(self.split, batch, count, self.seed)
         seen_by = SURVEYS[domain] if self.views == 2 else (survey,)
-        return [to_spectra(observe(objects, each, self.seed, device=self.device), self.patch_size) for each in seen_by]
+        seen = [observe(objects, each, self.seed, device=self.device) for each in seen_by]
+        return [to_spectra(vary_response(each, self.seed), self.patch_size) for each in seen]
