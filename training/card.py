@@ -4,6 +4,7 @@
 are made, and read back, with `huggingface_hub`.
 """
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -67,6 +68,9 @@ def write_card(
     Raises:
         ValueError: the metadata would not be read back as they are.
     """
+    metrics = json.loads(
+        json.dumps(metrics)
+    )  # as they are in the file: YAML would write numpy's types as Python objects
     if figure is not None and figure.parent != folder:
         shutil.copy(figure, folder / figure.name)
     values = head_values(metrics) if is_head(metrics) else pretraining_values(metrics, evaluation)

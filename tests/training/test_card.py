@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import yaml
 from card import NOT_MEASURED, example, write_card
@@ -57,6 +58,12 @@ def test_a_pretrained_models_card(tmp_path):
     assert metadata["library_name"] == "transformers" and metadata["pipeline_tag"] == "feature-extraction"
     assert metadata["license"] == "apache-2.0" and metadata["datasets"] == ["me/spectra"]
     assert set(metadata["metrics"]) == {"accuracy", "chi2", "teff_mad"}
+    numpys = {**METRICS, "num_spectra": {np.str_(name): each for name, each in METRICS["num_spectra"].items()}}
+    numpys["probe"] = {
+        "trained": {"class_accuracy": np.float64(0.9), "teff_mad": 118.0},
+        "untrained": {"class_accuracy": 0.8},
+    }
+    assert written(tmp_path, numpys, name="me/spectra-tiny", datasets=["me/spectra"]) == (text, metadata)
     assert {"astronomy", "sdss", "galah", "simulated-data"} <= set(metadata["tags"])
     (index,) = metadata["model-index"]
     assert index["name"] == "spectra-tiny" and len(index["results"]) == 3
