@@ -6,6 +6,7 @@ are made, and read back, with `huggingface_hub`.
 
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 from string import Template
@@ -85,6 +86,7 @@ def write_card(
         surveys=survey_list([*surveys_of(metrics), *(evaluation or {}).get("num_spectra", {})]),
     )
     data = metadata(metrics, results, title(metrics, name), datasets)
+    text = re.sub(r"\n{3,}", "\n\n", text)  # where there is no picture, or nothing to warn of
     card = checked(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))
     card.save(folder / "README.md")
 
@@ -181,6 +183,7 @@ def pretraining_values(metrics: dict, evaluation: dict | None) -> dict[str, str]
         "seed": shown(recipe.get("seed"), "d"),
         "parameters": parameter_words(metrics),
         "chi2": chi2_table(metrics.get("chi2")),
+        "further": "further simulated spectra" if (evaluation or {}).get("simulated") else "real spectra",
         "real": evaluation_words(evaluation),
         "heads": table(["target", "trained", "untrained"], heads),
     }
@@ -215,7 +218,7 @@ def head_values(metrics: dict) -> dict[str, str]:
 def warning(metrics: dict) -> str:
     if not metrics["simulated"]:
         return ""
-    return "**Trained on simulated spectra alone.** What it does on real ones, the evaluation below says, or nobody knows."
+    return "**Trained on simulated spectra alone.** Only an evaluation on real ones tells what it is worth there."
 
 
 def data_words(metrics: dict, settings: dict) -> str:

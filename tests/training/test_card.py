@@ -96,7 +96,8 @@ def test_real_spectra_have_a_table_of_their_own(tmp_path):
     names = [result["dataset"]["name"] for result in metadata["model-index"][0]["results"]]
     assert "SDSS (genuine files)" in names and "simulated SDSS (spectra held apart)" in names
     simulated = written(tmp_path, METRICS, evaluation={**EVALUATION, "simulated": True})[0]
-    assert "Simulated spectra, none of them trained on: genuine files" in simulated
+    assert "### On further simulated spectra\n\nSimulated spectra, none of them trained on: genuine files" in simulated
+    assert "### On real spectra" not in simulated and "\n\n\n" not in text + simulated
 
 
 def test_what_is_missing_is_not_measured(tmp_path):
