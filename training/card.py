@@ -4,7 +4,9 @@
 are made, and read back, with `huggingface_hub`.
 """
 
+import json
 import math
+import re
 import shutil
 from pathlib import Path
 from string import Template
@@ -67,6 +69,9 @@ def write_card(
     Raises:
         ValueError: the metadata would not be read back as they are.
     """
+    metrics = json.loads(
+        json.dumps(metrics)
+    )  # as they are in the file: YAML would write numpy's types as Python objects
     if figure is not None and figure.parent != folder:
         shutil.copy(figure, folder / figure.name)
     values = head_values(metrics) if is_head(metrics) else pretraining_values(metrics, evaluation)
@@ -81,6 +86,7 @@ def write_card(
         surveys=survey_list([*surveys_of(metrics), *(evaluation or {}).get("num_spectra", {})]),
     )
     data = metadata(metrics, results, title(metrics, name), datasets)
+    text = re.sub(r"\n{3,}", "\n\n", text)  # where there is no picture, or nothing to warn of
     card = checked(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))
     card.save(folder / "README.md")
 
@@ -177,6 +183,7 @@ def pretraining_values(metrics: dict, evaluation: dict | None) -> dict[str, str]
         "seed": shown(recipe.get("seed"), "d"),
         "parameters": parameter_words(metrics),
         "chi2": chi2_table(metrics.get("chi2")),
+        "further": "further simulated spectra" if (evaluation or {}).get("simulated") else "real spectra",
         "real": evaluation_words(evaluation),
         "heads": table(["target", "trained", "untrained"], heads),
     }
@@ -211,7 +218,7 @@ def head_values(metrics: dict) -> dict[str, str]:
 def warning(metrics: dict) -> str:
     if not metrics["simulated"]:
         return ""
-    return "**Trained on simulated spectra alone.** What it does on real ones, the evaluation below says, or nobody knows."
+    return "**Trained on simulated spectra alone.** Only an evaluation on real ones tells what it is worth there."
 
 
 def data_words(metrics: dict, settings: dict) -> str:

@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import yaml
 from card import NOT_MEASURED, example, write_card
@@ -57,6 +58,12 @@ def test_a_pretrained_models_card(tmp_path):
     assert metadata["library_name"] == "transformers" and metadata["pipeline_tag"] == "feature-extraction"
     assert metadata["license"] == "apache-2.0" and metadata["datasets"] == ["me/spectra"]
     assert set(metadata["metrics"]) == {"accuracy", "chi2", "teff_mad"}
+    numpys = {**METRICS, "num_spectra": {np.str_(name): each for name, each in METRICS["num_spectra"].items()}}
+    numpys["probe"] = {
+        "trained": {"class_accuracy": np.float64(0.9), "teff_mad": 118.0},
+        "untrained": {"class_accuracy": 0.8},
+    }
+    assert written(tmp_path, numpys, name="me/spectra-tiny", datasets=["me/spectra"]) == (text, metadata)
     assert {"astronomy", "sdss", "galah", "simulated-data"} <= set(metadata["tags"])
     (index,) = metadata["model-index"]
     assert index["name"] == "spectra-tiny" and len(index["results"]) == 3
@@ -89,7 +96,8 @@ def test_real_spectra_have_a_table_of_their_own(tmp_path):
     names = [result["dataset"]["name"] for result in metadata["model-index"][0]["results"]]
     assert "SDSS (genuine files)" in names and "simulated SDSS (spectra held apart)" in names
     simulated = written(tmp_path, METRICS, evaluation={**EVALUATION, "simulated": True})[0]
-    assert "Simulated spectra, none of them trained on: genuine files" in simulated
+    assert "### On further simulated spectra\n\nSimulated spectra, none of them trained on: genuine files" in simulated
+    assert "### On real spectra" not in simulated and "\n\n\n" not in text + simulated
 
 
 def test_what_is_missing_is_not_measured(tmp_path):
