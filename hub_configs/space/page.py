@@ -14,7 +14,7 @@ import gradio as gr
 import numpy as np
 import words
 from plot import draw_bins, draw_spectrum
-from prediction import HiddenRangeError, Models, spectrum_of
+from prediction import Answer, HiddenRangeError, Models, spectrum_of
 from reading import Reader, Reading
 from settings import Settings
 
@@ -22,7 +22,7 @@ from settings import Settings
 MAX_NAME = 200  # bytes of a file's name
 FAULT = "Something went wrong on this page's side, not on yours. It is in the log."
 NO_HEADS = "No head is loaded, so the model names no labels here: HEADS may name fine-tuned models."
-NO_REFERENCE = "No reference is loaded, so there are no neighbours: REFERENCE may name a folder of embeddings."
+NO_REFERENCE = "There are no neighbours without a reference: REFERENCE may name a folder of embeddings."
 
 logger = logging.getLogger(__name__)
 
@@ -179,17 +179,20 @@ class Page:
         """Everything about one spectrum."""
         low, high = suggested_range(row)
         answer = {**self.predict(row, None), self.low: low, self.high: high}
-        if self.models.model is None:
-            return answer
-        answers = self.models.labels(row) if self.models.heads else []
+        answers, neighbours = self.ask(row)
+        said = words.labels_words(answers) if answers else "" if self.models.heads else words.quiet(NO_HEADS)
+        answer[self.labels] = said + words.file_words(row)
         binned = next((each for each in answers if each.bins), None)
-        answer[self.labels] = words.labels_words(answers) if answers else words.quiet(NO_HEADS)
-        answer[self.labels] += words.file_words(row)
         answer[self.bins] = gr.update(value=draw_bins(binned) if binned else None, visible=binned is not None)
-        answer[self.neighbours] = words.quiet(NO_REFERENCE)
-        if self.models.reference is not None:
-            answer[self.neighbours] = words.neighbours_words(self.models.neighbours(row))
+        answer[self.neighbours] = words.neighbours_words(neighbours) if neighbours else words.quiet(NO_REFERENCE)
         return answer
+
+    def ask(self, row: dict) -> tuple[list[Answer], list[dict]]:
+        """What the heads say, and the neighbours: nothing where too few pixels are usable, as `predict` tells."""
+        try:
+            return self.models.labels(row), self.models.neighbours(row)
+        except ValueError:
+            return [], []
 
     def predict(self, row: dict, hidden_range: tuple[float, float] | None) -> dict:
         """The picture and its numbers, with a range of wavelengths hidden."""
@@ -214,7 +217,10 @@ class Page:
     @guarded("notice")
     def hide_random(self, rows: list[dict], place: int) -> dict:
         """Hide a block that is drawn."""
-        low, high = self.models.random_range(rows[place], np.random.default_rng())
+        try:
+            low, high = self.models.random_range(rows[place], np.random.default_rng())
+        except ValueError as error:  # too few usable pixels for a patch
+            return {self.notice: words.notice(error)}
         return {**self.predict(rows[place], (low, high)), self.low: low, self.high: high}
 
     @guarded("notice")

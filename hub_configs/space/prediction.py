@@ -135,10 +135,11 @@ class Models:
         return pixels
 
     def random_range(self, row: dict, generator: np.random.Generator) -> tuple[float, float]:
-        """The wavelengths (A) of a block of patches, drawn."""
+        """The wavelengths (A) of a block of patches, drawn. Raises ValueError where no patch has enough usable pixels."""
         inputs = self.processor(row, return_tensors="np")
         wavelength = inputs["wavelength"][inputs["attention_mask"].astype(bool)]
-        block = wavelength[hide_block(wavelength, RANDOM_FRACTION, generator)]
+        is_hidden = hide_block(wavelength, RANDOM_FRACTION, generator)
+        block = wavelength[is_hidden] if is_hidden.any() else wavelength  # of a single patch, all of it
         return round(float(block.min()), 1), round(float(block.max()), 1)
 
     @torch.inference_mode()
@@ -155,7 +156,10 @@ class Models:
 
     @torch.inference_mode()
     def neighbours(self, row: dict) -> list[dict]:
-        """The spectra of the reference most like this one, the likest first: their labels and `similarity`."""
+        """The spectra of the reference most like this one, the likest first: their labels and `similarity`. Nothing
+        where there is no reference."""
+        if self.reference is None:
+            return []
         with self._lock:
             vector = self.model.encode(**self.processor(row, return_tensors="pt")).pooler_output.float().numpy()
         index, similarity = nearest(self.vectors, vector, min(NUM_NEIGHBOURS, len(self.vectors)))

@@ -117,7 +117,8 @@ def unit_words(unit: Mapping) -> str:
         begin = "It breaks off after these" if unit["num_spectra"] else "Damaged, or not what its name says"
         lines.append(f'<div role="alert">{begin}: {damage_words(unit["damage"])}</div>')
     elif not unit["num_spectra"]:
-        lines.append('<div role="alert">No spectrum is left to show.</div>')
+        what = "No spectrum is left to show." if unit["dropped"] else "Found no spectrum in it; expected at least one."
+        lines.append(f'<div role="alert">{what}</div>')
     kind = "problem" if unit["damage"] or not unit["num_spectra"] else "good"
     return f'<div class="notice {kind}">{"".join(lines)}</div>'
 

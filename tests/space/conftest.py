@@ -56,6 +56,6 @@ def reader():
     """Reads files apart, as the page does; its server takes seconds to start."""
     from reading import Reader
 
-    reader = Reader(seconds=30, megabytes=1024)
+    reader = Reader(seconds=60, megabytes=1024)
     yield reader
     reader.close()

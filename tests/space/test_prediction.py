@@ -83,6 +83,12 @@ def test_a_random_block_hides_about_what_it_says(models):
         assert 0.1 < found.num_hidden / found.num_patches < 0.35
 
 
+def test_of_a_single_patch_no_block_can_be_hidden(models):
+    row = {**row_of(), **{name: values[:20] for name, values in spectrum().items()}, "segment_lengths": [20]}
+    with pytest.raises(HiddenRangeError, match="whole spectrum"):
+        models.reconstruct(row, models.random_range(row, np.random.default_rng(0)))
+
+
 @pytest.mark.parametrize(
     ("hidden_range", "message"), [((100, 200), "goes from 3802 to 4785"), ((1000, 20000), "whole spectrum")]
 )
