@@ -19,6 +19,7 @@ from unittest.mock import patch
 
 import datasets
 import finetune
+import huggingface_hub
 import pytest
 import recipe
 import torch
@@ -105,6 +106,7 @@ class Workspace:
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             "PYTHONPATH": str(ROOT),
             "HF_DATASETS_CACHE": str(folder / "cache"),
+            "HF_HUB_OFFLINE": "1",
             "OMP_NUM_THREADS": "1",
             "TQDM_DISABLE": "1",
         }
@@ -126,9 +128,10 @@ class Workspace:
 
     @contextmanager
     def here(self) -> Iterator[None]:
-        """This process in the workspace."""
+        """This process in the workspace, and off the network: a model that is not there is no name on the Hub."""
         cache = patch.object(datasets.config, "HF_DATASETS_CACHE", self.folder / "cache")
-        with chdir(self.folder), cache, patch.object(sys, "path", [str(self.folder), *sys.path]):
+        offline = patch.object(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        with chdir(self.folder), cache, offline, patch.object(sys, "path", [str(self.folder), *sys.path]):
             yield
 
     def run_python(self, block: Block) -> None:
