@@ -105,7 +105,11 @@ def start(*arguments, **settings):
 
 
 def test_as_a_module_interrupted(tmp_path):
-    process = start("simulate", tmp_path / "simulated", "--num-objects", 5000)
+    # What was started in the background of a shell ignores SIGINT, and its children inherit that.
+    process = start(
+        "simulate", tmp_path / "simulated", "--num-objects", 5000,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob(".simulated-unfinished-*/sdss/*.fits")):
         assert process.poll() is None and time.monotonic() < deadline
