@@ -92,8 +92,8 @@ def test_two_processes_train_as_one(recipe, uninterrupted, tmp_path):
     )  # fmt: skip
     assert losses(output) == pytest.approx(losses(expected), rel=1e-5)
     for name, each in weights(expected).items():
-        # AdamW turns rounding of small gradients into steps of some hundredths of the learning rate.
-        torch.testing.assert_close(weights(output)[name], each, rtol=1e-3, atol=1e-4)
+        # Over many steps AdamW turns rounding of small gradients into some hundredths of the learning rate.
+        torch.testing.assert_close(weights(output)[name], each, rtol=1e-3, atol=1e-5 if STEPS <= 8 else 1e-4)
 
 
 def test_micro_batches_add_up_to_the_whole_batch(recipe, uninterrupted, tmp_path):
