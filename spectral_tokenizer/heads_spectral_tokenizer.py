@@ -101,7 +101,7 @@ class SpectralHead(nn.Module):
         return (pooled if self.pooling is None else self.pooling(tokens, token_mask)).float()
 
     def forward(self, tokens: Tensor | None, token_mask: Tensor | None, pooled: Tensor) -> Tensor:
-        """Padded tokens, their mask (both for a pooling of its own alone) and the encoder's `pooler_output` -> (batch,
+        """Padded tokens, which are there (both for a pooling of its own alone) and the encoder's `pooler_output` -> (batch,
         num_outputs) float32."""
         # Not under autocast: in bfloat16 a temperature would be rounded to some 20 K.
         with torch.autocast(pooled.device.type, enabled=False):
@@ -229,7 +229,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         pooler_output=None,
         output_hidden_states=False,
     ) -> tuple:
-        """Padded tokens, their mask, `pooler_output` and hidden states, whether the input was padded or packed. With
+        """Padded tokens, which are there, `pooler_output` and hidden states, whether the input was padded or packed. With
         `pooler_output` given there is nothing else."""
         if pooler_output is not None and self.head.pooling is None:
             return None, None, pooler_output, None

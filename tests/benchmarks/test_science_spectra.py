@@ -11,7 +11,7 @@ from spectral_tokenizer.data.schema import FEATURES
 from spectral_tokenizer.data.simulation import apogee, desi
 from spectral_tokenizer.data.simulation.lines import NEBULAR_LINES
 from training.simulated.galaxies import GRID, EmissionLines
-from training.simulated.observing import observe
+from training.simulated.observing import observe, vary_response
 from training.simulated.patches import concatenate, rows, to_spectra
 from training.simulated.populations import KINDS, SURVEYS, population
 from training.simulated.random import Random
@@ -233,3 +233,19 @@ def test_two_views_are_of_the_same_objects(model):
 def test_kinds_are_mixed():
     kind = population("optical", None).draw("train", 5, 64).kind
     assert set(kind.tolist()) == set(range(len(KINDS)))
+
+
+@pytest.mark.parametrize("survey", ["sdss", "galah", "apogee"])
+def test_a_varied_response_is_smooth_and_leaves_the_signal_to_noise(survey):
+    objects = population(DOMAINS[survey], None).draw("train", 0, 8)
+    seen = observe(objects, survey)
+    varied = vary_response(seen)
+    usable = (seen.ivar > 0) & (seen.truth.abs() > 0)
+    torch.testing.assert_close(
+        (varied.flux * varied.ivar.sqrt())[usable], (seen.flux * seen.ivar.sqrt())[usable], rtol=1e-4, atol=1e-4
+    )
+    assert torch.equal(varied.ivar > 0, seen.ivar > 0)
+    factor = torch.where(usable, varied.truth / seen.truth, torch.nan)
+    assert bool((factor[usable] == 1).all()) == (survey == "sdss")  # flux-calibrated
+    steps = factor.diff(dim=1)
+    assert float(steps[steps.isfinite()].abs().median()) < 1e-3
