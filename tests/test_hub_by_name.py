@@ -32,26 +32,7 @@ model.spectral.push_to_hub("me/sharded", max_shard_size="60KB", private=True)
 for name in ("me/whole", "me/sharded"):
     processor.push_to_hub(name)
 """
-STRANGER = """
-import json, torch
-from safetensors.torch import save_file
-from transformers import AutoModel, AutoModelForPreTraining, AutoModelForSequenceClassification, AutoProcessor
-
-rows, out, head_out = sys.argv[1:]
-rows = json.load(open(rows))
-remote = {"trust_remote_code": True}
-processor = AutoProcessor.from_pretrained("me/whole", **remote)
-inputs = processor(rows, return_tensors="pt")
-encoder = AutoModel.from_pretrained("me/whole", **remote)
-model = AutoModelForPreTraining.from_pretrained("me/whole", **remote)
-with torch.no_grad():
-    encoded = encoder(**inputs)
-    sharded = AutoModel.from_pretrained("me/sharded", **remote)(**inputs)
-    save_file({
-        "tokens": encoded.last_hidden_state, "pooled": encoded.pooler_output, "sharded": sharded.pooler_output,
-        "reconstruction": model(**inputs).reconstruction,
-    }, out)
-
+FINE_TUNE = """
 # A head of their own: some steps, saved, pushed.
 head = AutoModelForSequenceClassification.from_pretrained(
     "me/whole", num_labels=2, id2label={0: "GALAXY", 1: "STAR"}, **remote
@@ -67,11 +48,35 @@ for step in range(3):
 head.eval().save_pretrained("head")
 processor.save_pretrained("head")
 head = AutoModelForSequenceClassification.from_pretrained("head", **remote)
-head.push_to_hub("them/head", revision="trial")
-processor.push_to_hub("them/head", revision="trial")
+head.push_to_hub(repository, revision="trial")
+processor.push_to_hub(repository, revision="trial")
 with torch.no_grad():
     save_file({"logits": head(**inputs).logits}, head_out)
+"""
+STRANGER = (
+    """
+import json, torch
+from safetensors.torch import save_file
+from transformers import AutoModel, AutoModelForPreTraining, AutoModelForSequenceClassification, AutoProcessor
 
+rows, out, head_out = sys.argv[1:]
+rows = json.load(open(rows))
+remote, repository = {"trust_remote_code": True}, "them/head"
+processor = AutoProcessor.from_pretrained("me/whole", **remote)
+inputs = processor(rows, return_tensors="pt")
+encoder = AutoModel.from_pretrained("me/whole", **remote)
+model = AutoModelForPreTraining.from_pretrained("me/whole", **remote)
+with torch.no_grad():
+    encoded = encoder(**inputs)
+    sharded = AutoModel.from_pretrained("me/sharded", **remote)(**inputs)
+    save_file({
+        "tokens": encoded.last_hidden_state, "pooled": encoded.pooler_output, "sharded": sharded.pooler_output,
+        "reconstruction": model(**inputs).reconstruction,
+    }, out)
+
+"""
+    + FINE_TUNE
+    + """
 try:
     AutoModel.from_pretrained("me/pickle", **remote)
 except OSError as error:
@@ -80,6 +85,7 @@ else:
     raise AssertionError("a pickle was opened")
 assert "spectral_tokenizer" not in sys.modules
 """
+)
 RELOAD = """
 import json, torch
 from safetensors.torch import save_file
@@ -94,6 +100,26 @@ AutoModel.from_pretrained(**where)
 with torch.no_grad():
     save_file({"logits": head(**inputs).logits}, out)
 """
+NATIVE_HEAD = (
+    """
+import json, sys, torch
+from safetensors.torch import save_file
+from transformers import AutoModelForSequenceClassification, AutoProcessor
+import spectral_tokenizer
+
+rows, head_out = sys.argv[1:]
+rows = json.load(open(rows))
+remote, repository = {}, "ours/head"
+processor = AutoProcessor.from_pretrained("me/whole")
+"""
+    + FINE_TUNE
+    + """
+again = AutoModelForSequenceClassification.from_pretrained(repository, revision="trial", force_download=True)
+with torch.no_grad():
+    assert torch.equal(again(**inputs).logits, head(**inputs).logits)
+assert "transformers_modules" not in sys.modules
+"""
+)
 NATIVE = """
 import json, sys, torch
 from safetensors.torch import save_file
@@ -256,6 +282,14 @@ def test_the_package_loads_by_name_and_runs_no_remote_code(hub, embedded, expect
     run(hub, embedded / "native", NATIVE, embedded / "rows", embedded / "native.out", embedded / "native.head")
     assert_same(embedded / "native.out", expected)
     assert_same(embedded / "native.head", load_file(embedded / "head"))
+
+
+def test_the_package_fine_tunes_and_pushes_without_remote_code(hub, embedded):
+    folder = embedded / "ours"
+    run(hub, folder, NATIVE_HEAD, embedded / "rows", embedded / "ours.head")
+    logits = load_file(embedded / "ours.head")["logits"]
+    assert logits.abs().max() > 1e-3
+    torch.testing.assert_close(logits, load_file(embedded / "head")["logits"], rtol=1e-4, atol=1e-5)
 
 
 def test_no_pickle_was_opened(hub, embedded, bomb):
