@@ -1,7 +1,8 @@
 """DESI spectra: ``coadd-*`` and ``spectra-*`` files (DESI data model: DESI_SPECTRO_REDUX, SPECPROD).
 
 One file holds many spectra in up to three cameras, B, R and Z. The cameras overlap in wavelength and stay separate
-segments; a missing one is fine. Wavelengths are in vacuum and in the barycentric frame, flux in 1e-17 erg/s/cm2/A.
+segments; a missing one is fine, but told as a warning: FITS does not say how many HDUs there should be, so a file that was
+cut between two of them looks the same. Cameras of which one has HDUs that another lacks are an error. Wavelengths are in vacuum and in the barycentric frame, flux in 1e-17 erg/s/cm2/A.
 ``coadd`` files hold one row per target, ``spectra`` files one per exposure, so there a target may come repeatedly; where
 both are given, as in the survey's own folders by tile or by HEALPix, the exposures are left out unless asked for.
 Quirks:
@@ -20,6 +21,7 @@ Quirks:
   at 9800 A (DESI Collaboration 2022, AJ 164, 207).
 """
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -49,7 +51,10 @@ from .fits_tables import get_columns
 from .wavelengths import nominal_sigma
 
 
+logger = logging.getLogger(__name__)
+
 CAMERAS = ("B", "R", "Z")
+KINDS = ("WAVELENGTH", "FLUX", "IVAR", "MASK", "RESOLUTION")
 ROWS_PER_BLOCK = 32  # read at once: 14 MB, of which the resolution is 11
 RESOLVING_POWER = ((3600.0, 9800.0), (2000.0, 5500.0))  # at Angstrom
 FLUX_UNIT = re.compile(r"^(10\*\*-17|1e-17) erg", re.IGNORECASE)
@@ -255,11 +260,20 @@ class Camera:
 
 def find_cameras(path: str, hdus: fits.HDUList) -> list[Camera]:
     """The cameras of a file; raises `SpectrumFileError` for other products and for shapes that do not belong together."""
-    names = [name for name in CAMERAS if f"{name}_FLUX" in hdus]
-    if not names:
+    found = {name: [kind for kind in KINDS if f"{name}_{kind}" in hdus] for name in CAMERAS}
+    found = {name: kinds for name, kinds in found.items() if kinds}
+    if not found:
         raise SpectrumFileError(path, "file", describe(hdus), "a coadd or spectra file with HDUs like B_FLUX")
-    num_spectra = hdus[f"{names[0]}_FLUX"].shape[0]
-    return [find_camera(path, hdus, name, num_spectra) for name in names]
+    first = next(iter(found))
+    num_spectra = get_hdu(path, hdus, f"{first}_FLUX").shape[0]
+    for name, kinds in found.items():
+        if odd := set(kinds) ^ set(found[first]):
+            raise SpectrumFileError(
+                path, f"{name}_{min(odd)}", f"{name} with {kinds}, {first} with {found[first]}", "all cameras alike"
+            )
+    if len(found) < len(CAMERAS):
+        logger.warning("%s: expected cameras %s, found: %s", path, ", ".join(CAMERAS), ", ".join(found))
+    return [find_camera(path, hdus, name, num_spectra) for name in found]
 
 
 def find_camera(path: str, hdus: fits.HDUList, name: str, num_spectra: int) -> Camera:

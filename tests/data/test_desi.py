@@ -79,6 +79,21 @@ def test_missing_camera(tmp_path):
     assert row["wavelength"][40] == 3640.0
 
 
+def test_a_file_cut_between_two_hdus_is_refused_or_told(tmp_path, caplog):
+    """Nothing in a FITS file says how many HDUs follow."""
+    whole = write_desi(tmp_path / "coadd-1.fits", [BIG])
+    with fits.open(whole) as hdus:
+        ends = {hdu.name: hdu.fileinfo()["datLoc"] + hdu.fileinfo()["datSpan"] for hdu in hdus}
+    for name in list(ends)[:-1]:
+        path = tmp_path / name / "coadd-1.fits"
+        path.parent.mkdir()
+        path.write_bytes(whole.read_bytes()[: ends[name]])
+        caplog.clear()
+        report = survey_report(load(path.parent, path))
+        assert report.damaged or "expected cameras B, R, Z, found: " in caplog.text, name
+        assert bool(report.rows) == (name in ("B_IVAR", "B_MASK", "B_RESOLUTION", "R_RESOLUTION")), name
+
+
 def test_simulations_are_not_taken_for_real(tmp_path):
     path = write_desi(tmp_path / "spectra-1.fits", [BIG], header={"DEPNAM03": "desisim"})
     dataset = load(tmp_path, path)
