@@ -8,11 +8,14 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
-from transformers.utils import ModelOutput, can_return_tuple
+from transformers.utils import ModelOutput, can_return_tuple, logging
 
 from .configuration_spectral_tokenizer import SpectralConfig
 from .modeling_spectral_tokenizer import SpectralModel, SpectralPreTrainedModel
 from .targets_spectral_tokenizer import make_targets
+
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass
@@ -130,6 +133,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         config.label2id = {name: index for index, name in config.id2label.items()}
         self.spectral = SpectralModel(config)
         self.head = SpectralHead(config, self.targets.num_outputs)
+        self.has_looked_at_scales = False
         self.post_init()
         self.freeze()
 
@@ -211,6 +215,8 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         outputs = self.head(*encoded[:3])
         loss = None
         if labels is not None:
+            if self.training:
+                self.warn_unless_fitted()
             labels = labels.to(outputs.device)
             # Unknown regression labels are counted, at no cost: Trainer cannot tell them from known ones.
             count = labels.ne(-100).sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
@@ -293,6 +299,16 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
             labels.append(known)
         labels = torch.cat(labels).to(self.device)
         self.update(self.targets.calibrate(torch.cat(outputs), labels, false_alarms))
+
+    def warn_unless_fitted(self) -> None:
+        """Without `fit_scales` a head trains all the same, badly. Looked at once: it waits for the device."""
+        if self.has_looked_at_scales:
+            return
+        self.has_looked_at_scales = True
+        if not self.head.feature_mean.any():
+            logger.warning(
+                "the head has no scales of features and labels yet: expected model.fit_scales(batches) before training"
+            )
 
     def labelled(self, batches: Iterable[Mapping]):
         """Inputs and labels of every batch, with the model in evaluation mode meanwhile."""

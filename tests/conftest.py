@@ -53,6 +53,23 @@ def simulated_surveys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pat
 
 
 @pytest.fixture(scope="session")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `make pretrain` leaves in runs/demo/model, but for its size and its training. Not to be written to."""
+    import torch
+
+    from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralProcessor
+
+    folder = tmp_path_factory.mktemp("pretrained") / "model"
+    torch.manual_seed(0)
+    config = SpectralConfig(
+        hidden_size=32, num_hidden_layers=2, num_decoder_layers=1, num_attention_heads=4, intermediate_size=64
+    )
+    SpectralForPreTraining(config).save_pretrained(folder)
+    SpectralProcessor().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def hub():
     """A Hub of the tests' own on a free port of loopback. What it could not answer fails the tests that used it."""
     from hub_server import HubServer

@@ -26,7 +26,7 @@ import torch
 import yaml
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
-from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralProcessor, cli
+from spectral_tokenizer import SpectralForPreTraining, cli
 from spectral_tokenizer.cli.console import reader_options
 from spectral_tokenizer.data import SURVEYS, load_survey
 from spectral_tokenizer.objectives_spectral_tokenizer import OBJECTIVES
@@ -175,19 +175,6 @@ def small_recipe(text: str) -> str:
     """A recipe with the same keys and smaller numbers."""
     settings = yaml.safe_load(text)
     return yaml.safe_dump(settings | {name: value for name, value in SMALL_SETTINGS.items() if name in settings})
-
-
-@pytest.fixture(scope="module")
-def pretrained(tmp_path_factory) -> Path:
-    """What `make pretrain` leaves in runs/demo/model, but for its size."""
-    folder = tmp_path_factory.mktemp("demo") / "model"
-    torch.manual_seed(0)
-    config = SpectralConfig(
-        hidden_size=32, num_hidden_layers=2, num_decoder_layers=1, num_attention_heads=4, intermediate_size=64
-    )
-    SpectralForPreTraining(config).save_pretrained(folder)
-    SpectralProcessor().save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -288,6 +288,18 @@ def test_scales_are_learnt_from_training_batches(inputs):
     assert model.config.targets["teff"] == settings
 
 
+@pytest.mark.parametrize("is_fitted", [False, True])
+def test_forgotten_scales_are_remarked_on(inputs, caplog, is_fitted):
+    model = make_model()
+    if is_fitted:
+        model.fit_scales([{**inputs, "labels": LABELS["labels"]}])
+    model(**inputs, labels=LABELS["labels"])  # evaluation is no training
+    assert "fit_scales" not in caplog.text
+    for _ in range(2):
+        model.train()(**inputs, labels=LABELS["labels"])
+    assert caplog.text.count("fit_scales") == (not is_fitted)
+
+
 @pytest.mark.parametrize("head", ["labels", "redshift"])
 @pytest.mark.parametrize("factor", [0.5, 3.0])
 def test_calibration_makes_intervals_hold_68_percent(head, factor):

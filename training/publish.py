@@ -26,6 +26,8 @@ from spectral_tokenizer import SpectralConfig, SpectralProcessor
 # What a model's folder may hold. A list of what it may not hold would miss the next kind of pickle.
 SUFFIXES = {".safetensors", ".json", ".py", ".md", ".png", ".cff"}
 NAMES = {"LICENSE"}
+# A pickle that Trainer leaves beside every model. It is neither opened nor published.
+OF_TRAINER = "training_args.bin"
 AUTO_CLASSES = {
     "SpectralForPreTraining": AutoModelForPreTraining,
     "SpectralForSequenceClassification": AutoModelForSequenceClassification,
@@ -54,12 +56,12 @@ class Publication:
     max_shard_size: str = "50GB"
 
 
-def check_files(folder: Path) -> None:
+def check_files(folder: Path, names: set[str] = NAMES) -> None:
     """Raises ValueError where a model's folder holds anything but safetensors and what goes along with them."""
     foreign = sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
-        if path.is_file() and path.suffix not in SUFFIXES and path.name not in NAMES
+        if path.is_file() and path.suffix not in SUFFIXES and path.name not in names
     )
     if foreign:
         reason = (
@@ -108,7 +110,7 @@ def assemble(publication: Publication, target: Path) -> Path:
     folder = publication.folder
     if target.exists():
         raise FileExistsError(f"{target}: expected a new folder, found one that exists")
-    check_files(folder)
+    check_files(folder, NAMES | {OF_TRAINER})
     config = AutoConfig.from_pretrained(folder)
     kind = (config.architectures or ["none"])[0]
     if not isinstance(config, SpectralConfig) or kind not in AUTO_CLASSES:

@@ -9,26 +9,12 @@ from types import SimpleNamespace
 import embedding_map
 import numpy as np
 import pytest
-import torch
 from datasets import Dataset, concatenate_datasets
 from embed import load_rows, parse_arguments
 from recipe import ROOT
 
-from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralProcessor
 from spectral_tokenizer.data import load_survey
 from spectral_tokenizer.data.embedding import read_embeddings
-
-
-@pytest.fixture(scope="module")
-def pretrained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pretrained") / "model"
-    torch.manual_seed(0)
-    config = SpectralConfig(
-        hidden_size=32, num_hidden_layers=1, num_decoder_layers=1, num_attention_heads=4, intermediate_size=64
-    )
-    SpectralForPreTraining(config).save_pretrained(folder)
-    SpectralProcessor().save_pretrained(folder)
-    return folder
 
 
 def run(*arguments, launch=(), **variables) -> str:

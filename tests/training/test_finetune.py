@@ -16,24 +16,12 @@ from labelled import split
 from recipe import ROOT
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoProcessor
 
-from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralProcessor
+from spectral_tokenizer import SpectralConfig
 from spectral_tokenizer.data import load_survey
 
 
 CLASSES = ["GALAXY", "QSO", "STAR"]
 RECIPES = sorted((ROOT / "training" / "recipes").glob("finetune_*.yaml"))
-
-
-@pytest.fixture(scope="session")
-def pretrained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pretrained") / "model"
-    torch.manual_seed(0)
-    config = SpectralConfig(
-        hidden_size=32, num_hidden_layers=2, num_decoder_layers=1, num_attention_heads=4, intermediate_size=64
-    )
-    SpectralForPreTraining(config).save_pretrained(folder)
-    SpectralProcessor().save_pretrained(folder)
-    return folder
 
 
 def write_recipe(path: Path, pretrained: Path, surveys: dict[str, Path], **settings) -> Path:

@@ -150,7 +150,7 @@ def test_a_fine_tuned_model_is_published(trained, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["pytorch_model.bin", "training_args.bin", "model.pt", "a/rng.pth", "x.pkl", "x.ckpt", "x.zip"]
+    "name", ["pytorch_model.bin", "optimizer.bin", "model.pt", "a/rng.pth", "x.pkl", "x.ckpt", "x.zip"]
 )
 def test_a_folder_with_anything_else_is_refused(trained, tmp_path, name):
     (trained / name).parent.mkdir(exist_ok=True)
@@ -158,6 +158,13 @@ def test_a_folder_with_anything_else_is_refused(trained, tmp_path, name):
     with pytest.raises(ValueError, match=rf"expected weights as .safetensors.*found: \['{name}'\]"):
         main([str(trained), "me/spectra", "--dry-run", str(tmp_path / "out")])
     assert names(tmp_path) == {"run"}
+
+
+def test_what_trainer_leaves_beside_a_model_stays_behind(trained, tmp_path):
+    (trained / "training_args.bin").write_bytes(b"no pickle: opening it would fail")
+    main([str(trained), "me/spectra", "--dry-run", str(tmp_path / "out")])
+    assert (tmp_path / "out" / "model.safetensors").exists()
+    assert not (tmp_path / "out" / "training_args.bin").exists()
 
 
 def test_a_pickle_by_another_name_is_not_opened(trained, tmp_path):
