@@ -10,6 +10,9 @@ import time
 from dataclasses import dataclass, field
 
 
+SIZE = 200_000  # bytes of the file that faults are tried on
+
+
 @dataclass
 class Fault:
     """What goes wrong with one request of a file.
@@ -143,3 +146,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if fault.kind == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
+
+
+def left_over(archive):
+    """Files of the mirror that are no files of an archive."""
+    endings = (".incomplete", ".validator", ".part")
+    return [path for path in archive.root.rglob("*") if path.name.endswith(endings) or "unpacking" in path.name]
