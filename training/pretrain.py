@@ -76,7 +76,7 @@ def main() -> None:
         state.setdefault("spent", {"seconds": math.nan, "flops": math.nan})  # checkpoints from before it was counted
     accelerator.init_trackers(output.name, config={name: str(each) for name, each in recipe.to_dict().items()})
     steps = surveys.steps(recipe, train, processor, objective, accelerator, state["sampler"])
-    state = train_loop(accelerator, model, optimizers, steps, list(train), recipe, state, validations)
+    state = train_loop(accelerator, model, optimizers, steps, surveys.names(recipe, train), recipe, state, validations)
     if is_main and state["step"] == recipe.num_steps:
         compute = {**describe_device(accelerator.device, accelerator.num_processes), **state["spent"]}
         finish(accelerator.unwrap_model(model), processor, recipe, validations, train, held, compute)

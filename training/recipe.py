@@ -26,6 +26,8 @@ class Recipe:
         simulate: Simulated spectra per survey, used where `data` is empty.
         stream: Instead of both, spectra without end, simulated where the model is and never repeated: from published
             "templates" (or a folder of them; see benchmarks/science/README.md), or from the package's own "physics".
+        pairs: Part of a stream's spectra that come in pairs, one object as both surveys of its domain see it, in one
+            sequence: SDSS with DESI, APOGEE with GALAH.
         weights: Survey -> relative frequency of its spectra, 1 where not given.
         num_steps: Optimisation steps.
         max_spectra, max_tokens: Spectra and patches per step over all processes, whichever is reached first.
@@ -52,6 +54,7 @@ class Recipe:
     data_description: str = ""
     simulate: dict = field(default_factory=dict)
     stream: str = ""
+    pairs: float = 0.0
     weights: dict = field(default_factory=dict)
     num_steps: int = 1000
     max_spectra: int = 64

@@ -93,9 +93,25 @@ def num_trained_on(recipe: Recipe, train: dict[str, Dataset]) -> dict[str, int]:
     """Spectra of each survey that a run trains on; of a stream, what the steps hold of it on average."""
     if not recipe.stream:
         return {survey: len(each) for survey, each in train.items()}
+    from simulated.stream import DOMAINS
+
     weights = recipe.weights or dict.fromkeys(train, 1.0)
     every = recipe.num_steps * recipe.max_spectra / sum(weights.values())
-    return {survey: round(every * weight) for survey, weight in weights.items()}
+    # Of a pair there is one spectrum of each survey, whatever their weights.
+    halves = dict.fromkeys(DOMAINS.values(), 0.0)
+    for survey, weight in weights.items():
+        halves[DOMAINS[survey]] += 0.5 * weight
+    shares = {name: (1 - recipe.pairs) * each + recipe.pairs * halves[DOMAINS[name]] for name, each in weights.items()}
+    return {survey: round(every * share) for survey, share in shares.items()}
+
+
+def names(recipe: Recipe, train: dict[str, Dataset]) -> list[str]:
+    """What the spectra of the steps may be called: surveys and, with `pairs`, two of them."""
+    if not recipe.pairs:
+        return list(train)
+    from simulated.populations import SURVEYS
+
+    return [*train, *("+".join(both) for both in SURVEYS.values())]
 
 
 def templates(recipe: Recipe) -> Path | str:
@@ -136,7 +152,7 @@ def steps(
 
         stream = SimulatedStream(
             objective, recipe.weights, recipe.max_spectra, templates(recipe), accelerator.device,
-            patch_size=processor.patch_size, **place,
+            patch_size=processor.patch_size, pairs=recipe.pairs, **place,
         )  # fmt: skip
         return stream.steps(state["step"] if state else 0)
     patches = {survey: count_patches(each, processor.patch_size) for survey, each in train.items()}

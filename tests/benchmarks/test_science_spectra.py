@@ -221,13 +221,36 @@ def test_the_stream_resumes_and_shares_work_between_processes(model):
     assert len(set(ids)) == len(ids) == 16
 
 
-def test_two_views_are_of_the_same_objects(model):
-    batch = SimulatedStream(model.objective, {"galah": 1.0}, 8, templates="none", views=2).micro_batch(0)
-    assert batch["survey"] == ["apogee"] * 4 + ["galah"] * 4
-    assert batch["object_id"][:4] == batch["object_id"][4:]
-    assert torch.equal(batch["teff"][:4], batch["teff"][4:])
+def test_a_pair_is_one_object_with_the_arms_of_both_surveys(model):
+    def stream(**settings):
+        return SimulatedStream(model.objective, {"apogee": 1.0, "galah": 3.0}, 8, templates="none", **settings)
+
+    seen = stream(pairs=1.0).spectra(0)
+    assert seen.survey == ["apogee+galah"] * 4
+    objects = population("stars", None).draw("train", 32, 4)
+    assert torch.equal(seen.index, objects.index)
+    apart = [to_spectra(vary_response(observe(objects, survey))) for survey in ("apogee", "galah")]
+    ends = np.cumsum(seen.lengths)
+    for number, (end, length) in enumerate(zip(ends, seen.lengths)):
+        place = slice(end - length, end)
+        for name in ("flux", "ivar", "wavelength"):
+            parts = [getattr(each.choose(torch.arange(4) == number), name) for each in apart]
+            assert torch.equal(getattr(seen, name)[:, place], torch.cat(parts, dim=1)), name
+    mixed = [stream(pairs=0.5).spectra(number) for number in range(4)]
+    assert {name for each in mixed for name in each.survey} == {"apogee", "galah", "apogee+galah"}
+    assert all(sum(name.count("+") + 1 for name in each.survey) == 8 for each in mixed)
+    assert len({index for each in mixed for index in each.index.tolist()}) == sum(map(len, mixed))
+    batch = stream(pairs=1.0).micro_batch(0)
+    assert batch["masked_patches"].shape == (1, ends[-1]) and batch["lengths"] == seen.lengths
+
+
+def test_what_a_stream_cannot_be_made_of(model):
     with pytest.raises(ValueError, match="expected some of"):
         SimulatedStream(model.objective, {"lamost": 1.0})
+    with pytest.raises(ValueError, match=r"expected both of \('sdss', 'desi'\)"):
+        SimulatedStream(model.objective, {"sdss": 1.0}, pairs=0.5)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        SimulatedStream(model.objective, pairs=2.0)
 
 
 def test_kinds_are_mixed():

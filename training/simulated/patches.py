@@ -96,6 +96,19 @@ def concatenate(parts: list[Spectra]) -> Spectra:
     return Spectra(**pixels, **values, lengths=lengths, survey=[name for part in parts for name in part.survey])
 
 
+def joined(first: Spectra, second: Spectra) -> Spectra:
+    """The same objects seen twice: one sequence each, with the arms of both. Each keeps the scale of its own flux; the
+    first's, and its signal-to-noise, is the pair's."""
+    both = concatenate([first, second])
+    order = (both.spectrum() % len(first)).argsort(stable=True)
+    return replace(
+        first,
+        **{name: getattr(both, name)[:, order] for name in PIXELS},
+        lengths=[sum(pair) for pair in zip(first.lengths, second.lengths)],
+        survey=["+".join(pair) for pair in zip(first.survey, second.survey)],
+    )
+
+
 def to_spectra(seen: Observation, patch_size: int = 32) -> Spectra:
     """Normalise, cut into patches, pack."""
     scale = robust_scale(seen.flux, seen.ivar)

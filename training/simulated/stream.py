@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from .observing import Observation, observe, vary_response
-from .patches import Spectra, concatenate, to_spectra
+from .patches import Spectra, concatenate, joined, to_spectra
 from .populations import KINDS, SURVEYS, population
 from .template_files import templates_folder
 
@@ -49,9 +49,9 @@ class SimulatedStream:
         device: Where spectra are made, and stay.
         split: Which archetypes and labels to use.
         seed, rank, num_processes, num_micro_batches: As in `PackedSteps`.
-        views: How often each object is observed. With 2, objects of the optical domain are seen by SDSS and DESI,
-            stars with labels by APOGEE and GALAH: they stand as two runs in the same order, with the same
-            `object_id`; the weights then only say how often each domain is drawn.
+        pairs: Part of the spectra that come as pairs: one object seen by both surveys of its domain (SDSS and DESI,
+            APOGEE and GALAH) is one sequence with the arms of both. Hidden arms and blocks then ask what one
+            instrument's spectrum says of the other's.
     """
 
     def __init__(
@@ -66,20 +66,25 @@ class SimulatedStream:
         rank: int = 0,
         num_processes: int = 1,
         num_micro_batches: int = 1,
-        views: int = 1,
+        pairs: float = 0.0,
         patch_size: int = 32,
     ):
         self.objective, self.weights = objective, dict(weights or dict.fromkeys(DOMAINS, 1.0))
         self.templates, self.device, self.split = templates_folder(templates), str(device), split
         self.seed, self.rank, self.num_processes, self.num_micro_batches = seed, rank, num_processes, num_micro_batches
-        self.views, self.patch_size = views, patch_size
+        self.pairs, self.patch_size = pairs, patch_size
         if unknown := sorted(set(self.weights) - set(DOMAINS)):
             raise ValueError(f"weights: expected some of {sorted(DOMAINS)}, found: {unknown}")
-        if views not in (1, 2):
-            raise ValueError(f"views: expected 1 or 2, found: {views}")
         self.spectra_per_part = spectra_per_step // (num_processes * num_micro_batches)
-        if self.spectra_per_part < views:
-            raise ValueError(f"spectra_per_step: expected at least {num_processes * num_micro_batches * views}")
+        if not self.spectra_per_part:
+            raise ValueError(f"spectra_per_step: expected at least {num_processes * num_micro_batches}")
+        self.domains = [domain for domain, surveys in SURVEYS.items() if set(surveys) & set(self.weights)]
+        if not 0.0 <= pairs <= 1.0:
+            raise ValueError(f"pairs: expected a part between 0 and 1, found: {pairs}")
+        if pairs and (alone := [each for each in self.domains if not set(SURVEYS[each]) <= set(self.weights)]):
+            raise ValueError(
+                f"pairs: expected both of {SURVEYS[alone[0]]} among the weights, found: {[*self.weights]}"
+            )
 
     def __iter__(self) -> Iterator[dict]:
         return self.steps()
@@ -117,21 +122,30 @@ class SimulatedStream:
         }
 
     def spectra(self, number: int) -> Spectra:
-        """The spectra of a micro-batch, survey by survey (with two views: domain by domain)."""
+        """The spectra of a micro-batch, survey by survey, then pairs."""
         surveys = list(self.weights)
         shares = np.array([self.weights[survey] for survey in surveys], dtype=float)
         generator = np.random.default_rng([self.seed, MIXTURE, number])
-        counts = generator.multinomial(self.spectra_per_part // self.views, shares / shares.sum())
+        num_pairs = int(generator.binomial(self.spectra_per_part // 2, self.pairs)) if self.pairs else 0
+        counts = generator.multinomial(self.spectra_per_part - 2 * num_pairs, shares / shares.sum())
+        draws = [((survey,), 64 * place, count) for place, (survey, count) in enumerate(zip(surveys, counts))]
+        if num_pairs:
+            shares = np.array([sum(self.weights[survey] for survey in SURVEYS[domain]) for domain in self.domains])
+            counts = generator.multinomial(num_pairs, shares / shares.sum())
+            # Objects of their own: the second half of the places that a survey's batches have.
+            draws += [(SURVEYS[each], 64 * n + 32, count) for n, (each, count) in enumerate(zip(self.domains, counts))]
         parts = []
-        for place, (survey, count) in enumerate(zip(surveys, counts)):
+        for seen_by, place, count in draws:
             for first in range(0, count, LARGEST_BATCH):
-                batch = (number * len(surveys) + place) * 64 + first // LARGEST_BATCH
-                parts += self.observed(survey, batch, min(LARGEST_BATCH, count - first))
+                batch = number * len(surveys) * 64 + place + first // LARGEST_BATCH
+                parts.append(self.observed(seen_by, batch, min(LARGEST_BATCH, count - first)))
         return concatenate(parts)
 
-    def observed(self, survey: str, batch: int, count: int) -> list[Spectra]:
-        domain = DOMAINS[survey]
-        objects = population(domain, self.templates, self.device).draw(self.split, batch, count, self.seed)
-        seen_by = SURVEYS[domain] if self.views == 2 else (survey,)
-        seen = [observe(objects, each, self.seed, device=self.device) for each in seen_by]
-        return [to_spectra(vary_response(each, self.seed), self.patch_size) for each in seen]
+    def observed(self, surveys: tuple[str, ...], batch: int, count: int) -> Spectra:
+        """New objects as one survey sees them, or as two do together."""
+        objects = population(DOMAINS[surveys[0]], self.templates, self.device).draw(
+            self.split, batch, count, self.seed
+        )
+        seen = [observe(objects, survey, self.seed, device=self.device) for survey in surveys]
+        spectra = [to_spectra(vary_response(each, self.seed), self.patch_size) for each in seen]
+        return spectra[0] if len(spectra) == 1 else joined(*spectra)
