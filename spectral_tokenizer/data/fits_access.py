@@ -31,6 +31,7 @@ ALL_ONES = 2**32 - 1
 CARD, BLOCK, END = 80, 2880, b"END".ljust(80)
 MAX_HEADER = 2**24  # bytes
 MAX_NUMBER = 999  # of axes or of columns (FITS standard 4.0, sections 4.4.1.1 and 7.3.1)
+SIZES = (b"NAXIS", b"TFIELDS ", b"BITPIX ", b"PCOUNT ", b"GCOUNT ")
 PRINTABLE = bytes(range(0x20, 0x7F))
 
 # What astropy and numpy let through when the bytes of a file are not what its headers promise.
@@ -87,26 +88,32 @@ def open_fits(path: str | Path) -> Iterator[fits.HDUList]:
 
 
 def check_sizes(path: str | Path, contents: BinaryIO) -> None:
-    """Check the numbers of which astropy makes as many objects, whatever they are: 4 billion axes fill any memory.
+    """Check the numbers that astropy believes whatever they are: it makes as many objects as there are axes, and after data
+    of a negative size it reads the same headers again, without end.
 
     Raises:
-        SpectrumFileError: a header has more axes or columns than the standard allows, or goes on for `MAX_HEADER` bytes.
+        SpectrumFileError: a header has more axes or columns than the standard allows, a size below zero, or goes on for
+            `MAX_HEADER` bytes.
     """
     place = 0
     while header := read_header(path, contents, place):
         sizes = {}
         for start in range(0, len(header), CARD):
-            if header.startswith((b"NAXIS", b"TFIELDS ", b"BITPIX ", b"PCOUNT "), start):
-                keyword, _, value = header[start : start + 30].partition(b"=")
-                sizes.setdefault(keyword.strip().decode("latin-1"), value.strip().decode("latin-1"))
+            if header.startswith(SIZES, start):
+                keyword, _, value = header[start : start + CARD].partition(b"=")
+                value = value.partition(b"/")[0].strip().decode("latin-1")
+                sizes.setdefault(keyword.strip().decode("latin-1"), value)
         for keyword in ("NAXIS", "TFIELDS"):
             if (value := sizes.get(keyword, "0")).lstrip("+-").isdecimal() and int(value) > MAX_NUMBER:
                 raise SpectrumFileError(path, keyword, value, f"at most {MAX_NUMBER}")
+        for keyword in sizes.keys() - {"BITPIX"}:
+            if sizes[keyword].startswith("-"):
+                raise SpectrumFileError(path, keyword, sizes[keyword], "a size of 0 or more")
         try:
             shape = [int(sizes[f"NAXIS{axis}"]) for axis in range(1, int(sizes["NAXIS"]) + 1)]
             size = abs(int(sizes["BITPIX"])) // 8 * math.prod(shape) if shape else 0
         except (KeyError, ValueError):
-            return  # astropy will say so
+            break  # astropy will say so
         size += int(sizes["PCOUNT"]) if sizes.get("PCOUNT", "").isdecimal() else 0
         place += len(header) + -(-size // BLOCK) * BLOCK
     contents.seek(0)

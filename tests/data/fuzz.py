@@ -294,7 +294,7 @@ class Subject:
             rows = self.read(mutation.content)
         except SpectrumFileError:
             return "refused"
-        except TimeoutError:
+        except Hang:
             return "HANG"
         except Exception:
             return "CRASH"
@@ -363,7 +363,7 @@ def run(
 ) -> tuple[Counter, list[str]]:
     """Mutate the subjects' files in turn; the outcomes by (survey, kind, outcome), and a line for each failure."""
     counts, failures, end = Counter(), [], time.process_time() + seconds
-    previous = signal.signal(signal.SIGPROF, raise_timeout)
+    previous = signal.signal(signal.SIGPROF, raise_hang)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -389,8 +389,12 @@ def memory_in_use() -> int:
     return int(status.split("VmData:")[1].split()[0]) * 1024
 
 
-def raise_timeout(*_: object) -> None:
-    raise TimeoutError
+class Hang(BaseException):
+    """Not an `Exception`, and least of all a `TimeoutError`, which is an `OSError`: a reader may catch those."""
+
+
+def raise_hang(*_: object) -> None:
+    raise Hang
 
 
 def main() -> None:

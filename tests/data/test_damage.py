@@ -112,6 +112,27 @@ def test_huge_header(tmp_path):
     refused(tmp_path, "sdss", path, "file")
 
 
+@pytest.mark.parametrize(
+    "card", ["NAXIS2  =                   -1", "GCOUNT  =                  -64", "PCOUNT  = -9 / free"]
+)
+def test_negative_sizes_are_refused(tmp_path, card):
+    """Astropy would go back and read the same headers for ever."""
+    path = write_apstar(tmp_path / "apStar-1.fits")
+    content = path.read_bytes()
+    place = content.find(card[:9].encode(), 2880)  # of the first extension
+    assert place > 0 and place % 80 == 0
+    path.write_bytes(content[:place] + card.ljust(80).encode() + content[place + 80 :])
+    refused(tmp_path, "apogee", path, rf"{card.split()[0]}: found -\d+; expected a size of 0 or more")
+
+
+def test_sizes_in_free_format_are_read(tmp_path):
+    path = write_apstar(tmp_path / "apStar-1.fits")
+    content = path.read_bytes()
+    place = content.find(b"NAXIS   =")
+    path.write_bytes(content[:place] + b"NAXIS   = 0 / without any space before".ljust(80) + content[place + 80 :])
+    assert len(load(tmp_path, "apogee", path)) == 1
+
+
 # Values
 
 
