@@ -182,6 +182,7 @@ def pretraining_values(metrics: dict, evaluation: dict | None) -> dict[str, str]
         "batch": shown(recipe.get("max_spectra"), ",d"),
         "seed": shown(recipe.get("seed"), "d"),
         "parameters": parameter_words(metrics),
+        "earlier": earlier_words(metrics.get("earlier")),
         "chi2": chi2_table(metrics.get("chi2")),
         "further": "further simulated spectra" if (evaluation or {}).get("simulated") else "real spectra",
         "real": evaluation_words(evaluation),
@@ -216,7 +217,7 @@ def head_values(metrics: dict) -> dict[str, str]:
 
 
 def warning(metrics: dict) -> str:
-    if not metrics["simulated"]:
+    if not metrics["simulated"] or any(run.get("simulated") is not True for run in metrics.get("earlier") or []):
         return ""
     return "**Trained on simulated spectra alone.** Only an evaluation on real ones tells what it is worth there."
 
@@ -235,6 +236,19 @@ def data_words(metrics: dict, settings: dict) -> str:
 def parameter_words(metrics: dict) -> str:
     counts = metrics.get("num_parameters") or {}
     return ", ".join(f"{part} {count:,d}" for part, count in counts.items()) or NOT_MEASURED
+
+
+def earlier_words(runs: list[dict] | None) -> str:
+    """A line for each run that the checkpoint went through before the one told of."""
+    lines = []
+    for run in runs or []:
+        counts, seconds = run.get("num_spectra") or {}, (run.get("compute") or {}).get("seconds")
+        spectra = sum(each.get("train") or 0 for each in counts.values())
+        kind = {True: "simulated spectra", False: "spectra"}.get(run.get("simulated"), "spectra, simulated or not")
+        hours = shown(seconds / 3600, ".3g") if is_number(seconds) else NOT_MEASURED
+        steps = shown((run.get("recipe") or {}).get("num_steps"), ",d")
+        lines.append(f"- {steps} steps on {shown(spectra or None, ',d')} {kind}; hours: {hours}.")
+    return "\n\nIt went on from a checkpoint, which had behind it:\n\n" + "\n".join(lines) if lines else ""
 
 
 def compute_table(compute: dict | None) -> str:

@@ -34,6 +34,10 @@ from validation import SurveyValidation, table
 from spectral_tokenizer import SpectralModel, SpectralProcessor
 
 
+#: Of an earlier run's figures, what its successor's keep.
+EARLIER = ("recipe", "simulated", "num_spectra", "compute")
+
+
 def prepare_model(recipe: Recipe):
     folder = str(find(recipe.model))
     processor = SpectralProcessor.from_pretrained(folder)
@@ -165,6 +169,16 @@ def report(
     journal.say(f"step {step}: chi2 on hidden blocks: {blocks}")
 
 
+def earlier_runs(recipe: Recipe) -> list[dict]:
+    """What is known of the runs that the checkpoint went through before this one, the oldest first."""
+    folder = find(recipe.model)
+    if not has_weights(folder):
+        return []
+    found = next((path for path in (folder / "metrics.json", folder.parent / "metrics.json") if path.exists()), None)
+    metrics = {} if found is None else json.loads(found.read_text())
+    return [*metrics.get("earlier", []), {name: metrics.get(name) for name in EARLIER}]
+
+
 def finish(model, processor, recipe: Recipe, validations, train, held, compute: dict) -> None:
     """Validate, save the model with its code, draw, probe, and write down what was measured."""
     output = Path(recipe.output)
@@ -197,6 +211,7 @@ def finish(model, processor, recipe: Recipe, validations, train, held, compute: 
             "decoder": sum(each.numel() for each in model.decoder.parameters()),
         },
         "compute": compute,
+        "earlier": earlier_runs(recipe),
     }
     (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     figure = figures.reconstructions(model, validations, output / "reconstructions.png", recipe.is_simulated)

@@ -87,6 +87,16 @@ def test_simulated_is_called_simulated_wherever_it_is(tmp_path):
     assert "imulated" not in real.split("## Surveys")[0] and "simulated-data" not in metadata["tags"]
 
 
+def test_runs_that_came_before_are_told(tmp_path):
+    earlier = [{name: METRICS[name] for name in ("recipe", "simulated", "num_spectra", "compute")}, {"recipe": None}]
+    text, _ = written(tmp_path, {**METRICS, "earlier": earlier})
+    assert "went on from a checkpoint" in text and "- 1,200 steps on 1,020 simulated spectra; hours: 0.5." in text
+    assert f"- {NOT_MEASURED} steps on {NOT_MEASURED} spectra, simulated or not; hours: {NOT_MEASURED}." in text
+    assert "simulated spectra alone" not in text  # of the second nothing is known
+    assert "simulated spectra alone" in written(tmp_path, {**METRICS, "earlier": earlier[:1]})[0]
+    assert "went on" not in written(tmp_path, METRICS)[0]
+
+
 def test_real_spectra_have_a_table_of_their_own(tmp_path):
     text, metadata = written(tmp_path, METRICS, evaluation=EVALUATION)
     part = text.split("### On real spectra")[1].split("###")[0]

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from recipe import ROOT
+from pretrain import earlier_runs
+from recipe import ROOT, Recipe
 from training_runs import STEPS, SURVEYS, command, environment, losses, run, weights
 from transformers import AutoModel, AutoModelForPreTraining, AutoProcessor
 
@@ -42,6 +43,13 @@ def test_a_run_leaves_what_it_promises(uninterrupted, simulated_surveys):
     )
     assert [len(each) for each in flux] == [len(each) for each in rows[:2]["flux"]]
     assert AutoModel.from_pretrained(output / "model")(**inputs).pooler_output.isfinite().all()
+
+
+def test_a_run_that_starts_from_a_checkpoint_knows_what_was_before(uninterrupted):
+    output, _ = uninterrupted
+    (before,) = earlier_runs(Recipe(model=str(output / "model")))
+    assert before["recipe"]["num_steps"] == STEPS and before["simulated"] and before["compute"]["seconds"] > 0
+    assert earlier_runs(Recipe()) == []
 
 
 def test_an_interrupted_run_goes_on_to_the_same_end(recipe, uninterrupted, tmp_path):
