@@ -2,7 +2,7 @@
 """Every architectural choice of the spectral tokenizer, checked once. Run settings live in `training/recipes`."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
@@ -16,6 +16,14 @@ AUTO_MAP = {
     "AutoModel": "modeling_spectral_tokenizer.SpectralModel",
     "AutoModelForPreTraining": "modeling_spectral_tokenizer.SpectralForPreTraining",
     "AutoModelForSequenceClassification": "heads_spectral_tokenizer.SpectralForSequenceClassification",
+}
+
+#: What pre-training may be told of an object beside its spectrum, where `label_weight` asks for it.
+LABELS = {
+    "redshift": {"distribution": "bins", "transform": "log1p", "range": [-0.01, 7.0], "num_bins": 256},
+    "teff": {"center": 5000.0, "scale": 700.0},
+    "logg": {"center": 3.0, "scale": 1.2},
+    "fe_h": {"center": -0.3, "scale": 0.4},
 }
 
 
@@ -100,6 +108,10 @@ class SpectralConfig(PreTrainedConfig):
             for. A spectrum tells about as much when half of its hidden patches are asked for, at two thirds the cost.
         spectrum_loss: `"log"`: log(0.25 + chi2) averaged over spectra, so that bright spectra and rich surveys do not
             own the gradient. `"gaussian"` (the paper): chi2 averaged over valid pixels.
+        label_weight: Weight of the negative log likelihood of an object's known labels in the pre-training loss, beside
+            what `spectrum_loss` gives for its spectrum. 0: labels are not looked at, and there is no head for them.
+        label_classes, label_targets: Which labels: names of the column `class`, and other columns' names -> settings, see
+            [`TargetConfig`].
         residual_cap: Residual in sigma beyond which the loss grows linearly (pseudo-Huber). None: plain chi2.
         problem_type, num_labels, id2label: What a head predicts, as everywhere in Transformers:
             `"single_label_classification"`, `"multi_label_classification"`, or `"regression"` of `num_labels` targets.
@@ -148,6 +160,9 @@ class SpectralConfig(PreTrainedConfig):
     visible_target_fraction: float | int = 0.1
     spectrum_loss: Literal["log", "gaussian"] = "log"
     residual_cap: float | int | None = 10.0
+    label_weight: float | int = 0.0
+    label_classes: list[str] | tuple[str, ...] = ("GALAXY", "QSO", "STAR")
+    label_targets: dict[str, dict] = field(default_factory=lambda: {name: dict(each) for name, each in LABELS.items()})
     targets: dict[str, dict] | None = None
     num_trainable_layers: int | None = None
     num_pooling_queries: int = 0
@@ -190,6 +205,13 @@ class SpectralConfig(PreTrainedConfig):
                 f"hiding_weights: expected three weights (random, block, arm), found: {self.hiding_weights}"
             )
 
+    def validate_labels(self):
+        """Labels that pre-training asks for have a weight, and settings that can be read."""
+        if not 0 <= self.label_weight < math.inf:
+            raise ValueError(f"label_weight: expected 0 or more, found: {self.label_weight}")
+        for name, settings in self.label_targets.items():
+            check_target(f"label_targets: {name!r}", settings)
+
     def validate_head(self):
         """Open layers exist, and so do the labels that `targets` describes."""
         opened = self.num_trainable_layers
@@ -206,16 +228,27 @@ class SpectralConfig(PreTrainedConfig):
         for name, settings in (self.targets or {}).items():
             if name not in labels:
                 raise ValueError(f"targets: {name!r} is none of the labels in id2label: {labels}")
-            try:
-                TargetConfig(**settings)
-            except Exception as error:
-                raise ValueError(f"targets: {name!r}: {error}") from error
+            check_target(f"targets: {name!r}", settings)
+
+    @property
+    def pooled_size(self) -> int:
+        """Length of `pooler_output`."""
+        count = {"latents": self.num_latents, "segments": self.num_segments, "mean": 1}[self.pooling]
+        return count * self.hidden_size
 
     @property
     def regression_targets(self) -> dict[str, TargetConfig]:
         """Settings of every regression target, in the order of `id2label`."""
         settings = self.targets or {}
         return {name: TargetConfig(**settings.get(name, {})) for _, name in sorted(self.id2label.items())}
+
+
+def check_target(where: str, settings: dict) -> None:
+    """Raises ValueError that says where the settings stand."""
+    try:
+        TargetConfig(**settings)
+    except Exception as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 __all__ = ["SpectralConfig", "TargetConfig"]

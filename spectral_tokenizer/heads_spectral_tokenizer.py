@@ -52,9 +52,7 @@ def pooled_size(config: SpectralConfig) -> int:
     """Length of the vector that a head reads."""
     if config.num_pooling_queries:
         return config.num_pooling_queries * config.hidden_size
-    return {"latents": config.num_latents, "segments": config.num_segments, "mean": 1}[
-        config.pooling
-    ] * config.hidden_size
+    return config.pooled_size
 
 
 class SpectralAttentionPooling(nn.Module):
@@ -124,7 +122,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
 
     # Costs are sums over `num_items_in_batch`, so that accumulated gradients are exact.
     accepts_loss_kwargs = True
-    _keys_to_ignore_on_load_unexpected = [r"^decoder\."]
+    _keys_to_ignore_on_load_unexpected = [r"^decoder\.", r"^label_head\."]
     _keep_in_fp32_modules_strict = ["head"]
 
     def __init__(self, config: SpectralConfig):

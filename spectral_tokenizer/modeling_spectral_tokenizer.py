@@ -16,6 +16,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_spectral_tokenizer import SpectralConfig
 from .embeddings_spectral_tokenizer import SpectralPatchEmbeddings, wavelength_basis, wavelength_code
+from .labels_spectral_tokenizer import SpectralLabelHead
 from .layers_spectral_tokenizer import SpectralDecoderLayer, SpectralEncoderLayer
 from .objectives_spectral_tokenizer import OBJECTIVES, residual_chi2
 from .packing_spectral_tokenizer import (
@@ -109,6 +110,11 @@ class SpectralPreTrainedModel(PreTrainedModel):
                 f"expected weights as .safetensors; a pickle (.bin, .pt) is never opened: {error}"
             ) from error
 
+    def _initialize_weights(self, module, *args, **kwargs):
+        # Transformers passes over modules of custom code that hold no parameter themselves, as a layer does, for fear that
+        # their `_init_weights` overwrites loaded weights. Ours looks at each parameter's flag, as `initialization` does.
+        super()._initialize_weights(module)
+
     @torch.no_grad()
     def _init_weights(self, module):
         super()._init_weights(module)
@@ -119,6 +125,8 @@ class SpectralPreTrainedModel(PreTrainedModel):
         if isinstance(module, SpectralModel) and self.config.num_latents:
             # Latents must differ from each other at once, on the scale of the codes they stand beside.
             init.normal_(module.latents, std=1.0)
+        if isinstance(module, SpectralLabelHead):
+            module.reset()
         if isinstance(module, SpectralDecoder):
             init.zeros_(module.query)
             # The first answer is a flat spectrum. A random one is forgotten in a hundred steps that are better used.
@@ -141,8 +149,8 @@ class SpectralPreTrainedModel(PreTrainedModel):
 class SpectralModel(SpectralPreTrainedModel):
     """The encoder: a spectrum on its native grid -> tokens, and one vector of fixed size."""
 
-    # A pre-training checkpoint also holds the decoder, which this class has no use for.
-    _keys_to_ignore_on_load_unexpected = [r"^decoder\."]
+    # A pre-training checkpoint also holds what this class has no use for.
+    _keys_to_ignore_on_load_unexpected = [r"^decoder\.", r"^label_head\."]
 
     def __init__(self, config: SpectralConfig):
         super().__init__(config)
@@ -372,7 +380,7 @@ def linear_in_float32(module: nn.Linear, hidden_states: Tensor) -> Tensor:
 
 
 class SpectralForPreTraining(SpectralPreTrainedModel):
-    """Encoder and decoder with a self-supervised objective.
+    """Encoder and decoder with a self-supervised objective and, with `label_weight`, a head for what is known.
 
     Raises:
         ValueError: the configuration names an objective that is not in `OBJECTIVES`.
@@ -384,6 +392,7 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
             raise ValueError(f"objective: expected one of {sorted(OBJECTIVES)}, found: {config.objective!r}")
         self.spectral = SpectralModel(config)
         self.decoder = SpectralDecoder(config)
+        self.label_head = SpectralLabelHead(config) if config.label_weight else None
         self.post_init()
 
     @property
@@ -400,6 +409,8 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
         lengths: list[int] | None = None,
         masked_patches: Tensor | None = None,
         target_patches: Tensor | None = None,
+        labels: Tensor | None = None,
+        target_flux: Tensor | None = None,
         scale: Tensor | None = None,
         num_pixels: Tensor | None = None,
     ) -> SpectralForPreTrainingOutput:
@@ -412,6 +423,10 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
             target_patches (`Tensor` of shape `(batch, patches)`):
                 True for a valid patch that the decoder is asked for. Drawn by the objective in training mode and all
                 otherwise, when absent.
+            labels (`Tensor` of shape `(batch, labels)`):
+                What is known of each object, see `KnownLabels`. Only looked at with `label_weight`.
+            target_flux (`Tensor` of shape `(batch, patches, patch_size)`):
+                What the decoder should answer, where a simulator knows better than `flux`.
         """
         patches, is_valid = self.spectral.pack(flux, ivar, wavelength, attention_mask, lengths)
         is_hidden, is_target = self.choose(patches, is_valid, masked_patches, target_patches)
@@ -422,10 +437,17 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
 
         device, num_spectra = prediction.device, len(patches.lengths)
         spectrum = to_device(torch.from_numpy(np.repeat(np.arange(num_spectra), target.lengths)), device)
-        cost, terms = self.objective.loss(prediction, target.flux, target.ivar, spectrum, num_spectra)
+        where = to_device(is_target.nonzero().squeeze(-1), device)
+        answer = target.flux
+        if target_flux is not None:
+            answer = (target_flux[0] if is_valid is None else target_flux[is_valid]).index_select(0, where)
+        cost, terms = self.objective.loss(prediction, answer, target.ivar, spectrum, num_spectra)
+        if self.label_head is not None and labels is not None:
+            pooled = self.spectral.pool(tokens, sequences.lengths, context)
+            # Costs of a spectrum and of its labels add up like log likelihoods; terms stay those of the spectra.
+            cost = cost + self.config.label_weight * self.label_head(pooled, labels)
         chi2 = residual_chi2(prediction.detach(), target.flux, target.ivar, self.config.residual_cap)
         target_hidden = to_device(is_hidden[is_target], device)
-        where = to_device(is_target.nonzero().squeeze(-1), device)
         reconstruction = prediction.new_zeros(patches.flux.shape).index_copy(0, where, prediction)
         return SpectralForPreTrainingOutput(
             loss=cost / terms.clamp(min=1),

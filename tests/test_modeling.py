@@ -348,6 +348,17 @@ def test_activation_checkpointing_gives_the_same_gradients(inputs):
     close(*gradients)
 
 
+@pytest.mark.parametrize("which", ["spectral", "decoder"])
+def test_layers_start_as_they_should(which):
+    """Transformers passes over modules of custom code without parameters of their own, such as these."""
+    model = SpectralForPreTraining(SpectralConfig(**SIZE))
+    for layer in getattr(model, which).layers:
+        assert torch.equal(layer.attention.k_proj.weight, layer.attention.q_proj.weight)
+        depth = (2 * max(model.config.num_hidden_layers, model.config.num_decoder_layers)) ** -0.5
+        for projection in (layer.attention.o_proj, layer.mlp.down_proj):
+            assert float(projection.weight.std() * projection.in_features**0.5) == pytest.approx(depth, rel=0.1)
+
+
 def test_overfits_one_batch(inputs):
     torch.manual_seed(0)
     model = SpectralForPreTraining(SpectralConfig(**{**SIZE, "hidden_size": 64})).train()

@@ -9,6 +9,7 @@ from recipe import Recipe
 from spectral_tokenizer.objectives_spectral_tokenizer import residual_chi2
 
 
+OPTIONAL_INPUTS = ("labels", "target_flux")
 MODEL_INPUTS = ("flux", "ivar", "wavelength", "lengths", "masked_patches", "target_patches")
 
 
@@ -59,8 +60,8 @@ def train_step(accelerator, model, optimizers, micro_batches: list[dict], recipe
     model.zero_grad()
     totals = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
     for position, batch in enumerate(micro_batches):
-        inputs = {name: batch[name] for name in MODEL_INPUTS}
-        for name in ("flux", "ivar", "wavelength"):
+        inputs = {name: batch[name] for name in (*MODEL_INPUTS, *OPTIONAL_INPUTS) if name in batch}
+        for name in {"flux", "ivar", "wavelength", *OPTIONAL_INPUTS} & set(inputs):
             inputs[name] = inputs[name].to(accelerator.device, non_blocking=True)
         is_last = position == len(micro_batches) - 1
         with nullcontext() if is_last else accelerator.no_sync(model):

@@ -42,8 +42,9 @@ def prepare_model(recipe: Recipe):
     folder = str(find(recipe.model))
     processor = SpectralProcessor.from_pretrained(folder)
     if has_weights(find(recipe.model)):
-        return AutoModelForPreTraining.from_pretrained(folder, dtype=torch.float32), processor
-    return AutoModelForPreTraining.from_config(AutoConfig.from_pretrained(folder)), processor
+        return AutoModelForPreTraining.from_pretrained(folder, dtype=torch.float32, **recipe.model_options), processor
+    config = AutoConfig.from_pretrained(folder, **recipe.model_options)
+    return AutoModelForPreTraining.from_config(config), processor
 
 
 def main() -> None:
@@ -63,7 +64,7 @@ def main() -> None:
     accelerator.print({survey: f"{len(train[survey])} + {len(held[survey])} held" for survey in train})
 
     model, processor = prepare_model(recipe)
-    objective, cap = model.objective, model.config.residual_cap or 10.0
+    cap = model.config.residual_cap or 10.0
     validations = {}
     # Sharded weights are only together when all processes look at them.
     if is_main or accelerator.distributed_type == DistributedType.FSDP:
@@ -79,7 +80,7 @@ def main() -> None:
         state = checkpoints.load(accelerator, output / "checkpoints", resume) or state
         state.setdefault("spent", {"seconds": math.nan, "flops": math.nan})  # checkpoints from before it was counted
     accelerator.init_trackers(output.name, config={name: str(each) for name, each in recipe.to_dict().items()})
-    steps = surveys.steps(recipe, train, processor, objective, accelerator, state["sampler"])
+    steps = surveys.steps(recipe, train, processor, accelerator.unwrap_model(model), accelerator, state["sampler"])
     state = train_loop(accelerator, model, optimizers, steps, surveys.names(recipe, train), recipe, state, validations)
     if is_main and state["step"] == recipe.num_steps:
         compute = {**describe_device(accelerator.device, accelerator.num_processes), **state["spent"]}

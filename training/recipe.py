@@ -16,6 +16,7 @@ class Recipe:
 
     Args:
         model: Folder with config.json (a size) or a checkpoint to go on from.
+        model_options: Settings of the model that differ from that folder's, such as {label_weight: 0.2}.
         output: Folder that the run writes to: checkpoints, log, figures, and the trained model in `model/`.
         data: Survey -> what `load_survey` reads (files, folder, glob, identifiers), or tables of rows such as `prepare`
             writes (Parquet, Arrow, HDF5; then under any name). Where empty, surveys are simulated.
@@ -28,6 +29,8 @@ class Recipe:
             "templates" (or a folder of them; see benchmarks/science/README.md), or from the package's own "physics".
         pairs: Part of a stream's spectra that come in pairs, one object as both surveys of its domain see it, in one
             sequence: SDSS with DESI, APOGEE with GALAH.
+        noiseless: A stream's decoder is to answer with the flux without noise, which a simulator knows, and not with what was
+            observed.
         weights: Survey -> relative frequency of its spectra, 1 where not given.
         num_steps: Optimisation steps.
         max_spectra, max_tokens: Spectra and patches per step over all processes, whichever is reached first.
@@ -47,6 +50,7 @@ class Recipe:
     """
 
     model: str = "hub_configs/tiny"
+    model_options: dict = field(default_factory=dict)
     output: str = "runs/pretrain"
     data: dict = field(default_factory=dict)
     options: dict = field(default_factory=dict)
@@ -55,6 +59,7 @@ class Recipe:
     simulate: dict = field(default_factory=dict)
     stream: str = ""
     pairs: float = 0.0
+    noiseless: bool = False
     weights: dict = field(default_factory=dict)
     num_steps: int = 1000
     max_spectra: int = 64
@@ -82,6 +87,10 @@ class Recipe:
         for name, choices in (("optimizer", ("adamw", "muon")), ("mixed_precision", ("no", "bf16"))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}: expected one of {choices}, found: {getattr(self, name)!r}")
+        if self.noiseless and not self.stream:
+            raise ValueError(
+                "noiseless: only a stream knows its spectra without noise; expected one, found: stream ''"
+            )
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "Recipe":

@@ -11,6 +11,7 @@ from spectral_tokenizer.data import SURVEYS, load_survey, load_table, splits
 from spectral_tokenizer.data.packing import MixtureSampler, PackedSteps, count_patches
 from spectral_tokenizer.data.schema import FEATURES
 from spectral_tokenizer.data.table import Table
+from spectral_tokenizer.labels_spectral_tokenizer import KnownLabels
 
 
 Parts = dict[str, tuple[Dataset, Dataset]]  # survey -> rows to train on, rows held apart
@@ -133,14 +134,13 @@ def templates(recipe: Recipe) -> Path | str:
     return found
 
 
-def steps(
-    recipe: Recipe, train: dict[str, Dataset], processor, objective, accelerator, state: dict | None
-) -> Iterable:
+def steps(recipe: Recipe, train: dict[str, Dataset], processor, model, accelerator, state: dict | None) -> Iterable:
     """Packed training steps without end, from the one after `state` (as a step carries it) on.
 
     They are not given to `accelerator.prepare`: that would splice batches across processes. Each process takes its
     own spectra.
     """
+    objective, labels = model.objective, KnownLabels(model.config) if model.config.label_weight else None
     place = {
         "seed": recipe.seed,
         "rank": accelerator.process_index,
@@ -152,7 +152,7 @@ def steps(
 
         stream = SimulatedStream(
             objective, recipe.weights, recipe.max_spectra, templates(recipe), accelerator.device,
-            patch_size=processor.patch_size, pairs=recipe.pairs, **place,
+            patch_size=processor.patch_size, pairs=recipe.pairs, labels=labels, is_noiseless=recipe.noiseless, **place,
         )  # fmt: skip
         return stream.steps(state["step"] if state else 0)
     patches = {survey: count_patches(each, processor.patch_size) for survey, each in train.items()}
@@ -160,7 +160,7 @@ def steps(
     if state:
         sampler.load_state_dict(state)
     return torch.utils.data.DataLoader(
-        PackedSteps(train, processor, objective, **place),
+        PackedSteps(train, processor, objective, labels=labels, **place),
         sampler=sampler,
         batch_size=None,
         num_workers=recipe.num_workers,

@@ -32,18 +32,33 @@ COLUMNS = {
     "logg APOGEE": (labels, "logg_mad", {"survey": "apogee"}),
     "[Fe/H] APOGEE": (labels, "fe_h_mad", {"survey": "apogee"}),
     "Teff GALAH": (labels, "teff_mad", {"survey": "galah"}),
+    "[Fe/H] GALAH": (labels, "fe_h_mad", {"survey": "galah"}),
 }
 
 
 def curve(bench: Bench) -> list[dict]:
     """Linear probes and chi2 on hidden blocks against compute; the last row is the change per doubling of compute."""
-    bench.budget = replace(bench.budget, heads={"linear": bench.budget.heads["linear"]})
     seen = {name: spectra_seen(name) for name in bench.encoders}
+    rows = [
+        {
+            "spectra": seen[name],
+            "FLOP": seen[name] * training_flops(bench.given[name], bench),
+            "features": name,
+            **found,
+        }
+        for name, found in sorted(probes(bench).items(), key=lambda pair: seen[pair[0]])
+    ]
+    return rows + ([per_doubling(rows)] if len(rows) > 1 else [])
+
+
+def probes(bench: Bench) -> dict[str, dict[str, float]]:
+    """Encoder -> column -> score: linear probes, and chi2 on hidden blocks where there is a decoder."""
+    bench.budget = replace(bench.budget, heads={"linear": bench.budget.heads["linear"]})
     tables = {table: table(bench) for table in dict.fromkeys(table for table, _, _ in COLUMNS.values())}
     blocks = reconstruction(bench, styles=("block",))
-    rows = []
-    for name, count in sorted(seen.items(), key=lambda pair: pair[1]):
-        row = {"spectra": count, "FLOP": count * training_flops(bench.given[name], bench), "features": name}
+    found = {}
+    for name in bench.encoders:
+        found[name] = {}
         for column, (table, score, where) in COLUMNS.items():
             values = [
                 each[score]["mean"]
@@ -51,12 +66,12 @@ def curve(bench: Bench) -> list[dict]:
                 if each["features"] == name and all(each.get(key) == value for key, value in where.items())
             ]
             if values:
-                row[column] = 1.0 - float(np.mean(values)) if score == "accuracy" else float(np.mean(values))
-        for each in blocks:
-            if each["method"] == name:
-                row[f"chi2 block {each['survey']}"] = each["chi2"]["mean"]
-        rows.append(row)
-    return rows + ([per_doubling(rows)] if len(rows) > 1 else [])
+                mean = float(np.mean(values))
+                found[name][column] = 1.0 - mean if score == "accuracy" else mean
+        found[name] |= {
+            f"chi2 block {each['survey']}": each["chi2"]["mean"] for each in blocks if each["method"] == name
+        }
+    return found
 
 
 def spectra_seen(name: str) -> float:

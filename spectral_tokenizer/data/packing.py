@@ -4,7 +4,7 @@ Everything drawn here follows from a seed and a step's number, never from a proc
 of one process or of several, and a resumed run goes on with the very batches it would have seen.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,9 +32,10 @@ def count_patches(dataset: Dataset, patch_size: int) -> np.ndarray:
     return np.bincount(row, weights=patches, minlength=len(lengths)).astype(np.int64)
 
 
-def as_arrays(dataset: Dataset) -> Dataset:
-    """The columns that the processor reads, as Arrow: the numpy and torch formats would round wavelengths to float32."""
-    return dataset.select_columns(["object_id", *SPECTRUM]).with_format("arrow")
+def as_arrays(dataset: Dataset, columns: Sequence[str] = ()) -> Dataset:
+    """The columns that the processor reads, and some more, as Arrow: the numpy and torch formats would round wavelengths
+    to float32."""
+    return dataset.select_columns(["object_id", *SPECTRUM, *columns]).with_format("arrow")
 
 
 def rows_of(dataset: Dataset, rows: list[int]) -> list[dict]:
@@ -134,6 +135,7 @@ class PackedSteps(torch.utils.data.Dataset):
         objective: Its `hide` and `ask` choose hidden and target patches of each spectrum.
         seed, rank, num_processes: The process takes every `num_processes`-th row, from `rank`.
         num_micro_batches: Parts that a process accumulates gradients over.
+        labels: Columns -> the model's `labels`, see `KnownLabels`; None: steps have none.
     """
 
     def __init__(
@@ -145,8 +147,11 @@ class PackedSteps(torch.utils.data.Dataset):
         rank: int = 0,
         num_processes: int = 1,
         num_micro_batches: int = 1,
+        labels: Callable | None = None,
     ):
-        self.datasets = {name: as_arrays(each) for name, each in datasets.items()}
+        self.labels = labels
+        columns = [] if labels is None else labels.columns
+        self.datasets = {name: as_arrays(each, columns) for name, each in datasets.items()}
         self.processor, self.objective, self.seed = processor, objective, seed
         self.rank, self.num_processes, self.num_micro_batches = rank, num_processes, num_micro_batches
 
@@ -176,8 +181,13 @@ class PackedSteps(torch.utils.data.Dataset):
             generator = np.random.default_rng([self.seed, HIDING, step.number, place])
             hidden.append(self.objective.hide(wavelength, generator))
             asked.append(self.objective.ask(hidden[-1], generator))
+        known = {}
+        if self.labels is not None:
+            columns = {name: [spectrum[name] for spectrum in spectra] for name in self.labels.columns}
+            known["labels"] = self.labels(columns)
         return {
             **{name: batch[name] for name in ("flux", "ivar", "wavelength", "lengths")},
+            **known,
             "masked_patches": torch.from_numpy(np.concatenate(hidden))[None],
             "target_patches": torch.from_numpy(np.concatenate(asked))[None],
             "object_id": [spectrum["object_id"] for spectrum in spectra],

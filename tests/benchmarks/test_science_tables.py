@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from benchmarks.science import __main__ as command
-from benchmarks.science import heads
+from benchmarks.science import ablations, heads
+from benchmarks.science import bench as bench_module
 from benchmarks.science.bench import Bench, Budget, joined, own_columns
 from benchmarks.science.cannon import Quadratic
 from benchmarks.science.comparisons import efficiency, leak, recall_at_one, retrieval, transfer
@@ -21,6 +22,7 @@ from benchmarks.science.scores import class_scores, nmad, redshift_scores
 from benchmarks.science.supervised import supervised
 from benchmarks.science.tables import classes, labels, redshift
 from spectral_tokenizer import SpectralConfig, SpectralForPreTraining
+from training.recipe import Recipe
 from training.simulated.observing import observe
 from training.simulated.patches import to_spectra
 from training.simulated.populations import population
@@ -220,3 +222,29 @@ def test_encoders_are_found_or_missed_aloud():
 def test_joined_sets_stay_in_order(bench):
     both = joined([bench.probe_set("sdss", "test"), bench.probe_set("desi", "test")])
     assert both.survey[0] == "sdss" and both.survey[-1] == "desi" and len(both) == 128
+
+
+def test_every_ablation_is_a_recipe_and_a_model():
+    """A misspelt setting would be trained for minutes before it is noticed, or never."""
+    for name, changed in ablations.VARIATIONS.items():
+        recipe = Recipe(**{**ablations.RECIPE, **changed})
+        options = recipe.model_options
+        config = SpectralConfig.from_pretrained(recipe.model, **options)
+        assert {key: getattr(config, key) for key in options} == options, name
+        assert set(options) <= set(SpectralConfig().to_dict()), name
+        assert (name == "default") == (changed == {}), name
+
+
+def test_ablations_are_trained_measured_and_kept(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(ablations.RECIPE, "validation_spectra", 2)
+    monkeypatch.setitem(ablations.RECIPE, "max_spectra", 4)
+    monkeypatch.setitem(bench_module.BUDGETS, "tiny", Budget("tiny", 32, 32, 1, {"linear": 1}))
+    given = ["--only", "labels and noiseless targets", "--steps", "2", "--seeds", "0", "--budget", "tiny",
+             "--templates", "none", "--output", str(tmp_path)]  # fmt: skip
+    ablations.main(given)
+    first = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [row["changed"] for row in first["rows"]] == given[1:2]
+    assert all(row["Teff APOGEE"]["mean"] > 0 and row["chi2 block galah"]["mean"] > 0 for row in first["rows"])
+    monkeypatch.setattr(ablations.subprocess, "run", None)  # made again, it would fail
+    ablations.main(given)
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == first

@@ -9,7 +9,7 @@ Everything follows from the seed, the step's number and the process's rank: a re
 were to come.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +49,8 @@ class SimulatedStream:
         device: Where spectra are made, and stay.
         split: Which archetypes and labels to use.
         seed, rank, num_processes, num_micro_batches: As in `PackedSteps`.
+        labels: Columns -> the model's `labels`, see `KnownLabels`; None: steps have none.
+        is_noiseless: The decoder is to answer with the noiseless flux (`target_flux`), not with what was observed.
         pairs: Part of the spectra that come as pairs: one object seen by both surveys of its domain (SDSS and DESI,
             APOGEE and GALAH) is one sequence with the arms of both. Hidden arms and blocks then ask what one
             instrument's spectrum says of the other's.
@@ -68,11 +70,14 @@ class SimulatedStream:
         num_micro_batches: int = 1,
         pairs: float = 0.0,
         patch_size: int = 32,
+        labels: Callable[[Mapping], torch.Tensor] | None = None,
+        is_noiseless: bool = False,
     ):
         self.objective, self.weights = objective, dict(weights or dict.fromkeys(DOMAINS, 1.0))
         self.templates, self.device, self.split = templates_folder(templates), str(device), split
         self.seed, self.rank, self.num_processes, self.num_micro_batches = seed, rank, num_processes, num_micro_batches
         self.pairs, self.patch_size = pairs, patch_size
+        self.labels, self.is_noiseless = labels, is_noiseless
         if unknown := sorted(set(self.weights) - set(DOMAINS)):
             raise ValueError(f"weights: expected some of {sorted(DOMAINS)}, found: {unknown}")
         self.spectra_per_part = spectra_per_step // (num_processes * num_micro_batches)
@@ -109,7 +114,11 @@ class SimulatedStream:
         edges = spectra.wavelength[0][:, [0, -1]].cpu().numpy()
         hidden = [self.objective.hide(each, generator) for each in np.split(edges, np.cumsum(spectra.lengths)[:-1])]
         asked = [self.objective.ask(each, generator) for each in hidden]
-        labels = {name: getattr(spectra, name) for name in ("redshift", "teff", "logg", "fe_h", "snr")}
+        known = {name: getattr(spectra, name) for name in ("redshift", "teff", "logg", "fe_h", "snr")}
+        known["class"] = [KINDS[each] for each in spectra.kind.tolist()]
+        asked_for = {} if self.labels is None else {"labels": self.labels(known)}
+        if self.is_noiseless:
+            asked_for["target_flux"] = spectra.truth
         return {
             **spectra.inputs(),
             "truth": spectra.truth,
@@ -117,8 +126,8 @@ class SimulatedStream:
             "target_patches": torch.from_numpy(np.concatenate(asked))[None],
             "object_id": [str(each) for each in spectra.index.tolist()],
             "survey": spectra.survey,
-            "class": [KINDS[each] for each in spectra.kind.tolist()],
-            **labels,
+            **known,
+            **asked_for,
         }
 
     def spectra(self, number: int) -> Spectra:

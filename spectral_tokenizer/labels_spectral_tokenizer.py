@@ -1,0 +1,88 @@
+# Copyright 2026 The spectral_tokenizer authors. Licensed under the Apache License, Version 2.0.
+"""What is known of some objects (class, redshift, stellar labels), as a second thing that pre-training can ask for.
+
+The tokens have to give it through one linear layer, from what the encoder was shown. Rows without labels cost nothing.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from transformers import initialization as init
+
+from .configuration_spectral_tokenizer import SpectralConfig, TargetConfig
+from .targets_spectral_tokenizer import TARGETS
+
+
+class KnownLabels:
+    """Columns of rows -> (spectra, columns) float32, NaN where unknown: `labels` of
+    [`SpectralForPreTraining`]. The class comes first, as its place among the names, then the numbers in their own units.
+    """
+
+    def __init__(self, config: SpectralConfig):
+        self.classes = list(config.label_classes)
+        self.settings = {name: TargetConfig(**each) for name, each in config.label_targets.items()}
+        self.columns = ["class", *self.settings]
+
+    def __call__(self, columns: Mapping[str, Sequence]) -> Tensor:
+        """A number outside its target's `range`, like a class that has no name, is nothing that can be asked for: NaN."""
+        place = {name: number for number, name in enumerate(self.classes)}
+        known = [torch.tensor([place.get(name, torch.nan) for name in columns["class"]], dtype=torch.float32)]
+        for name, settings in self.settings.items():
+            values = as_floats(columns[name])
+            low, high = settings.range or (-torch.inf, torch.inf)
+            known.append(torch.where((low <= values) & (values <= high), values, torch.nan))
+        return torch.stack(known, dim=1)
+
+
+def as_floats(values: Iterable) -> Tensor:
+    """(spectra,) float32 on the CPU; None is NaN."""
+    if isinstance(values, Tensor):
+        return values.float().cpu()
+    return torch.tensor([torch.nan if value is None else value for value in values], dtype=torch.float32)
+
+
+class SpectralLabelHead(nn.Module):
+    """`pooler_output` -> the cost of the labels that are known."""
+
+    def __init__(self, config: SpectralConfig):
+        super().__init__()
+        known = KnownLabels(config)
+        self.num_classes = len(known.classes)
+        self.targets = [TARGETS[each.distribution](name, each) for name, each in known.settings.items()]
+        self.sizes = [self.num_classes, *(target.num_outputs for target in self.targets)]
+        self.out_proj = nn.Linear(config.pooled_size, sum(self.sizes))
+
+    def forward(self, pooled: Tensor, labels: Tensor) -> Tensor:
+        """Sum over spectra and labels of the negative log likelihood, NaN counting nothing.
+
+        Args:
+            pooled: (spectra, pooled_size).
+            labels: (spectra, 1 + targets), see `KnownLabels`.
+
+        Raises:
+            ValueError: labels of another shape.
+        """
+        expected = (len(pooled), len(self.sizes))
+        if tuple(labels.shape) != expected:
+            raise ValueError(f"labels: expected shape {expected} (class, then targets), found: {tuple(labels.shape)}")
+        # Not under autocast: the widths of bins and of Gaussians are finer than bfloat16.
+        with torch.autocast(pooled.device.type, enabled=False):
+            outputs = nn.functional.linear(
+                pooled.float(), self.out_proj.weight.float(), self.out_proj.bias.float()
+            ).split(self.sizes, dim=1)
+            column = labels.T.to(pooled.device)
+            is_known = ~column[0].isnan()
+            # An empty sum still has a gradient, of zeros: distributed training waits for every parameter's.
+            cost = nn.functional.cross_entropy(outputs[0][is_known], column[0][is_known].long(), reduction="sum")
+            return cost + sum(
+                target.cost(part, values) for target, part, values in zip(self.targets, outputs[1:], column[1:])
+            )
+
+    def reset(self) -> None:
+        """The first answer knows nothing: all classes alike, a flat probability, the mean of the labels."""
+        init.zeros_(self.out_proj.weight)
+        init.zeros_(self.out_proj.bias)
+
+
+__all__ = ["KnownLabels", "SpectralLabelHead"]

@@ -1,0 +1,211 @@
+"""Known labels and noiseless answers in pre-training: they must stand beside their own spectrum, and cost what they say."""
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset, Features
+from spectra import spectrum
+from transformers import AutoModel, AutoModelForPreTraining
+
+from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralProcessor
+from spectral_tokenizer.data.packing import PackedSteps, Step
+from spectral_tokenizer.data.schema import FEATURES, SPECTRUM
+from spectral_tokenizer.labels_spectral_tokenizer import KnownLabels
+from training.simulated.populations import KINDS
+from training.simulated.stream import SimulatedStream
+
+
+LITTLE = {"hidden_size": 32, "num_hidden_layers": 1, "num_decoder_layers": 1, "num_attention_heads": 2,
+          "intermediate_size": 32, "num_latents": 2}  # fmt: skip
+UNKNOWN = [float("nan")] * 5
+
+
+def make_model(**settings):
+    torch.manual_seed(0)
+    return SpectralForPreTraining(SpectralConfig(**LITTLE, label_weight=0.5, **settings))
+
+
+@pytest.fixture(scope="module")
+def batch():
+    spectra = [spectrum(survey, seed) for seed, survey in enumerate(("sdss", "desi", "apogee"))]
+    return dict(SpectralProcessor()(spectra, packed=True, return_tensors="pt"))
+
+
+@pytest.fixture
+def hidden(batch):
+    generator = np.random.default_rng(0)
+    names = ("masked_patches", "target_patches")
+    return {name: torch.from_numpy(generator.random(sum(batch["lengths"])) < 0.5)[None] for name in names}
+
+
+def test_columns_become_numbers_and_what_cannot_be_asked_for_is_unknown():
+    columns = {
+        "class": ["STAR", "QSO", "BLAZAR", None],
+        "redshift": [1e-4, 2.5, 9.0, None],
+        "teff": torch.tensor([4500.0, float("nan"), 5000.0, 6000.0], dtype=torch.float64),
+        "logg": [2.5, None, None, None],
+        "fe_h": [-0.5, None, None, None],
+    }
+    labels = KnownLabels(SpectralConfig())(columns)
+    nan = float("nan")
+    expected = [
+        [2, 1e-4, 4500, 2.5, -0.5],
+        [1, 2.5, nan, nan, nan],
+        [nan, nan, 5000, nan, nan],
+        [nan, nan, 6000, nan, nan],
+    ]
+    torch.testing.assert_close(labels, torch.tensor(expected), equal_nan=True)
+
+
+def test_each_label_costs_by_itself_and_unknown_ones_nothing(batch, hidden):
+    model = make_model()
+    with torch.no_grad():
+        model.label_head.out_proj.weight.normal_(std=0.1)
+    known = torch.tensor([[0, 0.5, *UNKNOWN[2:]], UNKNOWN, [2, float("nan"), 4800.0, 2.0, -0.3]])
+
+    def cost(labels):
+        output = model(**batch, **hidden, labels=labels)
+        return (output.loss * output.loss_terms).item()
+
+    nothing = cost(None)
+    assert cost(torch.full((3, 5), torch.nan)) == pytest.approx(nothing, abs=1e-6)
+    alone = []
+    for place in known.isfinite().nonzero().tolist():
+        labels = torch.full((3, 5), torch.nan)
+        labels[tuple(place)] = known[tuple(place)]
+        alone.append(cost(labels) - nothing)
+    assert len(alone) == 6 and min(map(abs, alone)) > 1e-3
+    assert cost(known) - nothing == pytest.approx(sum(alone), rel=1e-4)
+
+
+def test_the_weight_is_a_factor_and_nothing_else_changes(batch, hidden):
+    labels = torch.tensor([[0, 0.5, *UNKNOWN[2:]], UNKNOWN, UNKNOWN])
+    model = make_model()
+    costs = {}
+    for weight in (0.5, 1.0):
+        model.config.label_weight = weight
+        output = model(**batch, **hidden, labels=labels)
+        costs[weight] = ((output.loss - model(**batch, **hidden).loss) * output.loss_terms).item()
+    assert costs[1.0] == pytest.approx(2 * costs[0.5], rel=1e-4)
+    # An untrained head takes all classes and all redshifts to be alike.
+    assert costs[1.0] == pytest.approx(np.log(3) + np.log(256), rel=1e-3)
+    assert SpectralForPreTraining(SpectralConfig(**LITTLE)).label_head is None
+
+
+def test_every_parameter_has_a_gradient_where_no_label_is_known(batch, hidden):
+    """Distributed training waits for all of them."""
+    model = make_model().train()
+    model(**batch, **hidden, labels=torch.full((3, 5), torch.nan)).loss.backward()
+    assert [name for name, each in model.named_parameters() if each.grad is None] == []
+
+
+def test_labels_of_another_shape_are_refused(batch, hidden):
+    with pytest.raises(ValueError, match=r"labels: expected shape \(3, 5\).*found: \(3, 4\)"):
+        make_model()(**batch, **hidden, labels=torch.zeros(3, 4))
+
+
+def test_settings_of_labels_are_checked():
+    with pytest.raises(Exception, match="label_weight: expected 0 or more"):
+        SpectralConfig(label_weight=-1.0)
+    with pytest.raises(Exception, match="(?s)label_targets: 'teff'.*positive"):
+        SpectralConfig(label_targets={"teff": {"scale": 0.0}})
+
+
+def test_a_noiseless_answer_stands_in_for_the_flux(batch, hidden):
+    model = make_model().eval()
+    plain = model(**batch, **hidden)
+    same = model(**batch, **hidden, target_flux=batch["flux"])
+    assert same.loss == plain.loss
+    # What the decoder says costs nothing if it is what it should say.
+    told = model(**batch, **hidden, target_flux=plain.reconstruction.detach())
+    assert float(told.loss) == pytest.approx(np.log(0.25), abs=1e-5)
+    torch.testing.assert_close(told.reconstruction, plain.reconstruction)
+
+
+def test_padded_labels_and_answers_cost_as_packed_ones(batch, hidden):
+    model = make_model().eval()
+    labels = torch.tensor([[0, 0.5, *UNKNOWN[2:]], UNKNOWN, [2, float("nan"), 4800.0, 2.0, -0.3]])
+    truth = batch["flux"] + 0.1
+    packed = model(**batch, **hidden, labels=labels, target_flux=truth)
+
+    def pad(values):
+        return torch.nn.utils.rnn.pad_sequence(values[0].split(batch["lengths"]), batch_first=True)
+
+    mask = pad(torch.ones(1, sum(batch["lengths"])))
+    inputs = {name: pad(batch[name]) for name in ("flux", "ivar", "wavelength")}
+    chosen = {name: pad(each) for name, each in hidden.items()}
+    padded = model(**inputs, **chosen, attention_mask=mask, labels=labels, target_flux=pad(truth))
+    torch.testing.assert_close(padded.loss, packed.loss, rtol=1e-5, atol=1e-5)
+
+
+def test_the_head_is_saved_and_asks_nothing_of_whoever_has_no_use_for_it(batch, tmp_path):
+    model = make_model().eval()
+    with torch.no_grad():
+        model.label_head.out_proj.weight.normal_()
+    model.save_pretrained(tmp_path)
+    again, info = AutoModelForPreTraining.from_pretrained(tmp_path, output_loading_info=True)
+    assert torch.equal(again.label_head.out_proj.weight, model.label_head.out_proj.weight)
+    assert not any(info[name] for name in ("missing_keys", "unexpected_keys"))
+    encoder, info = AutoModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info[name] for name in ("missing_keys", "unexpected_keys"))
+    torch.testing.assert_close(encoder(**batch).pooler_output, model.encode(**batch).pooler_output)
+    assert AutoModelForPreTraining.from_pretrained(tmp_path, label_weight=0.0).label_head is None
+
+
+def test_labels_of_rows_stand_beside_their_spectra():
+    """The batch is sorted by survey: labels have to follow."""
+    columns = {name: FEATURES[name] for name in ("object_id", "class", "redshift", "teff", "logg", "fe_h")}
+    datasets = {}
+    for survey, teff in (("sdss", 4000.0), ("desi", 5000.0)):
+        rows = [
+            {"object_id": f"{survey}-{seed}", "class": "STAR", "redshift": 0.0, "teff": teff + seed, "logg": None,
+             "fe_h": np.nan, **spectrum(survey, seed)}
+            for seed in range(4)
+        ]  # fmt: skip
+        datasets[survey] = Dataset.from_list(rows, Features({**columns, **SPECTRUM}))
+    model = make_model()
+    steps = PackedSteps(datasets, SpectralProcessor(), model.objective, labels=KnownLabels(model.config))
+    rows = [("sdss", 2), ("desi", 1), ("sdss", 0), ("desi", 3)]
+    (found,) = steps[Step(0, rows, {})]["micro_batches"]
+    expected = [4000.0 + int(name[-1]) + 1000.0 * name.startswith("desi") for name in found["object_id"]]
+    assert sorted(expected) == [4000.0, 4002.0, 5001.0, 5003.0]
+    assert found["labels"][:, 2].tolist() == expected
+    assert found["labels"][:, 0].tolist() == [2.0] * 4 and found["labels"][:, 3:].isnan().all()
+    plain = PackedSteps(datasets, SpectralProcessor(), model.objective)[Step(0, rows, {})]["micro_batches"][0]
+    assert "labels" not in plain and torch.equal(plain["flux"], found["flux"])
+
+
+def test_a_stream_knows_labels_and_noiseless_flux():
+    model = make_model()
+    settings = {"weights": {"sdss": 1.0, "apogee": 1.0}, "spectra_per_step": 8, "templates": "none"}
+    batch = SimulatedStream(
+        model.objective, labels=KnownLabels(model.config), is_noiseless=True, **settings
+    ).micro_batch(3)
+    assert [KINDS[int(each)] for each in batch["labels"][:, 0]] == batch["class"]
+    torch.testing.assert_close(batch["labels"][:, 2], batch["teff"].float(), equal_nan=True)
+    assert batch["labels"][:, 2].isfinite().any()
+    assert torch.equal(batch["target_flux"], batch["truth"]) and not torch.equal(batch["flux"], batch["truth"])
+    plain = SimulatedStream(model.objective, **settings).micro_batch(3)
+    assert "labels" not in plain and "target_flux" not in plain and torch.equal(plain["flux"], batch["flux"])
+
+
+def test_labels_are_learned():
+    """Twelve spectra of three kinds: what the head says after some steps is right, and it was chance before."""
+    torch.manual_seed(0)
+    model = make_model().train()
+    spectra = [spectrum(("sdss", "desi", "apogee")[seed % 3], seed) for seed in range(12)]
+    inputs = dict(SpectralProcessor()(spectra, packed=True, return_tensors="pt"))
+    labels = torch.full((12, 5), torch.nan)
+    labels[:, 0] = torch.arange(12) % 3
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+
+    def cost():
+        with torch.no_grad():
+            return float(model.label_head(model.encode(**inputs).pooler_output, labels)) / 12
+
+    assert cost() == pytest.approx(np.log(3), rel=1e-3)
+    for _ in range(40):
+        optimizer.zero_grad()
+        model(**inputs, labels=labels).loss.backward()
+        optimizer.step()
+    assert cost() < 0.2
