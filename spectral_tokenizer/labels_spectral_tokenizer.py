@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 from .configuration_spectral_tokenizer import SpectralConfig, TargetConfig
+from .packing_spectral_tokenizer import to_device
 from .targets_spectral_tokenizer import TARGETS
 
 
@@ -66,18 +67,31 @@ class SpectralLabelHead(nn.Module):
         expected = (len(pooled), len(self.sizes))
         if tuple(labels.shape) != expected:
             raise ValueError(f"labels: expected shape {expected} (class, then targets), found: {tuple(labels.shape)}")
+        known, answers = zip(*(self.answer(column, values) for column, values in enumerate(labels.cpu().T)))
+        known, answers = (to_device(torch.stack(each), pooled.device) for each in (known, answers))
         # Not under autocast: the widths of bins and of Gaussians are finer than bfloat16.
         with torch.autocast(pooled.device.type, enabled=False):
             outputs = nn.functional.linear(
                 pooled.float(), self.out_proj.weight.float(), self.out_proj.bias.float()
             ).split(self.sizes, dim=1)
-            column = labels.T.to(pooled.device)
-            is_known = ~column[0].isnan()
-            # An empty sum still has a gradient, of zeros: distributed training waits for every parameter's.
-            cost = nn.functional.cross_entropy(outputs[0][is_known], column[0][is_known].long(), reduction="sum")
-            return cost + sum(
-                target.cost(part, values) for target, part, values in zip(self.targets, outputs[1:], column[1:])
-            )
+            costs = [nn.functional.cross_entropy(outputs[0], answers[0].long(), reduction="none")]
+            costs += [
+                target.negative_log_likelihood(part, u)
+                for target, part, u in zip(self.targets, outputs[1:], answers[1:])
+            ]
+            # All have a gradient, if of zeros: distributed training waits for every parameter's.
+            return torch.where(known, torch.stack(costs), 0.0).sum()
+
+    def answer(self, column: int, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Which labels of a column are known, and what they are as the targets count; where they are not, some value with
+        a finite cost. On the CPU, where checking values makes no device wait."""
+        is_known = ~values.isnan()
+        if column == 0:
+            return is_known, values.nan_to_num(0.0)
+        target = self.targets[column - 1]
+        answers = torch.full_like(values, target.middle)
+        answers[is_known] = target.transform(values[is_known])
+        return is_known, answers
 
     def reset(self) -> None:
         """The first answer knows nothing: all classes alike, a flat probability, the mean of the labels."""

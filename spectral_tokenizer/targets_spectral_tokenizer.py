@@ -114,6 +114,11 @@ class RegressionTarget:
     def inverse(self, u: Tensor) -> Tensor:
         return INVERSES[self.config.transform](u)
 
+    @property
+    def middle(self) -> float:
+        """A u that the target can have."""
+        return self.config.center
+
     def cost(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Negative log likelihood, summed over known labels. outputs (batch, num_outputs), labels (batch,)."""
         is_known = ~labels.isnan()
@@ -205,6 +210,10 @@ class BinnedTarget(RegressionTarget):
                 f"found: {labels[is_outside][0].item():.6g}"
             )
         return u
+
+    @property
+    def middle(self) -> float:
+        return 0.5 * (self.low + self.high)
 
     def negative_log_likelihood(self, outputs: Tensor, u: Tensor) -> Tensor:
         """Cross-entropy with the label spread over its neighbouring bins by a Gaussian: a bin then knows what lies

@@ -92,11 +92,19 @@ def test_the_weight_is_a_factor_and_nothing_else_changes(batch, hidden):
     assert SpectralForPreTraining(SpectralConfig(**LITTLE)).label_head is None
 
 
-def test_every_parameter_has_a_gradient_where_no_label_is_known(batch, hidden):
-    """Distributed training waits for all of them."""
-    model = make_model().train()
+AGES = {"age": {"distribution": "bins", "transform": "log", "range": [1e6, 1e10], "num_bins": 32}}
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"label_targets": {**AGES, "a": {}, "b": {"center": 1e5}, "c": {"scale": 1e-3}}}]
+)
+def test_every_parameter_has_a_gradient_where_no_label_is_known(batch, hidden, settings):
+    """Distributed training waits for all of them. What stands in for an unknown label must not be NaN."""
+    model = make_model(**settings).train()
     model(**batch, **hidden, labels=torch.full((3, 5), torch.nan)).loss.backward()
-    assert [name for name, each in model.named_parameters() if each.grad is None] == []
+    gradients = {name: each.grad for name, each in model.named_parameters()}
+    assert [name for name, each in gradients.items() if each is None or not each.isfinite().all()] == []
+    assert not gradients["label_head.out_proj.weight"].any()
 
 
 def test_labels_of_another_shape_are_refused(batch, hidden):
@@ -118,7 +126,7 @@ def test_a_noiseless_answer_stands_in_for_the_flux(batch, hidden):
     assert same.loss == plain.loss
     # What the decoder says costs nothing if it is what it should say.
     told = model(**batch, **hidden, target_flux=plain.reconstruction.detach())
-    assert float(told.loss) == pytest.approx(np.log(0.25), abs=1e-5)
+    assert told.loss.item() == pytest.approx(np.log(0.25), abs=1e-5)
     torch.testing.assert_close(told.reconstruction, plain.reconstruction)
 
 

@@ -14,6 +14,7 @@ from string import Template
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from recipe import ROOT
 
+from spectral_tokenizer.configuration_spectral_tokenizer import LABELS
 from spectral_tokenizer.data import SURVEYS
 
 
@@ -183,6 +184,7 @@ def pretraining_values(metrics: dict, evaluation: dict | None) -> dict[str, str]
         "seed": shown(recipe.get("seed"), "d"),
         "parameters": parameter_words(metrics),
         "earlier": earlier_words(metrics.get("earlier")),
+        "labels": label_words([metrics, *(metrics.get("earlier") or [])]),
         "chi2": chi2_table(metrics.get("chi2")),
         "further": "further simulated spectra" if (evaluation or {}).get("simulated") else "real spectra",
         "real": evaluation_words(evaluation),
@@ -249,6 +251,19 @@ def earlier_words(runs: list[dict] | None) -> str:
         steps = shown((run.get("recipe") or {}).get("num_steps"), ",d")
         lines.append(f"- {steps} steps on {shown(spectra or None, ',d')} {kind}; hours: {hours}.")
     return "\n\nIt went on from a checkpoint, which had behind it:\n\n" + "\n".join(lines) if lines else ""
+
+
+def label_words(runs: list[dict]) -> str:
+    """That labels were known in training, where any of the runs asked for them: heads for these are no surprise then."""
+    options = [(run.get("recipe") or {}).get("model_options") or {} for run in runs]
+    asked = [each for each in options if each.get("label_weight")]
+    if not asked:
+        return ""
+    names = ["class", *asked[0].get("label_targets", LABELS)]
+    return (
+        f"\n\nBeside the flux, the latents were asked for {', '.join(names)} of the objects whose labels were known (weight "
+        f"{asked[0]['label_weight']:g}). What linear heads find below is therefore not learned from spectra alone."
+    )
 
 
 def compute_table(compute: dict | None) -> str:

@@ -86,15 +86,19 @@ def transfer_rows(bench: Bench, name: str, task: str, train: ProbeSet, fit_on: n
     return rows
 
 
+def tasks(bench: Bench):
+    """Each task of `TASKS` whose survey was asked for: task, survey, the probe sets to fit and to test on, the places of
+    the task's objects in each, and their targets."""
+    for task, survey in TASKS.items():
+        if survey in bench.chosen:
+            train, test = bench.probe_set(survey, "train"), bench.probe_set(survey, "test")
+            yield task, survey, train, test, *task_targets(task, train.known), *task_targets(task, test.known)
+
+
 def efficiency(bench: Bench) -> list[dict]:
     """The linear head with 10, 100, 1,000 and 10,000 labels."""
     rows = []
-    for task, survey in TASKS.items():
-        if survey not in bench.chosen:
-            continue
-        train, test = bench.probe_set(survey, "train"), bench.probe_set(survey, "test")
-        places, targets = task_targets(task, train.known)
-        seen, truth = task_targets(task, test.known)
+    for task, survey, train, test, places, targets, seen, truth in tasks(bench):
         for name, fit_on, (given,) in bench.feature_pairs(train, [test]):
             for count in (each for each in NUM_LABELS if each <= len(places)):
                 found = []
@@ -176,12 +180,7 @@ def leak(bench: Bench) -> list[dict]:
     """Heads fitted on shuffled labels must do no better than the best constant; anything else is a leak of the test
     set."""
     rows = []
-    for task, survey in TASKS.items():
-        if survey not in bench.chosen:
-            continue
-        train, test = bench.probe_set(survey, "train"), bench.probe_set(survey, "test")
-        places, targets = task_targets(task, train.known)
-        seen, truth = task_targets(task, test.known)
+    for task, survey, train, test, places, targets, seen, truth in tasks(bench):
         if task == "class":
             constant = np.full(len(truth), np.bincount(truth).argmax())
         else:

@@ -94,6 +94,15 @@ def test_runs_that_came_before_are_told(tmp_path):
     assert f"- {NOT_MEASURED} steps on {NOT_MEASURED} spectra, simulated or not; hours: {NOT_MEASURED}." in text
     assert "simulated spectra alone" not in text  # of the second nothing is known
     assert "simulated spectra alone" in written(tmp_path, {**METRICS, "earlier": earlier[:1]})[0]
+
+
+def test_labels_that_training_was_told_are_told(tmp_path):
+    """Heads find what the encoder was taught: whoever reads their table has to know."""
+    assert "asked for" not in written(tmp_path, METRICS)[0]
+    told = {**METRICS["recipe"], "model_options": {"label_weight": 0.2}}
+    for metrics in ({**METRICS, "recipe": told}, {**METRICS, "earlier": [{"recipe": None}, {"recipe": told}]}):
+        text = written(tmp_path, metrics)[0]
+        assert "asked for class, redshift, teff, logg, fe_h" in text and "weight 0.2" in text
     assert "went on" not in written(tmp_path, METRICS)[0]
 
 
