@@ -254,16 +254,19 @@ def earlier_words(runs: list[dict] | None) -> str:
 
 
 def label_words(runs: list[dict]) -> str:
-    """That labels were known in training, where any of the runs asked for them: heads for these are no surprise then."""
-    options = [(run.get("recipe") or {}).get("model_options") or {} for run in runs]
-    asked = [each for each in options if each.get("label_weight")]
-    if not asked:
-        return ""
-    names = ["class", *asked[0].get("label_targets", LABELS)]
-    return (
-        f"\n\nBeside the flux, the latents were asked for {', '.join(names)} of the objects whose labels were known (weight "
-        f"{asked[0]['label_weight']:g}). What linear heads find below is therefore not learned from spectra alone."
-    )
+    """What any of the runs was told beside the spectra: heads that find the same are no surprise then."""
+    recipes = [run.get("recipe") or {} for run in runs]
+    words = ""
+    if any(each.get("noiseless") for each in recipes):
+        words += "\n\nThe decoder was asked for the simulator's flux without noise."
+    asked = [each["model_options"] for each in recipes if (each.get("model_options") or {}).get("label_weight")]
+    if asked:
+        names = ", ".join(["class", *asked[0].get("label_targets", LABELS)])
+        words += (
+            f"\n\nBeside the flux, the latents were asked for {names} of the objects whose labels were known (weight "
+            f"{asked[0]['label_weight']:g}). What linear heads find below is therefore not learned from spectra alone."
+        )
+    return words
 
 
 def compute_table(compute: dict | None) -> str:
