@@ -12,7 +12,14 @@ from benchmarks.science import ablations, heads
 from benchmarks.science import bench as bench_module
 from benchmarks.science.bench import Bench, Budget, joined, own_columns
 from benchmarks.science.cannon import Quadratic
-from benchmarks.science.comparisons import efficiency, leak, recall_at_one, retrieval, transfer
+from benchmarks.science.comparisons import (
+    efficiency,
+    leak,
+    middle_of_shortest_half,
+    recall_at_one,
+    retrieval,
+    transfer,
+)
 from benchmarks.science.curve import curve, per_doubling, spectra_seen
 from benchmarks.science.features import ModelEncoder, bin_centers, raw, resampled
 from benchmarks.science.limits import cramer_rao
@@ -248,3 +255,12 @@ def test_ablations_are_trained_measured_and_kept(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ablations.subprocess, "run", None)  # made again, it would fail
     ablations.main(given)
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == first
+
+
+def test_the_best_constant_has_the_least_median_error():
+    generator = np.random.default_rng(0)
+    two_kinds = np.concatenate([generator.normal(2.0, 0.3, 300), generator.normal(4.5, 0.2, 310)])
+    best = middle_of_shortest_half(two_kinds)
+    error = np.median(np.abs(two_kinds - best))
+    assert error <= min(np.median(np.abs(two_kinds - other)) for other in np.linspace(1.0, 5.0, 400)) + 1e-3
+    assert error < 0.8 * np.median(np.abs(two_kinds - np.median(two_kinds)))
