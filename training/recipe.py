@@ -170,7 +170,15 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[Recipe, str | N
     overrides = {name: getattr(given, name) for name in ("output", "model", "num_steps", "seed")}
     recipe = replace(recipe, **{name: value for name, value in overrides.items() if value is not None})
     if given.data:
-        recipe = replace(recipe, data=parse_data(given.data), data_is_simulated=given.simulated, stream="")
+        # What only a stream can do falls with it.
+        recipe = replace(
+            recipe,
+            data=parse_data(given.data),
+            data_is_simulated=given.simulated,
+            stream="",
+            noiseless=False,
+            pairs=0.0,
+        )
     return recipe, given.resume
 
 

@@ -56,3 +56,11 @@ def test_muon_takes_the_layers_matrices_and_adamw_all_others():
     assert all(each.ndim == 2 for group in muon.param_groups for each in group["params"])
     assert inner.isdisjoint(outer) and len(inner) + len(outer) == len(list(model.parameters()))
     assert len(inner) == 6 * (model.config.num_hidden_layers + model.config.num_decoder_layers)
+
+
+def test_data_take_the_place_of_a_stream():
+    """With all that only a stream can do."""
+    recipe, _ = parse_arguments(["--config", "training/recipes/gpu.yaml", "--data", "sdss=a"])
+    assert recipe.data == {"sdss": ["a"]} and not recipe.stream and not recipe.noiseless and not recipe.pairs
+    with pytest.raises(ValueError, match="noiseless: only a stream"):
+        Recipe(noiseless=True)
