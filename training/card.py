@@ -232,6 +232,8 @@ def data_words(metrics: dict, settings: dict) -> str:
     )
     files = f"files of {', '.join(settings['data'])}" if settings["data"] else streamed
     words = settings.get("data_description") or files
+    if settings["data"] and settings.get("stream"):
+        words += f"; {1.0 - settings['data_share']:.0%} of the steps were of simulated spectra, {streamed}"
     return f"simulated spectra ({words})" if metrics["simulated"] else words
 
 

@@ -34,13 +34,21 @@ def measure(model, processor, rows: dict) -> tuple[dict, dict[str, SurveyValidat
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure a trained tokenizer on survey files.")
     parser.add_argument("--model", required=True, help="folder or name of a trained model")
-    parser.add_argument("--data", nargs="+", required=True, metavar="SURVEY=PATH", help="as of pretrain.py")
+    parser.add_argument("--data", nargs="+", default=[], metavar="SURVEY=PATH", help="as of pretrain.py")
+    parser.add_argument(
+        "--held-by", type=Path, metavar="METRICS", help="metrics.json of a run: of its own data, what it held apart alone"
+    )
     parser.add_argument("--output", required=True, type=Path, help="folder for evaluation.json and evaluation.png")
     parser.add_argument("--simulated", action="store_true", help="say in both that the files are simulated")
     given = parser.parse_args()
+    if not given.data and not given.held_by:
+        parser.error("expected --data or --held-by, found neither")
     model = AutoModelForPreTraining.from_pretrained(given.model).eval()
     processor = AutoProcessor.from_pretrained(given.model)
-    rows = surveys.load(Recipe(data=parse_data(given.data)))
+    rows = surveys.load(Recipe(data=parse_data(given.data))) if given.data else {}
+    if given.held_by:
+        recipe = Recipe(**json.loads(given.held_by.read_text())["recipe"])
+        rows |= {survey: held for survey, (_, held) in surveys.parts(recipe).items()}
     chi2, found = measure(model, processor, rows)
     counts = {survey: len(each) for survey, each in rows.items()}
     evaluation = {"name": "survey files", "simulated": given.simulated, "num_spectra": counts, "chi2": chi2}

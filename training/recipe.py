@@ -27,6 +27,7 @@ class Recipe:
         simulate: Simulated spectra per survey, used where `data` is empty.
         stream: Instead of both, spectra without end, simulated where the model is and never repeated: from published
             "templates" (or a folder of them; see benchmarks/science/README.md), or from the package's own "physics".
+        data_share: Of a recipe with `data` and a `stream`: the part of the steps that are of `data`.
         pairs: Part of a stream's spectra that come in pairs, one object as both surveys of its domain see it, in one
             sequence: SDSS with DESI, APOGEE with GALAH.
         noiseless: A stream's decoder is to answer with the flux without noise, which a simulator knows, and not with what was
@@ -58,6 +59,7 @@ class Recipe:
     data_description: str = ""
     simulate: dict = field(default_factory=dict)
     stream: str = ""
+    data_share: float = 0.5
     pairs: float = 0.0
     noiseless: bool = False
     weights: dict = field(default_factory=dict)
@@ -92,6 +94,9 @@ class Recipe:
                 "noiseless: only a stream knows its spectra without noise; expected one, found: stream ''"
             )
 
+        if not 0.0 < self.data_share < 1.0:
+            raise ValueError(f"data_share: expected a part between 0 and 1, found: {self.data_share}")
+
     @classmethod
     def from_yaml(cls, path: str | Path) -> "Recipe":
         """Raises ValueError for a key that is not a setting: a misspelt one must not be ignored."""
@@ -117,6 +122,11 @@ class Recipe:
     def is_simulated(self) -> bool:
         """Whether all that is trained on is simulated."""
         return self.data_is_simulated or not self.data
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether some steps are of `data` and others of a stream."""
+        return bool(self.data and self.stream)
 
 
 def find(path: str) -> Path:

@@ -1,8 +1,9 @@
 """Spectra to train on and to validate on: survey files, prepared tables, simulated files, or a simulator's endless stream."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from datasets import Dataset
 from recipe import Recipe
@@ -17,12 +18,13 @@ from spectral_tokenizer.labels_spectral_tokenizer import KnownLabels
 Parts = dict[str, tuple[Dataset, Dataset]]  # survey -> rows to train on, rows held apart
 
 STREAMED_SPECTRA = 8  # of each part and survey for baselines and probes, for each one that validation looks at
+TURN = 3  # of the random numbers, beside those of `spectral_tokenizer.data.packing`
 
 
 def parts(recipe: Recipe) -> Parts:
     """Rows to train on and rows to validate on, apart by object: a star's visits never stand on both sides, nor what
-    several surveys saw of it. Of a stream, whose spectra are never repeated, some to measure with."""
-    if recipe.stream:
+    several surveys saw of it. Of a stream alone, whose spectra are never repeated, some to measure with."""
+    if recipe.stream and not recipe.data:
         return streamed(recipe)
     return splits.split(load(recipe), recipe.validation_fraction, seed=recipe.seed)
 
@@ -91,8 +93,8 @@ def streamed(recipe: Recipe) -> Parts:
 
 
 def num_trained_on(recipe: Recipe, train: dict[str, Dataset]) -> dict[str, int]:
-    """Spectra of each survey that a run trains on; of a stream, what the steps hold of it on average."""
-    if not recipe.stream:
+    """Spectra of each survey that a run trains on; of a stream alone, what the steps hold of it on average."""
+    if recipe.data or not recipe.stream:
         return {survey: len(each) for survey, each in train.items()}
     from simulated.stream import DOMAINS
 
@@ -108,11 +110,20 @@ def num_trained_on(recipe: Recipe, train: dict[str, Dataset]) -> dict[str, int]:
 
 def names(recipe: Recipe, train: dict[str, Dataset]) -> list[str]:
     """What the spectra of the steps may be called: surveys and, with `pairs`, two of them."""
-    if not recipe.pairs:
+    if not recipe.stream:
         return list(train)
     from simulated.populations import SURVEYS
 
-    return [*train, *("+".join(both) for both in SURVEYS.values())]
+    pairs = ["+".join(both) for both in SURVEYS.values()] if recipe.pairs else []
+    return [*dict.fromkeys([*train, *stream_weights(recipe)]), *pairs]
+
+
+def stream_weights(recipe: Recipe) -> dict[str, float]:
+    """Relative frequency of the surveys in a stream: those of the recipe, without `data` of other names."""
+    from simulated.stream import DOMAINS
+
+    found = {name: each for name, each in recipe.weights.items() if not (recipe.is_mixed and name not in DOMAINS)}
+    return found or dict.fromkeys(DOMAINS, 1.0)
 
 
 def templates(recipe: Recipe) -> Path | str:
@@ -147,22 +158,39 @@ def steps(recipe: Recipe, train: dict[str, Dataset], processor, model, accelerat
         "num_processes": accelerator.num_processes,
         "num_micro_batches": recipe.num_micro_batches,
     }
+    stream = None
     if recipe.stream:
         from simulated.stream import SimulatedStream
 
         stream = SimulatedStream(
-            objective, recipe.weights, recipe.max_spectra, templates(recipe), accelerator.device,
+            objective, stream_weights(recipe), recipe.max_spectra, templates(recipe), accelerator.device,
             patch_size=processor.patch_size, pairs=recipe.pairs, labels=labels, is_noiseless=recipe.noiseless, **place,
         )  # fmt: skip
-        return stream.steps(state["step"] if state else 0)
+        if not recipe.data:
+            return stream.steps(state["step"] if state else 0)
     patches = {survey: count_patches(each, processor.patch_size) for survey, each in train.items()}
     sampler = MixtureSampler(patches, recipe.weights, recipe.max_spectra, recipe.max_tokens, recipe.seed)
-    if state:
-        sampler.load_state_dict(state)
-    return torch.utils.data.DataLoader(
+    if drawn := state.get("data") if state and stream else state:
+        sampler.load_state_dict(drawn)
+    loader = torch.utils.data.DataLoader(
         PackedSteps(train, processor, objective, labels=labels, **place),
         sampler=sampler,
         batch_size=None,
         num_workers=recipe.num_workers,
         pin_memory=torch.cuda.is_available(),
     )
+    return mixed(stream, loader, recipe, state) if stream else loader
+
+
+def mixed(stream, loader: Iterable, recipe: Recipe, state: dict | None) -> Iterator[dict]:
+    """Whole steps, of rows or of a stream: which, follows from the seed and the step's number."""
+    of_data, state = iter(loader), {"step": 0, "data": None} | (state or {})
+    number, drawn = state["step"], state["data"]
+    while True:
+        if np.random.default_rng([recipe.seed, TURN, number]).random() < recipe.data_share:
+            step = next(of_data)
+            drawn = step["state"]
+        else:
+            step = stream.step(number)
+        number += 1
+        yield {**step, "state": {"step": number, "data": drawn}}

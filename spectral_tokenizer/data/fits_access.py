@@ -31,7 +31,7 @@ ALL_ONES = 2**32 - 1
 CARD, BLOCK, END = 80, 2880, b"END".ljust(80)
 MAX_HEADER = 2**24  # bytes
 MAX_NUMBER = 999  # of axes or of columns (FITS standard 4.0, sections 4.4.1.1 and 7.3.1)
-SIZES = (b"NAXIS", b"TFIELDS ", b"BITPIX ", b"PCOUNT ", b"GCOUNT ")
+SIZES = re.compile(rb"(NAXIS[0-9 ]{3}|TFIELDS |BITPIX  |PCOUNT  |GCOUNT  )=(?=([^/]{,71}))")
 PRINTABLE = bytes(range(0x20, 0x7F))
 
 # What astropy and numpy let through when the bytes of a file are not what its headers promise.
@@ -98,11 +98,10 @@ def check_sizes(path: str | Path, contents: BinaryIO) -> None:
     place = 0
     while header := read_header(path, contents, place):
         sizes = {}
-        for start in range(0, len(header), CARD):
-            if header.startswith(SIZES, start):
-                keyword, _, value = header[start : start + CARD].partition(b"=")
-                value = value.partition(b"/")[0].strip().decode("latin-1")
-                sizes.setdefault(keyword.strip().decode("latin-1"), value)
+        for card in SIZES.finditer(header):
+            if card.start() % CARD == 0:
+                keyword, value = (each.strip().decode("latin-1") for each in card.groups())
+                sizes.setdefault(keyword, value)
         for keyword in ("NAXIS", "TFIELDS"):
             if (value := sizes.get(keyword, "0")).lstrip("+-").isdecimal() and int(value) > MAX_NUMBER:
                 raise SpectrumFileError(path, keyword, value, f"at most {MAX_NUMBER}")

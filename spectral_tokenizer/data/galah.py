@@ -205,17 +205,22 @@ def find_named(hdus: fits.HDUList, name: str, likely: int) -> fits.ImageHDU | No
 def read_grid(path: str, hdu: fits.PrimaryHDU, ccd: str) -> np.ndarray:
     """Air wavelengths (num_pixels,); raises `SpectrumFileError` where they are not this CCD's, or not in Angstrom."""
     check_unit(path, hdu, ANGSTROM, "CUNIT1")
-    wavelength, (first, step) = linear_wavelength(hdu.header), CCD_GRIDS[ccd]
-    found = float(wavelength[0]), float(hdu.header["CDELT1"])
+    found, (first, step) = linear_axis(hdu.header), CCD_GRIDS[ccd]
     if not (abs(found[0] - first) < 8.0 and abs(found[1] / step - 1.0) < 0.05):
         raise SpectrumFileError(path, "CRVAL1, CDELT1", found, f"about {first} and {step} Angstrom, as CCD {ccd} has")
-    return wavelength
+    return linear_wavelength(hdu.header)
+
+
+def linear_axis(header: fits.Header) -> tuple[float, float]:
+    """First wavelength and step in Angstrom, in the medium of the file, which is air."""
+    step = float(header["CDELT1"])
+    return float(header["CRVAL1"]) + (1 - (header.get("CRPIX1", 1) or 1)) * step, step
 
 
 def linear_wavelength(header: fits.Header) -> np.ndarray:
     """(num_pixels,) in Angstrom, in the medium of the file, which is air."""
-    reference_pixel = header.get("CRPIX1", 1) or 1
-    return header["CRVAL1"] + (np.arange(header["NAXIS1"]) + 1 - reference_pixel) * header["CDELT1"]
+    first, step = linear_axis(header)
+    return first + np.arange(header["NAXIS1"]) * step
 
 
 def scale_ccd(flux: np.ndarray, relative_error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -243,7 +248,7 @@ def profile_sigma(fwhm: np.ndarray, boxiness: float) -> np.ndarray:
 
 def rest_frame_velocity(hdus: fits.HDUList) -> float:
     """DR3's radial velocity in km/s: the shift of the normalised flux's grid against the flux's."""
-    return SPEED_OF_LIGHT * (linear_wavelength(hdus[0].header)[0] / linear_wavelength(hdus[4].header)[0] - 1)
+    return SPEED_OF_LIGHT * (linear_axis(hdus[0].header)[0] / linear_axis(hdus[4].header)[0] - 1)
 
 
 def header_labels(header: fits.Header) -> dict:

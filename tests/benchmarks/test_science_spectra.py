@@ -11,6 +11,7 @@ from spectral_tokenizer.data.schema import FEATURES
 from spectral_tokenizer.data.simulation import apogee, desi
 from spectral_tokenizer.data.simulation.lines import NEBULAR_LINES
 from training.simulated.galaxies import GRID, EmissionLines
+from training.simulated import observing
 from training.simulated.observing import observe, vary_response
 from training.simulated.patches import concatenate, rows, to_spectra
 from training.simulated.populations import KINDS, SURVEYS, population
@@ -272,3 +273,13 @@ def test_a_varied_response_is_smooth_and_leaves_the_signal_to_noise(survey):
     assert bool((factor[usable] == 1).all()) == (survey == "sdss")  # flux-calibrated
     steps = factor.diff(dim=1)
     assert float(steps[steps.isfinite()].abs().median()) < 1e-3
+
+
+def test_some_of_galahs_spectra_have_their_blaze_out(monkeypatch):
+    monkeypatch.setitem(observing.RESPONSE, "galah", 0.0)
+    seen = observe(population("stars", None).draw("train", 0, 16), "galah")
+    factor = vary_response(seen).truth / seen.truth
+    blaze = observing.galah_blaze(observing.spectrograph("galah"))
+    is_out = (factor * blaze / blaze.median() - 1.0).abs().amax(dim=1) < 1e-4
+    is_in = (factor - 1.0).abs().amax(dim=1) < 1e-4
+    assert bool((is_out ^ is_in).all()) and bool(is_out.any()) and bool(is_in.any())

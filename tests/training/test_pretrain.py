@@ -114,13 +114,16 @@ def test_micro_batches_add_up_to_the_whole_batch(recipe, uninterrupted, tmp_path
     assert losses(tmp_path / "parts") == pytest.approx(losses(expected), rel=1e-5)
 
 
-def test_a_stream_needs_no_files_and_resumes(recipe, tmp_path):
-    settings = yaml.safe_load(recipe.read_text()) | {
-        "data": {}, "stream": "physics", "weights": {"desi": 1.0, "apogee": 1.0}, "num_micro_batches": 2,
-    }  # fmt: skip
+@pytest.mark.parametrize("is_mixed", [False, True], ids=["alone", "with data"])
+def test_a_stream_needs_no_files_and_resumes(recipe, tmp_path, is_mixed):
+    settings = yaml.safe_load(recipe.read_text())
+    settings |= {"stream": "physics", "weights": {"desi": 1.0, "apogee": 1.0}, "num_micro_batches": 2}
+    if not is_mixed:
+        settings["data"] = {}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings))
     run(tmp_path / "recipe.yaml", tmp_path / "whole")
-    assert set(json.loads((tmp_path / "whole" / "metrics.json").read_text())["chi2"]["model"]) == {"desi", "apogee"}
+    measured = set(json.loads((tmp_path / "whole" / "metrics.json").read_text())["chi2"]["model"])
+    assert measured == (set(settings["data"]) if is_mixed else {"desi", "apogee"})
     (tmp_path / "resumed" / "checkpoints").mkdir(parents=True)
     place = Path("checkpoints") / "step-00000003"
     (tmp_path / "resumed" / place).symlink_to(tmp_path / "whole" / place)

@@ -1,5 +1,6 @@
 """What a recipe's `data` and `options` may be."""
 
+import itertools
 import json
 
 import pytest
@@ -51,3 +52,31 @@ def test_an_option_given_twice_adds_up():
         ["--config", "training/recipes/demo.yaml", "--data", "sdss=a", "--data", "desi=b", "sdss=c"]
     )
     assert recipe.data == {"sdss": ["a", "c"], "desi": ["b"]}
+
+
+def test_steps_of_data_and_of_a_stream_take_turns_and_go_on_where_they_were():
+    class Stream:
+        def step(self, number):
+            return {"of": "stream", "number": number, "state": {"step": number + 1}}
+
+    def loader(start):
+        return ({"of": "data", "number": each, "state": {"drawn": each + 1}} for each in itertools.count(start))
+
+    recipe = Recipe(stream="physics", data={"sdss": "a"}, data_share=0.3)
+    whole = list(itertools.islice(surveys.mixed(Stream(), loader(0), recipe, None), 400))
+    of_data = [step for step in whole if step["of"] == "data"]
+    assert 0.2 < len(of_data) / len(whole) < 0.4
+    assert [step["number"] for step in of_data] == list(range(len(of_data)))  # none is left out, none comes twice
+    for stop in (1, 7, 50):
+        state = whole[stop - 1]["state"]
+        start = state["data"]["drawn"] if state["data"] else 0
+        assert list(itertools.islice(surveys.mixed(Stream(), loader(start), recipe, state), 20)) == whole[stop : stop + 20]
+    with pytest.raises(ValueError, match="data_share"):
+        Recipe(data_share=1.0)
+
+
+def test_a_mixed_run_names_the_surveys_of_both():
+    recipe = Recipe(stream="physics", data={"lamost": "a", "sdss": "b"}, weights={"lamost": 1.0, "galah": 2.0})
+    assert surveys.stream_weights(recipe) == {"galah": 2.0}
+    assert surveys.names(recipe, dict.fromkeys(recipe.data)) == ["lamost", "sdss", "galah"]
+    assert set(surveys.stream_weights(Recipe(stream="physics"))) == {"sdss", "desi", "galah", "apogee"}

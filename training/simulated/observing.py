@@ -164,8 +164,7 @@ def observe_galah(objects: Objects, spec: Spectrograph, snr: Tensor, random: Ran
     moved = torch.repeat_interleave(offset, galah.NUM_PIXELS, dim=1)
     wavelength = spec.wavelength + moved[:, :, 0] + moved[:, :, 1] * pixel
     flux = vary_resolution(random, stars[0].galah_flux(spec, stars[3], objects.redshift, offset), 0.15)
-    position = spec.positions()
-    truth = flux * (1.0 - 0.12 * position - 0.22 * position**2) * smooth_error(random, spec, count, 0.03)
+    truth = flux * galah_blaze(spec) * smooth_error(random, spec, count, 0.03)
     bary = random.uniform(count, 1, low=-28.0, high=28.0)
     sky, telluric = environment("galah", str(spec.device))
     telluric = shifted(telluric, -bary, float(np.mean(np.diff(np.log(spec.wavelength_array[:1000])))))
@@ -189,6 +188,12 @@ def observe_galah(objects: Objects, spec: Spectrograph, snr: Tensor, random: Ran
     )
     ivar = torch.where(is_bad, 0.0, sigma**-2)
     return Observation("galah", objects, flux, ivar, truth, wavelength, whole(spec, count), snr)
+
+
+def galah_blaze(spec: Spectrograph) -> Tensor:
+    """(pixels,) what the grating sends to each place of a CCD. Reduction 6.0 leaves it in, data release 3 has it out."""
+    position = spec.positions()
+    return 1.0 - 0.12 * position - 0.22 * position**2
 
 
 @cache
@@ -233,8 +238,9 @@ def smooth_error(random: Random, spec: Spectrograph, count: int, size: float) ->
 def vary_response(seen: Observation, seed: int = 0) -> Observation:
     """The same observation through optics and a reduction of other response: a smooth factor for each segment.
 
-    For training. The surveys' real continua differ by more than calibration errors: with GALAH's blaze or without it,
-    with APOGEE's many ways of combining visits. A model that only knows one shape takes others for signal.
+    For training. The surveys' real continua differ by more than calibration errors: with APOGEE's many ways of combining
+    visits, with GALAH's blaze or, here in half of its spectra, without it. A model that only knows one shape takes others
+    for signal.
     """
     if seen.survey not in RESPONSE:
         return seen
@@ -244,6 +250,9 @@ def vary_response(seen: Observation, seed: int = 0) -> Observation:
     size = RESPONSE[seen.survey] * random.uniform(count, 1)
     spec = spectrograph(seen.survey, str(seen.flux.device))
     factor = (1.0 + size * (smooth_error(random, spec, count, 1.0) - 1.0)).clamp_min(0.2)
+    if seen.survey == "galah":
+        blaze = galah_blaze(spec)
+        factor = factor * torch.where(random.uniform(count, 1) < 0.5, blaze.median() / blaze, 1.0)
     return replace(seen, flux=seen.flux * factor, truth=seen.truth * factor, ivar=seen.ivar / factor.square())
 
 
