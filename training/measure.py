@@ -36,7 +36,10 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="folder or name of a trained model")
     parser.add_argument("--data", nargs="+", default=[], metavar="SURVEY=PATH", help="as of pretrain.py")
     parser.add_argument(
-        "--held-by", type=Path, metavar="METRICS", help="metrics.json of a run: of its own data, what it held apart alone"
+        "--held-by",
+        type=Path,
+        metavar="METRICS",
+        help="metrics.json of a run: of its own data, what it held apart alone",
     )
     parser.add_argument("--output", required=True, type=Path, help="folder for evaluation.json and evaluation.png")
     parser.add_argument("--simulated", action="store_true", help="say in both that the files are simulated")

@@ -18,6 +18,7 @@ from .cannon import cannon
 from .comparisons import efficiency, leak, retrieval, transfer
 from .curve import curve
 from .limits import limits
+from .real import real
 from .reconstruction import reconstruction
 from .redrock_fits import redrock
 from .supervised import supervised
@@ -38,6 +39,7 @@ TABLES = {
         cannon,
         limits,
         redrock,
+        real,
         supervised,
         curve,
     )
@@ -69,9 +71,8 @@ def main(arguments: list[str] | None = None) -> None:
         started = time.perf_counter()
         rows = TABLES[table](bench)
         seconds = time.perf_counter() - started
-        print(
-            f"\n## {table} (simulated spectra, {about['simulated_from']}; {seconds:.0f} s)\n\n{report.markdown(rows)}\n"
-        )
+        spectra = "heads of simulated spectra on real ones" if table == "real" else "simulated spectra"
+        print(f"\n## {table} ({spectra}, {about['simulated_from']}; {seconds:.0f} s)\n\n{report.markdown(rows)}\n")
         lines.append(report.json_line(table, rows, seconds=seconds, seed=given.seed, **about))
         if given.output:
             folder = Path(given.output)

@@ -176,6 +176,13 @@ def bootstraps(bench: Bench, count: int) -> list[np.ndarray]:
     return [generator.integers(0, count, count) for _ in range(8)]
 
 
+def best_constant(task: str, truth: np.ndarray) -> np.ndarray:
+    """What is said of every object by somebody who knows the distribution of `truth` and has no spectrum."""
+    if task == "class":
+        return np.full(len(truth), np.bincount(truth).argmax())
+    return np.broadcast_to([middle_of_shortest_half(column) for column in truth.T], truth.shape)
+
+
 def middle_of_shortest_half(values: np.ndarray) -> float:
     """The constant of least median absolute error. Not the median: between giants and dwarfs nobody is near it."""
     ordered, half = np.sort(values), len(values) // 2
@@ -189,11 +196,7 @@ def leak(bench: Bench) -> list[dict]:
     set."""
     rows = []
     for task, survey, train, test, places, targets, seen, truth in tasks(bench):
-        if task == "class":
-            constant = np.full(len(truth), np.bincount(truth).argmax())
-        else:
-            constant = np.broadcast_to([middle_of_shortest_half(column) for column in truth.T], truth.shape)
-        chance = task_scores(task, constant, truth)
+        chance = task_scores(task, best_constant(task, truth), truth)
         for name, fit_on, (given,) in bench.feature_pairs(train, [test]):
             for head in bench.heads(name):
                 found = []

@@ -10,8 +10,8 @@ from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralP
 from spectral_tokenizer.data.schema import FEATURES
 from spectral_tokenizer.data.simulation import apogee, desi
 from spectral_tokenizer.data.simulation.lines import NEBULAR_LINES
-from training.simulated.galaxies import GRID, EmissionLines
 from training.simulated import observing
+from training.simulated.galaxies import GRID, EmissionLines
 from training.simulated.observing import observe, vary_response
 from training.simulated.patches import concatenate, rows, to_spectra
 from training.simulated.populations import KINDS, SURVEYS, population

@@ -10,6 +10,7 @@ import torch
 from benchmarks.science import __main__ as command
 from benchmarks.science import ablations, heads
 from benchmarks.science import bench as bench_module
+from benchmarks.science import real as real_module
 from benchmarks.science.bench import Bench, Budget, joined, own_columns
 from benchmarks.science.cannon import Quadratic
 from benchmarks.science.comparisons import (
@@ -23,6 +24,7 @@ from benchmarks.science.comparisons import (
 from benchmarks.science.curve import curve, per_doubling, spectra_seen
 from benchmarks.science.features import ModelEncoder, bin_centers, raw, resampled
 from benchmarks.science.limits import cramer_rao
+from benchmarks.science.real import real
 from benchmarks.science.reconstruction import hide, interpolation, measure, reconstruction
 from benchmarks.science.report import json_line, markdown
 from benchmarks.science.scores import class_scores, nmad, redshift_scores
@@ -31,7 +33,7 @@ from benchmarks.science.tables import classes, labels, redshift
 from spectral_tokenizer import SpectralConfig, SpectralForPreTraining
 from training.recipe import Recipe
 from training.simulated.observing import observe
-from training.simulated.patches import to_spectra
+from training.simulated.patches import rows, to_spectra
 from training.simulated.populations import population
 
 
@@ -264,3 +266,26 @@ def test_the_best_constant_has_the_least_median_error():
     error = np.median(np.abs(two_kinds - best))
     assert error <= min(np.median(np.abs(two_kinds - other)) for other in np.linspace(1.0, 5.0, 400)) + 1e-3
     assert error < 0.8 * np.median(np.abs(two_kinds - np.median(two_kinds)))
+
+
+@pytest.mark.parametrize("survey", ["sdss", "galah"])
+def test_rows_of_files_become_the_benchmarks_own_spectra(survey):
+    domain = "stars" if survey == "galah" else "optical"
+    seen = observe(population(domain, None).draw("test", 0, 4), survey)
+    expected, found = to_spectra(seen), real_module.to_spectra(survey, rows(seen))
+    assert found.lengths == expected.lengths and found.survey == expected.survey
+    for name in ("flux", "ivar", "wavelength", "scale"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-4)
+    for name in ("kind", "band"):
+        assert torch.equal(getattr(found, name), getattr(expected, name))
+    torch.testing.assert_close(found.redshift.double(), expected.redshift.double(), rtol=1e-5, atol=1e-6)
+
+
+def test_heads_of_simulated_spectra_read_files(bench, simulated_surveys, monkeypatch):
+    monkeypatch.setattr(real_module, "FOLDER", simulated_surveys["sdss"].parent)
+    found = {(each["features"], each["head"], each["survey"], each["task"]): each for each in real(bench)}
+    constant = found["constant", "-", "sdss", "class"]["accuracy"]["mean"]
+    assert found["model", "linear", "sdss", "class"]["accuracy"]["mean"] > constant
+    assert np.isfinite(found["raw", "mlp", "desi", "redshift GALAXY"]["nmad"]["mean"])
+    assert np.isfinite(found["pca16", "linear", "galah", "labels"]["teff_mad"]["mean"])
+    assert "STAR_completeness" in found["model", "linear", "desi", "class"]

@@ -70,7 +70,10 @@ def test_steps_of_data_and_of_a_stream_take_turns_and_go_on_where_they_were():
     for stop in (1, 7, 50):
         state = whole[stop - 1]["state"]
         start = state["data"]["drawn"] if state["data"] else 0
-        assert list(itertools.islice(surveys.mixed(Stream(), loader(start), recipe, state), 20)) == whole[stop : stop + 20]
+        assert (
+            list(itertools.islice(surveys.mixed(Stream(), loader(start), recipe, state), 20))
+            == whole[stop : stop + 20]
+        )
     with pytest.raises(ValueError, match="data_share"):
         Recipe(data_share=1.0)
 
