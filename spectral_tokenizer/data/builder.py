@@ -90,6 +90,8 @@ class SpectraBuilder(ArrowBasedBuilder):
     CATALOGUE: CatalogueLayout | None = None
     LABEL_CUTS: tuple[LabelCut, ...] = ()
     _catalogue: Catalogue | None = None
+    _beside: tuple[str, str | None] = ("", None)  # the latest file, and what is beside it
+    _checked: np.ndarray | None = None  # the latest wavelengths: in some surveys those of many rows
 
     #: Base URL of the survey's archive, and what an identifier looks like that `address` takes.
     ARCHIVE = ""
@@ -123,7 +125,9 @@ class SpectraBuilder(ArrowBasedBuilder):
         self, labels: dict, flags: dict[str, int], file: str, key: int | tuple[int, ...] | str | None
     ) -> dict:
         """An object's labels from its own `file` and from the catalogue, as far as the survey's flags trust them."""
-        path = self.config.catalogue or self.config.beside(file)
+        if self._beside[0] != file:  # a file system of a cluster is not to be asked once per row
+            self._beside = file, self.config.beside(file)
+        path = self.config.catalogue or self._beside[1]
         if path is not None and self.CATALOGUE is None:
             raise ValueError(f"catalogue: found {path}; expected none, as {self.name} has no identifiers to join by")
         if path is not None and (self._catalogue is None or self._catalogue.path != path):
@@ -199,8 +203,9 @@ class SpectraBuilder(ArrowBasedBuilder):
 
     def _finish(self, row: dict) -> dict | Dropped:
         finished = finish_row({"survey": self.name, **row})
-        if self.WAVELENGTHS is not None and not isinstance(finished, Dropped):
+        if self.WAVELENGTHS and not isinstance(finished, Dropped) and row["wavelength"] is not self._checked:
             check_grid(row, *self.WAVELENGTHS)
+            self._checked = row["wavelength"]
         return finished
 
     def _prepare_split_single(self, gen_kwargs, fpath, file_format, max_shard_size, job_id):

@@ -205,3 +205,10 @@ def test_resolution_sigma_of_a_shifted_line():
     band = np.exp(-0.5 * ((offset - 0.7) / 0.9) ** 2)[:, None] * np.ones(3)
     np.testing.assert_allclose(resolution_sigma(band), 0.9, rtol=0.01)
     assert np.isnan(resolution_sigma(np.zeros((11, 2)))).all()
+
+
+def test_a_file_systems_metadata_are_not_asked_for_once_per_row(simulated_surveys, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("spectral_tokenizer.data.desi.find_redshifts", lambda file: asked.append(file))
+    rows = load_survey("desi", simulated_surveys["desi"], cache_dir=tmp_path)
+    assert len(rows) > 4 * len(set(asked)) and max(map(asked.count, asked)) <= 4
