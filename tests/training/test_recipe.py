@@ -64,3 +64,8 @@ def test_data_take_the_place_of_a_stream():
     assert recipe.data == {"sdss": ["a"]} and not recipe.stream and not recipe.noiseless and not recipe.pairs
     with pytest.raises(ValueError, match="noiseless: only a stream"):
         Recipe(noiseless=True)
+
+
+def test_the_released_model_is_a_place_to_start_from():
+    recipe, _ = parse_arguments(["--config", "training/recipes/adapt.yaml", "--data", "sdss=a"])
+    assert has_weights(find(recipe.model)) and recipe.data == {"sdss": ["a"]} and not recipe.is_mixed
