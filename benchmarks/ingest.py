@@ -62,7 +62,13 @@ def measure(survey: str, files: list[str], turns: int, folder: Path, is_cold: bo
             found[name] = run()
             times[name].append(time.perf_counter() - start)
     bare, ours = (min(values[1:]) for values in times.values())
-    figures = {"files": len(files), "megabytes": found["bare"] / 1e6, "rows": found["ours"], "bare_s": bare, "ours_s": ours}
+    figures = {
+        "files": len(files),
+        "megabytes": found["bare"] / 1e6,
+        "rows": found["ours"],
+        "bare_s": bare,
+        "ours_s": ours,
+    }
     return figures | {"ratio": ours / bare, "rows_per_s": found["ours"] / ours}
 
 

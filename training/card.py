@@ -12,7 +12,7 @@ from pathlib import Path
 from string import Template
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from recipe import ROOT
+from recipe import ROOT, SIMULATED
 
 from spectral_tokenizer.configuration_spectral_tokenizer import LABELS
 from spectral_tokenizer.data import SURVEYS
@@ -113,7 +113,7 @@ def labels_of(metrics: dict) -> list[str]:
 def surveys_of(metrics: dict) -> list[str]:
     """Names of the surveys that a run's spectra are of, or are simulated after."""
     if not is_head(metrics):
-        return list(metrics["num_spectra"])
+        return list(dict.fromkeys(survey.removeprefix(SIMULATED) for survey in metrics["num_spectra"]))
     return sorted({*(metrics.get("test_by_survey") or {}), *metrics["arguments"]["data"]})
 
 
@@ -349,13 +349,15 @@ def pretraining_results(metrics: dict, evaluation: dict | None) -> list[EvalResu
 
 
 def chi2_results(chi2: dict | None, spectra: str, simulated: bool) -> list[EvalResult]:
-    kind = "simulated-" if simulated else ""
+    def named(survey: str) -> tuple[str, str]:
+        return SIMULATED if simulated or survey.startswith(SIMULATED) else "", survey.removeprefix(SIMULATED)
+
     return [
         EvalResult(
             task_type="feature-extraction",
             task_name="prediction of hidden pixels",
-            dataset_type=f"{kind}{survey}",
-            dataset_name=f"{kind.replace('-', ' ')}{survey.upper()} ({spectra})",
+            dataset_type="".join(named(survey)).replace(" ", "-"),
+            dataset_name=f"{named(survey)[0]}{named(survey)[1].upper()} ({spectra})",
             dataset_config=spectra,  # results of one survey are told apart by this alone
             metric_type="chi2",
             metric_name=f"chi2 per pixel, hidden: {style}",

@@ -60,8 +60,10 @@ def main() -> None:
 
     with accelerator.main_process_first():
         parts = surveys.parts(recipe)
-    train, held = ({survey: each[side] for survey, each in parts.items()} for side in (0, 1))
-    accelerator.print({survey: f"{len(train[survey])} + {len(held[survey])} held" for survey in train})
+        measured = parts | surveys.simulated_parts(recipe)
+    train = {survey: each for survey, (each, _) in parts.items()}
+    known, held = ({survey: each[side] for survey, each in measured.items()} for side in (0, 1))
+    accelerator.print({survey: f"{len(known[survey])} + {len(held[survey])} held" for survey in known})
 
     model, processor = prepare_model(recipe)
     cap = model.config.residual_cap or 10.0
@@ -70,9 +72,9 @@ def main() -> None:
     if is_main or accelerator.distributed_type == DistributedType.FSDP:
         validations = {
             survey: SurveyValidation(
-                train[survey], held[survey], processor, recipe.validation_spectra, cap, recipe.seed
+                known[survey], held[survey], processor, recipe.validation_spectra, cap, recipe.seed
             )
-            for survey in train
+            for survey in known
         }
     model, *optimizers = accelerator.prepare(model, *make_optimizers(model, recipe))
     state = {"step": 0, "sampler": None, "skipped": 0, "best": None, "spent": {"seconds": 0.0, "flops": 0}}
@@ -84,7 +86,8 @@ def main() -> None:
     state = train_loop(accelerator, model, optimizers, steps, surveys.names(recipe, train), recipe, state, validations)
     if is_main and state["step"] == recipe.num_steps:
         compute = {**describe_device(accelerator.device, accelerator.num_processes), **state["spent"]}
-        finish(accelerator.unwrap_model(model), processor, recipe, validations, train, held, compute)
+        counts = surveys.num_trained_on(recipe, train)
+        finish(accelerator.unwrap_model(model), processor, recipe, validations, (known, held), counts, compute)
     # Before the processes part: gradients' buckets that outlive the process group wait for each other at exit.
     model, *optimizers = accelerator.free_memory(model, *optimizers)
     accelerator.end_training()
@@ -180,17 +183,22 @@ def earlier_runs(recipe: Recipe) -> list[dict]:
     return [*metrics.get("earlier", []), {name: metrics.get(name) for name in EARLIER}]
 
 
-def finish(model, processor, recipe: Recipe, validations, train, held, compute: dict) -> None:
-    """Validate, save the model with its code, draw, probe, and write down what was measured."""
-    output = Path(recipe.output)
+def finish(model, processor, recipe: Recipe, validations, measured: tuple, counts: dict, compute: dict) -> None:
+    """Validate, save the model with its code, draw, probe, and write down what was measured.
+
+    Args:
+        measured: Rows of each survey to fit heads on, and rows to score them on.
+        counts: Spectra of each survey that were trained on.
+    """
+    output, (known, held) = Path(recipe.output), measured
     scores = validate(model, validations)
     baselines = {survey: each.baselines for survey, each in validations.items()}
     print("\nchi2 per pixel on spectra not trained on (residuals capped at 10 sigma; 1 is perfect)")
     print(table(scores, baselines))
     torch.manual_seed(recipe.seed)
     probes = {
-        "trained": probe(model.spectral, processor, train, held),
-        "untrained": probe(SpectralModel(model.config), processor, train, held),
+        "trained": probe(model.spectral, processor, known, held),
+        "untrained": probe(SpectralModel(model.config), processor, known, held),
     }
     print("\nlinear heads on frozen embeddings: trained encoder | the same encoder untrained")
     for name, value in probes["trained"].items():
@@ -198,10 +206,7 @@ def finish(model, processor, recipe: Recipe, validations, train, held, compute: 
     metrics = {
         "recipe": recipe.to_dict(),
         "simulated": recipe.is_simulated,
-        "num_spectra": {
-            survey: {"train": count, "held": len(held[survey])}
-            for survey, count in surveys.num_trained_on(recipe, train).items()
-        },
+        "num_spectra": {survey: {"train": count, "held": len(held[survey])} for survey, count in counts.items()},
         "chi2": {
             "model": scores,
             **{name: {s: each[name] for s, each in baselines.items()} for name in ("interpolation", "mean spectrum")},

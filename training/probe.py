@@ -32,7 +32,8 @@ def probe(encoder, processor, train: dict[str, Dataset], held: dict[str, Dataset
         for part, each in rows.items()
     }
     scores = {}
-    several = [survey for survey, each in train.items() if len({name for name in each["class"] if name}) > 1]
+    of_several = [each["survey"] for each in train.values() if len({name for name in each["class"] if name}) > 1]
+    several = sorted({survey for each in of_several for survey in each})
     chosen = {
         part: np.isin(each["survey"], several) & np.array([name is not None for name in each["class"]])
         for part, each in labels.items()

@@ -8,6 +8,7 @@ import yaml
 
 
 ROOT = Path(__file__).resolve().parent.parent
+SIMULATED = "simulated "  # before the name of a survey in what is measured, where there are real spectra beside
 
 
 @dataclass

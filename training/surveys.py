@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset
-from recipe import Recipe
+from recipe import SIMULATED, Recipe
 
 from spectral_tokenizer.data import SURVEYS, load_survey, load_table, splits
 from spectral_tokenizer.data.packing import MixtureSampler, PackedSteps, count_patches
@@ -77,10 +77,17 @@ def simulated(recipe: Recipe) -> dict[str, Path]:
     return simulate(folder, recipe.simulate, surveys=tuple(recipe.simulate), seed=recipe.seed)
 
 
+def simulated_parts(recipe: Recipe) -> Parts:
+    """What a run of both data and a stream is also measured on, so that it shows what it forgets."""
+    if not recipe.is_mixed:
+        return {}
+    return {SIMULATED + survey: both for survey, both in streamed(recipe).items()}
+
+
 def streamed(recipe: Recipe) -> Parts:
     """Rows out of the simulator's archetypes for training, and out of those for validation."""
     from simulated.patches import rows
-    from simulated.stream import DOMAINS, observations
+    from simulated.stream import observations
 
     def of_part(survey: str, split: str) -> Dataset:
         found = []
@@ -89,23 +96,25 @@ def streamed(recipe: Recipe) -> Parts:
             found += [{name: row[name] for name in FEATURES} for row in rows(seen)]
         return Dataset.from_list(found, FEATURES)
 
-    return {survey: (of_part(survey, "train"), of_part(survey, "validation")) for survey in recipe.weights or DOMAINS}
+    return {survey: (of_part(survey, "train"), of_part(survey, "validation")) for survey in stream_weights(recipe)}
 
 
 def num_trained_on(recipe: Recipe, train: dict[str, Dataset]) -> dict[str, int]:
-    """Spectra of each survey that a run trains on; of a stream alone, what the steps hold of it on average."""
-    if recipe.data or not recipe.stream:
-        return {survey: len(each) for survey, each in train.items()}
+    """Spectra of each survey that a run trains on; of a stream, what the steps hold of it on average."""
+    counts = {} if recipe.stream and not recipe.data else {survey: len(each) for survey, each in train.items()}
+    if not recipe.stream:
+        return counts
     from simulated.stream import DOMAINS
 
-    weights = recipe.weights or dict.fromkeys(train, 1.0)
-    every = recipe.num_steps * recipe.max_spectra / sum(weights.values())
+    weights, steps = stream_weights(recipe), recipe.num_steps * (1.0 - recipe.data_share * recipe.is_mixed)
+    every = steps * recipe.max_spectra / sum(weights.values())
     # Of a pair there is one spectrum of each survey, whatever their weights.
     halves = dict.fromkeys(DOMAINS.values(), 0.0)
     for survey, weight in weights.items():
         halves[DOMAINS[survey]] += 0.5 * weight
     shares = {name: (1 - recipe.pairs) * each + recipe.pairs * halves[DOMAINS[name]] for name, each in weights.items()}
-    return {survey: round(every * share) for survey, share in shares.items()}
+    prefix = SIMULATED if recipe.is_mixed else ""
+    return counts | {prefix + survey: round(every * share) for survey, share in shares.items()}
 
 
 def names(recipe: Recipe, train: dict[str, Dataset]) -> list[str]:

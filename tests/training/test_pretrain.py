@@ -122,8 +122,12 @@ def test_a_stream_needs_no_files_and_resumes(recipe, tmp_path, is_mixed):
         settings["data"] = {}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings))
     run(tmp_path / "recipe.yaml", tmp_path / "whole")
-    measured = set(json.loads((tmp_path / "whole" / "metrics.json").read_text())["chi2"]["model"])
-    assert measured == (set(settings["data"]) if is_mixed else {"desi", "apogee"})
+    metrics = json.loads((tmp_path / "whole" / "metrics.json").read_text())
+    streamed = {"simulated desi", "simulated apogee"} if is_mixed else {"desi", "apogee"}
+    assert set(metrics["chi2"]["model"]) == streamed | set(settings["data"]) == set(metrics["num_spectra"])
+    card = (tmp_path / "whole" / "model" / "README.md").read_text()
+    assert ("steps were of simulated spectra" in card) == is_mixed and "- desi\n" in card.split("model-index")[0]
+    assert "SIMULATED" not in card
     (tmp_path / "resumed" / "checkpoints").mkdir(parents=True)
     place = Path("checkpoints") / "step-00000003"
     (tmp_path / "resumed" / place).symlink_to(tmp_path / "whole" / place)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 from optimisation import make_optimizers
-from recipe import ROOT, Recipe, find, parse_arguments, parse_data
+from recipe import ROOT, Recipe, find, has_weights, parse_arguments, parse_data
 from test_modeling import make_model
 
 
