@@ -43,12 +43,14 @@ class Recipe:
         max_skipped_steps: Consecutive steps with a non-finite gradient after which the run stops.
         mixed_precision: "no" or "bf16" (GPU); weights and optimiser stay float32.
         validation_fraction: Part of each survey's objects that is never trained on.
+        split_seed: Which objects these are. Not `seed`: a run that goes on from another with a seed of its own must not train
+            on what that one held apart.
         validation_spectra: Spectra per survey that validation looks at.
         log_every, validate_every, checkpoint_every: In steps.
         keep_checkpoints: The last so many are kept, and the best by validation.
         trackers: Names that Accelerate knows, e.g. [tensorboard] or [trackio]. `log.jsonl` is always written.
         num_workers: Processes that prepare batches ahead.
-        seed: Of the weights, the order, the split and what is hidden.
+        seed: Of the weights, the order and what is hidden.
     """
 
     model: str = "hub_configs/tiny"
@@ -77,6 +79,7 @@ class Recipe:
     max_skipped_steps: int = 20
     mixed_precision: str = "no"
     validation_fraction: float = 0.1
+    split_seed: int = 0
     validation_spectra: int = 64
     log_every: int = 10
     validate_every: int = 500

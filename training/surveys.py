@@ -26,7 +26,7 @@ def parts(recipe: Recipe) -> Parts:
     several surveys saw of it. Of a stream alone, whose spectra are never repeated, some to measure with."""
     if recipe.stream and not recipe.data:
         return streamed(recipe)
-    return splits.split(load(recipe), recipe.validation_fraction, seed=recipe.seed)
+    return splits.split(load(recipe), recipe.validation_fraction, seed=recipe.split_seed)
 
 
 def load(recipe: Recipe) -> dict[str, Dataset]:

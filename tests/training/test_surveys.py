@@ -83,3 +83,11 @@ def test_a_mixed_run_names_the_surveys_of_both():
     assert surveys.stream_weights(recipe) == {"galah": 2.0}
     assert surveys.names(recipe, dict.fromkeys(recipe.data)) == ["lamost", "sdss", "galah"]
     assert set(surveys.stream_weights(Recipe(stream="physics"))) == {"sdss", "desi", "galah", "apogee"}
+
+
+def test_a_run_that_goes_on_with_another_seed_does_not_train_on_what_was_held(simulated_surveys):
+    def held(**settings) -> list[str]:
+        recipe = Recipe(data={"sdss": str(simulated_surveys["sdss"])}, validation_fraction=0.4, **settings)
+        return surveys.parts(recipe)["sdss"][1]["object_id"][:]
+
+    assert held(seed=0) == held(seed=1) != held(split_seed=1)
