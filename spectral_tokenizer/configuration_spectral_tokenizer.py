@@ -88,8 +88,8 @@ class SpectralConfig(PreTrainedConfig):
             out over a patch.
         code_average: What the wavelength code is averaged over: the `"interval"` that the patch covers, or its
             `"pixels"` (the paper). See `wavelength_code`.
-        num_pixel_periods, min_pixel_period, max_pixel_period: Sines and cosines of each pixel's wavelength, Angstrom. With
-            some, the encoder is also told the residual's amplitudes in them, and the decoder also answers with amplitudes: a
+        num_pixel_periods, min_pixel_period, max_pixel_period: Sines and cosines of each pixel's wavelength, Angstrom.
+            The encoder is also told the residual's amplitudes in them, the decoder also answers with amplitudes: a
             line keeps its description when the grid is shifted by some pixels. Only with `"noise_scaled"` inputs and
             `"level_and_residual"` outputs.
         patch_inputs: What the encoder is told of a patch. `"noise_scaled"`: asinh((flux - patch mean) /
@@ -144,7 +144,7 @@ class SpectralConfig(PreTrainedConfig):
     min_period: float | int = 1.0
     max_period: float | int = 1e5
     code_average: Literal["interval", "pixels"] = "interval"
-    num_pixel_periods: int = 0
+    num_pixel_periods: int = 32
     min_pixel_period: float | int = 0.2
     max_pixel_period: float | int = 50.0
     patch_inputs: Literal["noise_scaled", "flux_and_error"] = "noise_scaled"

@@ -20,12 +20,12 @@ SIZE = {
 }
 PAPER = {"num_latents": 0, "decoder_reads": "tokens", "patch_inputs": "flux_and_error", "patch_outputs": "flux", "pooling": "mean",
          "objective": "autoencoding", "spectrum_loss": "gaussian", "residual_cap": None, "num_periods": 256,
-         "min_period": 0.1, "max_period": 1e6}  # fmt: skip
+         "min_period": 0.1, "max_period": 1e6, "num_pixel_periods": 0}  # fmt: skip
 VARIANTS = {
     "default": {},
     "open decoder": {"decoder_reads": "tokens"},
     "segments": {"pooling": "segments", "decoder_reads": "tokens", "num_latents": 0, "num_segments": 4},
-    "functions of wavelength": {"num_pixel_periods": 32},
+    "no functions of wavelength": {"num_pixel_periods": 0},
     "paper": PAPER,
 }
 

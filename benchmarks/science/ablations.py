@@ -28,7 +28,7 @@ RECIPE = {
     "muon_learning_rate": 2.5e-3, "warmup_steps": 100, "validation_spectra": 16, "validate_every": 100_000,
     "checkpoint_every": 500, "keep_checkpoints": 1,
 }  # fmt: skip
-PLAIN = {"patch_inputs": "flux_and_error", "patch_outputs": "flux"}
+PLAIN = {"patch_inputs": "flux_and_error", "patch_outputs": "flux", "num_pixel_periods": 0}
 #: What differs from the default, in the recipe or (`model_options`) in the model.
 VARIATIONS = {
     "default": {},
@@ -36,9 +36,9 @@ VARIATIONS = {
     "random hiding alone": {"model_options": {"hiding_weights": [1, 0, 0]}},
     "a quarter to half hidden": {"model_options": {"hidden_fraction": [0.25, 0.5]}},
     "plain inputs and outputs": {"model_options": PLAIN},
-    "functions of wavelength": {"model_options": {"num_pixel_periods": 32}},
-    "plain inputs": {"model_options": {"patch_inputs": "flux_and_error"}},
-    "plain outputs": {"model_options": {"patch_outputs": "flux"}},
+    "no functions of wavelength": {"model_options": {"num_pixel_periods": 0}},
+    "plain inputs": {"model_options": {"num_pixel_periods": 0, "patch_inputs": "flux_and_error"}},
+    "plain outputs": {"model_options": {"num_pixel_periods": 0, "patch_outputs": "flux"}},
     "chi2 over pixels": {"model_options": {"spectrum_loss": "gaussian"}},
     "decoder reads all tokens": {"model_options": {"decoder_reads": "tokens"}},
     "decoder reads all, mean pooling": {"model_options": {"decoder_reads": "tokens", "pooling": "mean"}},
