@@ -248,7 +248,9 @@ def earlier_words(runs: list[dict] | None) -> str:
     for run in runs or []:
         counts, seconds = run.get("num_spectra") or {}, (run.get("compute") or {}).get("seconds")
         spectra = sum(each.get("train") or 0 for each in counts.values())
+        streamed = sum(each.get("train") or 0 for name, each in counts.items() if name.startswith(SIMULATED))
         kind = {True: "simulated spectra", False: "spectra"}.get(run.get("simulated"), "spectra, simulated or not")
+        kind += f", {streamed:,d} of them simulated" if streamed else ""
         hours = shown(seconds / 3600, ".3g") if is_number(seconds) else NOT_MEASURED
         steps = shown((run.get("recipe") or {}).get("num_steps"), ",d")
         lines.append(f"- {steps} steps on {shown(spectra or None, ',d')} {kind}; hours: {hours}.")

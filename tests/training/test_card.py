@@ -93,6 +93,9 @@ def test_runs_that_came_before_are_told(tmp_path):
     assert "went on from a checkpoint" in text and "- 1,200 steps on 1,020 simulated spectra; hours: 0.5." in text
     assert f"- {NOT_MEASURED} steps on {NOT_MEASURED} spectra, simulated or not; hours: {NOT_MEASURED}." in text
     assert "simulated spectra alone" not in text  # of the second nothing is known
+    both = {"galah": {"train": 90}, "simulated galah": {"train": 910}}
+    text, _ = written(tmp_path, {**METRICS, "earlier": [{**earlier[0], "simulated": False, "num_spectra": both}]})
+    assert "- 1,200 steps on 1,000 spectra, 910 of them simulated; hours: 0.5." in text
     assert "simulated spectra alone" in written(tmp_path, {**METRICS, "earlier": earlier[:1]})[0]
 
 
