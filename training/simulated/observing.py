@@ -192,8 +192,7 @@ def observe_galah(objects: Objects, spec: Spectrograph, snr: Tensor, random: Ran
 
 def galah_blaze(spec: Spectrograph) -> Tensor:
     """(pixels,) what the grating sends to each place of a CCD. Reduction 6.0 leaves it in, data release 3 has it out."""
-    position = spec.positions()
-    return 1.0 - 0.12 * position - 0.22 * position**2
+    return galah.blaze_at(spec.positions())
 
 
 @cache

@@ -53,6 +53,11 @@ def detectors() -> dict[int, Detector]:
     return grids
 
 
+def blaze_at(position):
+    """What the grating sends to places of a CCD from -1 to 1, an array or a tensor of any shape: 1 in the middle."""
+    return 1.0 - 0.12 * position - 0.22 * position**2
+
+
 def observe(target: Target, ccd: int, flux: np.ndarray, continuum: np.ndarray) -> dict:
     """One CCD of one star: counts, relative errors, the normalised flux, and the grid (air)."""
     generator = target.generator(10 + ccd)
@@ -65,7 +70,7 @@ def observe(target: Target, ccd: int, flux: np.ndarray, continuum: np.ndarray) -
     normalised = detector.observe(flux / continuum, start, log_step, target.redshift, scale, wavelength=wavelength)
     level = np.interp(wavelength / (1.0 + target.redshift), model.wavelength[::50], continuum[::50])
     position = np.linspace(-1.0, 1.0, NUM_PIXELS)
-    blaze = throughput * (1.0 - 0.12 * position - 0.22 * position**2) * smooth_error(generator, wavelength, 0.03)
+    blaze = throughput * blaze_at(position) * smooth_error(generator, wavelength, 0.03)
     barycentric = generator.uniform(-28.0, 28.0)  # km/s: the atmosphere's lines are shifted by it
     telluric = np.interp(wavelength * (1.0 - barycentric / SPEED_OF_LIGHT), detector.wavelength, detector.telluric)
     pseudo = level / np.median(level) * blaze * 1e3 * 10.0 ** (generator.normal(0.0, 0.15)) * target.flux
