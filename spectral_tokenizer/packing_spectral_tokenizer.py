@@ -6,7 +6,6 @@ so that no layer waits for the device. Padded tensors exist only at the model's 
 """
 
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
 from itertools import groupby
 
 import numpy as np
@@ -20,15 +19,15 @@ class Sequences:
     Args:
         lengths: Positions of each sequence, as Python integers.
         device: Of the packed tensor.
+
+    Attributes:
+        boundaries: (sequences + 1,) int32 on the device: 0, then the end of each. Made once for all layers.
+        longest: The largest of the lengths.
     """
 
     def __init__(self, lengths: list[int], device: torch.device):
-        self.lengths, self.device, self.longest = lengths, device, max(lengths, default=0)
-
-    @cached_property
-    def boundaries(self) -> Tensor:
-        """(sequences + 1,) int32 on the device: 0, then the end of each. Made once for all layers."""
-        return to_device(torch.from_numpy(np.cumsum([0, *self.lengths], dtype=np.int32)), self.device)
+        self.lengths, self.longest = lengths, max(lengths, default=0)
+        self.boundaries = to_device(torch.from_numpy(np.cumsum([0, *lengths], dtype=np.int32)), device)
 
 
 @dataclass
@@ -84,13 +83,18 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
 
 def interleave(first: Tensor, first_lengths: list[int], second: Tensor, second_lengths: list[int]) -> Tensor:
     """Put each sequence of `first` before the same sequence of `second`."""
-    parts = zip(first.split(first_lengths), second.split(second_lengths))
-    return torch.cat([part for pair in parts for part in pair])
+    # One gather, not a slice for each sequence: of hundreds of them a GPU would see little but the launches.
+    number = np.arange(len(first_lengths))
+    sequence = np.concatenate([number.repeat(first_lengths), number.repeat(second_lengths)])
+    order = torch.from_numpy(sequence.argsort(kind="stable"))
+    return torch.cat([first, second]).index_select(0, to_device(order, first.device))
 
 
 def leading(tokens: Tensor, lengths: list[int], count: int) -> Tensor:
     """The first `count` tokens of every sequence: (total, hidden) -> (sequences, count, hidden)."""
-    return torch.stack([part[:count] for part in tokens.split(lengths)])
+    starts = np.cumsum([0, *lengths])[:-1]
+    index = torch.from_numpy((starts[:, None] + np.arange(count)).ravel())
+    return tokens.index_select(0, to_device(index, tokens.device)).unflatten(0, (len(lengths), count))
 
 
 def trailing(tokens: Tensor, lengths: list[int], count: int) -> Tensor:

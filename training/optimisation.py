@@ -4,6 +4,7 @@ import math
 from contextlib import nullcontext
 
 import torch
+from muon import Muon
 from recipe import Recipe
 
 from spectral_tokenizer.objectives_spectral_tokenizer import residual_chi2
@@ -22,7 +23,7 @@ def schedule(recipe: Recipe, step: int) -> float:
 
 
 def make_optimizers(model, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """AdamW; or Muon (Jordan et al. 2024, torch's own) for the matrices of the layers and AdamW for the rest.
+    """AdamW; or Muon (Jordan et al. 2024) for the matrices of the layers and AdamW for the rest.
 
     Matrices decay; biases, norms and the latents' and query's vectors do not.
     """
@@ -39,7 +40,7 @@ def make_optimizers(model, recipe: Recipe) -> list[torch.optim.Optimizer]:
     if inner:
         # Its steps are scaled to AdamW's size, so that the two rates mean about the same.
         optimizers.append(
-            torch.optim.Muon(
+            Muon(
                 [weights[name] for name in inner], lr=recipe.muon_learning_rate, weight_decay=recipe.weight_decay,
                 adjust_lr_fn="match_rms_adamw",
             )

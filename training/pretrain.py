@@ -47,6 +47,13 @@ def prepare_model(recipe: Recipe):
     return AutoModelForPreTraining.from_config(config), processor
 
 
+def compile_layers(model) -> None:
+    """In place, so that names of weights stay. Layers alone: they are alike, so that one is compiled for all, and no list
+    of lengths reaches them, which would be compiled for anew at every step."""
+    for layer in (*model.spectral.layers, *model.decoder.layers):
+        layer.compile(dynamic=True)
+
+
 def main() -> None:
     recipe, resume = parse_arguments()
     accelerator = Accelerator(
@@ -76,6 +83,8 @@ def main() -> None:
             )
             for survey in known
         }
+    if recipe.compile:
+        compile_layers(model)
     model, *optimizers = accelerator.prepare(model, *make_optimizers(model, recipe))
     state = {"step": 0, "sampler": None, "skipped": 0, "best": None, "spent": {"seconds": 0.0, "flops": 0}}
     if resume:

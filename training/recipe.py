@@ -42,6 +42,7 @@ class Recipe:
         weight_decay, max_grad_norm: Decoupled decay of matrices; the norm that gradients are clipped to.
         max_skipped_steps: Consecutive steps with a non-finite gradient after which the run stops.
         mixed_precision: "no" or "bf16" (GPU); weights and optimiser stay float32.
+        compile: Compile the layers with torch.compile (GPU): the first steps take a minute, all others less.
         validation_fraction: Part of each survey's objects that is never trained on.
         split_seed: Which objects these are. Not `seed`: a run that goes on from another with a seed of its own must not train
             on what that one held apart.
@@ -49,7 +50,8 @@ class Recipe:
         log_every, validate_every, checkpoint_every: In steps.
         keep_checkpoints: The last so many are kept, and the best by validation.
         trackers: Names that Accelerate knows, e.g. [tensorboard] or [trackio]. `log.jsonl` is always written.
-        num_workers: Processes that prepare batches ahead.
+        num_workers: Processes that prepare batches ahead. With none, a stream is simulated where the model is; with some, on
+            the CPU.
         seed: Of the weights, the order and what is hidden.
     """
 
@@ -78,6 +80,7 @@ class Recipe:
     max_grad_norm: float = 1.0
     max_skipped_steps: int = 20
     mixed_precision: str = "no"
+    compile: bool = False
     validation_fraction: float = 0.1
     split_seed: int = 0
     validation_spectra: int = 64

@@ -1,5 +1,8 @@
 """Spectra to train on and to validate on: survey files, prepared tables, simulated files, or a simulator's endless stream."""
 
+import itertools
+import os
+import signal
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from spectral_tokenizer.labels_spectral_tokenizer import KnownLabels
 Parts = dict[str, tuple[Dataset, Dataset]]  # survey -> rows to train on, rows held apart
 
 STREAMED_SPECTRA = 8  # of each part and survey for baselines and probes, for each one that validation looks at
+SECONDS_TO_LEAVE = 60  # that processes which feed a run have after SIGTERM
 TURN = 3  # of the random numbers, beside those of `spectral_tokenizer.data.packing`
 
 
@@ -167,39 +171,56 @@ def steps(recipe: Recipe, train: dict[str, Dataset], processor, model, accelerat
         "num_processes": accelerator.num_processes,
         "num_micro_batches": recipe.num_micro_batches,
     }
-    stream = None
+    start, stream = state["step"] if state and recipe.stream else 0, None
     if recipe.stream:
         from simulated.stream import SimulatedStream
 
-        stream = SimulatedStream(
-            objective, stream_weights(recipe), recipe.max_spectra, templates(recipe), accelerator.device,
+        made = SimulatedStream(
+            objective, stream_weights(recipe), recipe.max_spectra, templates(recipe),
+            "cpu" if recipe.num_workers else accelerator.device,
             patch_size=processor.patch_size, pairs=recipe.pairs, labels=labels, is_noiseless=recipe.noiseless, **place,
         )  # fmt: skip
+        numbers = (number for number in itertools.count(start) if not is_of_data(recipe, number))
+        stream = loader(made, numbers, recipe, is_on_cpu=made.device == "cpu")
         if not recipe.data:
-            return stream.steps(state["step"] if state else 0)
+            return stream
     patches = {survey: count_patches(each, processor.patch_size) for survey, each in train.items()}
     sampler = MixtureSampler(patches, recipe.weights, recipe.max_spectra, recipe.max_tokens, recipe.seed)
-    if drawn := state.get("data") if state and stream else state:
+    if drawn := state.get("data") if state and recipe.stream else state:
         sampler.load_state_dict(drawn)
-    loader = torch.utils.data.DataLoader(
-        PackedSteps(train, processor, objective, labels=labels, **place),
-        sampler=sampler,
-        batch_size=None,
-        num_workers=recipe.num_workers,
-        pin_memory=torch.cuda.is_available(),
-    )
-    return mixed(stream, loader, recipe, state) if stream else loader
+    of_data = loader(PackedSteps(train, processor, objective, labels=labels, **place), sampler, recipe)
+    return of_data if stream is None else mixed(stream, of_data, recipe, start, drawn)
 
 
-def mixed(stream, loader: Iterable, recipe: Recipe, state: dict | None) -> Iterator[dict]:
-    """Whole steps, of rows or of a stream: which, follows from the seed and the step's number."""
-    of_data, state = iter(loader), {"step": 0, "data": None} | (state or {})
-    number, drawn = state["step"], state["data"]
+def loader(dataset, sampler: Iterable, recipe: Recipe, is_on_cpu: bool = True) -> torch.utils.data.DataLoader:
+    """Whole steps in the sampler's order, made ahead by other processes where the recipe has some."""
+    return torch.utils.data.DataLoader(
+        dataset, sampler=sampler, batch_size=None, num_workers=recipe.num_workers,
+        pin_memory=is_on_cpu and torch.cuda.is_available(), worker_init_fn=outlive_interruption,
+    )  # fmt: skip
+
+
+def outlive_interruption(_: int) -> None:
+    """Slurm sends SIGTERM to all processes of a job. The main one finishes its step and writes a checkpoint; were those that
+    feed it gone at once, it would die of that."""
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(SECONDS_TO_LEAVE))
+
+
+def is_of_data(recipe: Recipe, number: int) -> bool:
+    """Whether a step is of rows and not of the stream: it follows from the seed and the step's number."""
+    draw = np.random.default_rng([recipe.seed, TURN, number]).random() if recipe.is_mixed else 1.0
+    return draw < recipe.data_share
+
+
+def mixed(stream: Iterable, of_data: Iterable, recipe: Recipe, number: int, drawn: dict | None) -> Iterator[dict]:
+    """Whole steps of rows and of a stream in turns, from a number on; `drawn` is the rows' state before it."""
+    of_data, stream = iter(of_data), iter(stream)
     while True:
-        if np.random.default_rng([recipe.seed, TURN, number]).random() < recipe.data_share:
+        if is_of_data(recipe, number):
             step = next(of_data)
             drawn = step["state"]
         else:
-            step = stream.step(number)
+            step = next(stream)
         number += 1
         yield {**step, "state": {"step": number, "data": drawn}}

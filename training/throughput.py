@@ -41,11 +41,11 @@ def encoding_flops(config, visible: list[int]) -> int:
 
 @torch.no_grad()
 def matmul_peak(
-    config, device: torch.device, dtype: torch.dtype, num_tokens: int = 4096, seconds: float = 0.3
+    config, device: torch.device, dtype: torch.dtype, num_tokens: int | None = None, seconds: float = 0.3
 ) -> float:
     """The fastest that this machine multiplies matrices of the model's own shapes, in floating-point operations per
-    second: the best of many timings."""
-    best = 0.0
+    second: the best of many timings. `num_tokens` is that of a step: thousands on a CPU, tens of thousands on a GPU."""
+    best, num_tokens = 0.0, num_tokens or (32768 if device.type == "cuda" else 4096)
     for rows, columns in ((1, 1), (1, 4), (4, 1)):
         inputs = torch.randn(num_tokens, config.hidden_size * rows, device=device, dtype=dtype)
         weight = torch.randn(config.hidden_size * columns, config.hidden_size * rows, device=device, dtype=dtype)

@@ -1,6 +1,7 @@
 """The training script as users start it, on simulated survey files."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -54,19 +55,25 @@ def test_a_run_that_starts_from_a_checkpoint_knows_what_was_before(uninterrupted
     assert earlier_runs(Recipe()) == []
 
 
-def test_an_interrupted_run_goes_on_to_the_same_end(recipe, uninterrupted, tmp_path):
-    """SIGTERM writes a checkpoint and exits cleanly; resumed, losses and weights are those of the whole run."""
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_interrupted_run_goes_on_to_the_same_end(recipe, uninterrupted, tmp_path, num_workers):
+    """SIGTERM writes a checkpoint and exits cleanly; resumed, losses and weights are those of the whole run. As from Slurm,
+    all processes get the signal, those that make batches ahead too."""
     expected, _ = uninterrupted
     output = tmp_path / "interrupted"
+    settings = yaml.safe_load(recipe.read_text()) | {"num_workers": num_workers}
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(settings))
     process = subprocess.Popen(
-        [sys.executable, *command(recipe, output)[3:]], env=environment(), cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
+        [sys.executable, *command(recipe, output)[3:]],
+        env=environment(), cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
     log = output / "log.jsonl"
     deadline = time.monotonic() + 300
     while not (log.exists() and log.read_text().count("\n") >= 2):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)
     printed, _ = process.communicate(timeout=300)
     assert process.returncode == 0 and "--resume auto" in printed
     assert 0 < len(losses(output)) < STEPS and not (output / "model").exists()
@@ -131,6 +138,8 @@ def test_a_stream_needs_no_files_and_resumes(recipe, tmp_path, is_mixed):
     (tmp_path / "resumed" / "checkpoints").mkdir(parents=True)
     place = Path("checkpoints") / "step-00000003"
     (tmp_path / "resumed" / place).symlink_to(tmp_path / "whole" / place)
+    # Made ahead by other processes, they are the same steps.
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings | {"num_workers": 2}))
     run(tmp_path / "recipe.yaml", tmp_path / "resumed", "--resume", "auto")
     for name, each in weights(tmp_path / "whole").items():
         assert torch.equal(weights(tmp_path / "resumed")[name], each), name

@@ -1,10 +1,11 @@
-"""Never-repeated spectra to pre-train on, made where the model is: no files, no loader.
+"""Never-repeated spectra to pre-train on, made where the model is: no files.
 
     stream = SimulatedStream(model.objective, spectra_per_step=512, device="cuda")
     for step in stream.steps(start=0):
         for batch in step["micro_batches"]:
             loss = model(**{name: batch[name] for name in MODEL_INPUTS}).loss
 
+A DataLoader may also make its steps ahead, in other processes: it is a data set whose keys are the steps' numbers.
 Everything follows from the seed, the step's number and the process's rank: a resumed run goes on with the spectra that
 were to come.
 """
@@ -99,6 +100,10 @@ class SimulatedStream:
         while True:
             yield self.step(start)
             start += 1
+
+    def __getitem__(self, number: int) -> dict:
+        """`step`, as a DataLoader asks for it."""
+        return self.step(number)
 
     def step(self, number: int) -> dict:
         """The step of that number: `micro_batches`, and `state`, which the next step's number can be read from."""
