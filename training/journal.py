@@ -11,11 +11,15 @@ from tqdm import tqdm
 
 
 class Interruption:
-    """SIGTERM, as a cluster sends it before it takes a node away: finish the step, write a checkpoint, leave."""
+    """SIGTERM, as a cluster sends it before it takes a node away: finish the step, write a checkpoint, leave. After
+    `end`, where there is no step to finish, it ends the process as everywhere."""
 
     def __init__(self):
         self.requested = False
-        signal.signal(signal.SIGTERM, self.request)
+        self.before = signal.signal(signal.SIGTERM, self.request)
+
+    def end(self) -> None:
+        signal.signal(signal.SIGTERM, self.before)
 
     def request(self, *_):
         self.requested = True

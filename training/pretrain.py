@@ -153,6 +153,7 @@ def train_loop(accelerator, model, optimizers, steps, names: list[str], recipe: 
             journal.say(f"Interrupted at step {step}: checkpoint written, go on with --resume auto.")
             break
     journal.bar.close()
+    interruption.end()
     return state
 
 
@@ -193,13 +194,16 @@ def earlier_runs(recipe: Recipe) -> list[dict]:
 
 
 def finish(model, processor, recipe: Recipe, validations, measured: tuple, counts: dict, compute: dict) -> None:
-    """Validate, save the model with its code, draw, probe, and write down what was measured.
+    """Save the model with its code, validate, draw, probe, and write down what was measured.
 
     Args:
         measured: Rows of each survey to fit heads on, and rows to score them on.
         counts: Spectra of each survey that were trained on.
     """
     output, (known, held) = Path(recipe.output), measured
+    folder = output / "model"
+    model.save_pretrained(folder)  # first: it is safe then, whatever becomes of the rest
+    processor.save_pretrained(folder)
     scores = validate(model, validations)
     baselines = {survey: each.baselines for survey, each in validations.items()}
     print("\nchi2 per pixel on spectra not trained on (residuals capped at 10 sigma; 1 is perfect)")
@@ -230,9 +234,6 @@ def finish(model, processor, recipe: Recipe, validations, measured: tuple, count
     }
     (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     figure = figures.reconstructions(model, validations, output / "reconstructions.png", recipe.is_simulated)
-    folder = output / "model"
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
     write_card(folder, metrics, figure)
     print(f"\nmodel and processor: {folder}\npicture: {figure}\nfigures: {output / 'metrics.json'}")
 

@@ -56,6 +56,22 @@ def test_killed_at_random_moments_a_run_goes_on_to_the_same_end(recipe, uninterr
     assert not list((output / "checkpoints").glob(".writing-*"))
 
 
+def test_told_to_leave_while_it_measures_a_run_leaves_and_keeps_its_model(recipe, uninterrupted, tmp_path):
+    """After the last step there is nothing to finish: SIGTERM ends the process, and the weights are saved already."""
+    expected, _ = uninterrupted
+    output = tmp_path / "measuring"
+    process, deadline = start(recipe, output), time.monotonic() + 300
+    while not (output / "model" / "preprocessor_config.json").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGTERM and not (output / "metrics.json").exists()
+    assert_same_end(output, expected)
+    run(recipe, output, "--resume", "auto")
+    assert (output / "metrics.json").exists() and (output / "model" / "README.md").exists()
+
+
 def test_a_full_disk_is_said_and_leaves_the_last_checkpoint(recipe, uninterrupted, tmp_path):
     """Files are limited to a size that weights fit in and the optimiser's state does not."""
     expected, _ = uninterrupted
