@@ -124,7 +124,7 @@ def read_header(path: str | Path, contents: BinaryIO, place: int) -> bytes:
     header = contents.read(BLOCK)
     if not header.startswith((b"SIMPLE  =", b"XTENSION=")):
         return b""
-    while not any(header.startswith(END, start) for start in range(len(header) - BLOCK, len(header), CARD)):
+    while not has_end(header[-BLOCK:]):
         block = contents.read(BLOCK)
         if len(block) < BLOCK:
             return b""  # astropy will say so
@@ -132,6 +132,14 @@ def read_header(path: str | Path, contents: BinaryIO, place: int) -> bytes:
         if len(header) > MAX_HEADER:
             raise SpectrumFileError(path, "header", f"more than {MAX_HEADER} bytes", "an END card")
     return header
+
+
+def has_end(block: bytes) -> bool:
+    """Whether one of a block's cards is END."""
+    place = block.find(END)
+    while place > 0 and place % CARD:
+        place = block.find(END, place + 1)
+    return place >= 0
 
 
 def check_headers(path: str | Path, hdus: fits.HDUList) -> None:

@@ -171,12 +171,13 @@ def read_ccd(path: str, ccd: str) -> dict:
         if not is_release and (error is None or profile is None):
             raise SpectrumFileError(path, "file", describe(hdus), "a CCD of GALAH DR3 or reduction 6.0")
         header = hdus[0].header
-        wavelength = air_to_vacuum(read_grid(path, hdus[0], ccd))
+        first, step = read_axis(path, hdus[0], ccd)
+        wavelength = air_to_vacuum(first + np.arange(header["NAXIS1"]) * step)
         flux = get_image(path, hdus[0]).astype(np.float64)
         relative_error = get_image(path, error).astype(np.float64)
         if is_release:
             lsf_sigma = nominal_sigma(wavelength, RESOLVING_POWER[ccd])
-            labels = {"radial_velocity": rest_frame_velocity(hdus)}
+            labels = {"radial_velocity": rest_frame_velocity(first, hdus[4].header)}
         else:
             lsf_sigma = profile_sigma(get_image(path, profile).astype(np.float64), header.get("B", 2.0))
             labels = header_labels(header)
@@ -202,25 +203,20 @@ def find_named(hdus: fits.HDUList, name: str, likely: int) -> fits.ImageHDU | No
     return find_hdu(hdus, name)
 
 
-def read_grid(path: str, hdu: fits.PrimaryHDU, ccd: str) -> np.ndarray:
-    """Air wavelengths (num_pixels,); raises `SpectrumFileError` where they are not this CCD's, or not in Angstrom."""
+def read_axis(path: str, hdu: fits.PrimaryHDU, ccd: str) -> tuple[float, float]:
+    """First wavelength and step, air Angstrom; raises `SpectrumFileError` where they are not this CCD's, or not in
+    Angstrom."""
     check_unit(path, hdu, ANGSTROM, "CUNIT1")
     found, (first, step) = linear_axis(hdu.header), CCD_GRIDS[ccd]
     if not (abs(found[0] - first) < 8.0 and abs(found[1] / step - 1.0) < 0.05):
         raise SpectrumFileError(path, "CRVAL1, CDELT1", found, f"about {first} and {step} Angstrom, as CCD {ccd} has")
-    return linear_wavelength(hdu.header)
+    return found
 
 
 def linear_axis(header: fits.Header) -> tuple[float, float]:
     """First wavelength and step in Angstrom, in the medium of the file, which is air."""
     step = float(header["CDELT1"])
     return float(header["CRVAL1"]) + (1 - (header.get("CRPIX1", 1) or 1)) * step, step
-
-
-def linear_wavelength(header: fits.Header) -> np.ndarray:
-    """(num_pixels,) in Angstrom, in the medium of the file, which is air."""
-    first, step = linear_axis(header)
-    return first + np.arange(header["NAXIS1"]) * step
 
 
 def scale_ccd(flux: np.ndarray, relative_error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -246,9 +242,10 @@ def profile_sigma(fwhm: np.ndarray, boxiness: float) -> np.ndarray:
     return 0.5 * fwhm * math.log(2.0) ** (-1.0 / boxiness) * math.sqrt(ratio)
 
 
-def rest_frame_velocity(hdus: fits.HDUList) -> float:
-    """DR3's radial velocity in km/s: the shift of the normalised flux's grid against the flux's."""
-    return SPEED_OF_LIGHT * (linear_axis(hdus[0].header)[0] / linear_axis(hdus[4].header)[0] - 1)
+def rest_frame_velocity(first: float, at_rest: fits.Header) -> float:
+    """DR3's radial velocity in km/s: the shift of the normalised flux's grid, which is at rest, against the flux's, which
+    begins at `first`."""
+    return SPEED_OF_LIGHT * (first / linear_axis(at_rest)[0] - 1)
 
 
 def header_labels(header: fits.Header) -> dict:
