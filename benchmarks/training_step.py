@@ -1,7 +1,7 @@
 """A training step on an equal mix of four surveys: packed, against the same model padded to the longest spectrum, and
 as a part of what the machine can multiply.
 
-    python -m benchmarks.training_step [--model hub_configs/base] [--spectra 4]
+    python -m benchmarks.training_step [--model hub_configs/base] [--spectra 4] [--compile]
 
 The padded variant is given filler patches as if they were real, so that every spectrum has as many visible and asked
 patches as the longest: what a padded implementation computes, without the cost of its attention mask. The peak is the
@@ -50,8 +50,12 @@ def trainer(model, step: dict, device: str, optimizer):
 
 
 def main() -> None:
-    options = parser(__doc__.splitlines()[0]).parse_args()
+    options = parser(__doc__.splitlines()[0])
+    options.add_argument("--compile", action="store_true", help="compile the layers, as a recipe's `compile` does (GPU)")
+    options = options.parse_args()
     model = build_model(options.model, options.device).train()
+    for layer in (*model.spectral.layers, *model.decoder.layers) if options.compile else ():
+        layer.compile(dynamic=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
     packed = drawn_step(model, mixed_rows(options.spectra))
     steps = {"packed": packed, "padded": padded(packed)}

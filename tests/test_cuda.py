@@ -18,9 +18,13 @@ def inputs():
     return SpectralProcessor()([spectrum(each) for each in SURVEYS], packed=True, return_tensors="pt")
 
 
-def train_once(inputs, device, dtype=None, **settings):
+def train_once(inputs, device, dtype=None, is_compiled=False, is_checkpointed=False, **settings):
     """Reconstruction and gradients of one step with every third patch hidden."""
     model = make_model(**settings).to(device).train()
+    for layer in (*model.spectral.layers, *model.decoder.layers) if is_compiled else ():
+        layer.compile(dynamic=True)
+    if is_checkpointed:
+        model.gradient_checkpointing_enable()
     hidden = torch.arange(inputs["flux"].shape[1])[None] % 3 == 0
     inputs = {name: each.to(device) if hasattr(each, "to") else each for name, each in inputs.items()}
     with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
@@ -44,6 +48,18 @@ def test_cuda_equals_cpu(inputs, decoder_reads, dtype, tolerance):
     assert relative(found[0] - 1, expected[0] - 1) < (tolerance if dtype is None else 5 * tolerance)
     assert relative(found[0], expected[0]) < tolerance
     assert relative(found[1], expected[1]) < 10 * tolerance
+
+
+def test_compiled_layers_give_the_same(inputs):
+    expected = train_once(inputs, "cuda", torch.bfloat16)
+    found = train_once(inputs, "cuda", torch.bfloat16, is_compiled=True)
+    assert relative(found[0], expected[0]) < 1e-2 and relative(found[1], expected[1]) < 1e-1
+
+
+def test_recomputed_activations_give_the_same(inputs):
+    expected = train_once(inputs, "cuda", torch.bfloat16)
+    found = train_once(inputs, "cuda", torch.bfloat16, is_checkpointed=True)
+    assert relative(found[0], expected[0]) < 1e-3 and relative(found[1], expected[1]) < 1e-2
 
 
 def test_half_precision_takes_the_variable_length_kernel(inputs, monkeypatch):

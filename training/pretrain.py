@@ -47,11 +47,11 @@ def prepare_model(recipe: Recipe):
     return AutoModelForPreTraining.from_config(config), processor
 
 
-def compile_layers(model) -> None:
+def compile_layers(model, **options) -> None:
     """In place, so that names of weights stay. Layers alone: they are alike, so that one is compiled for all, and no list
-    of lengths reaches them, which would be compiled for anew at every step."""
+    of lengths reaches them, which would be compiled for anew at every step. `options` are those of torch.compile."""
     for layer in (*model.spectral.layers, *model.decoder.layers):
-        layer.compile(dynamic=True)
+        layer.compile(dynamic=True, **options)
 
 
 def main() -> None:
@@ -83,8 +83,10 @@ def main() -> None:
             )
             for survey in known
         }
-    if recipe.compile:
+    if recipe.compile and accelerator.device.type == "cuda":
         compile_layers(model)
+    elif recipe.compile:
+        accelerator.print("compile: left out, as attention on the CPU goes by the lengths of a step")
     model, *optimizers = accelerator.prepare(model, *make_optimizers(model, recipe))
     state = {"step": 0, "sampler": None, "skipped": 0, "best": None, "spent": {"seconds": 0.0, "flops": 0}}
     if resume:
