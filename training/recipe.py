@@ -33,6 +33,7 @@ class Recipe:
             sequence: SDSS with DESI, APOGEE with GALAH.
         noiseless: A stream's decoder is to answer with the flux without noise, which a simulator knows, and not with what was
             observed.
+        views: How often each spectrum of a stream stands in its step, every time with other patches hidden.
         weights: Survey -> relative frequency of its spectra, 1 where not given.
         num_steps: Optimisation steps.
         max_spectra, max_tokens: Spectra and patches per step over all processes, whichever is reached first.
@@ -67,6 +68,7 @@ class Recipe:
     data_share: float = 0.5
     pairs: float = 0.0
     noiseless: bool = False
+    views: int = 1
     weights: dict = field(default_factory=dict)
     num_steps: int = 1000
     max_spectra: int = 64
@@ -100,7 +102,8 @@ class Recipe:
             raise ValueError(
                 "noiseless: only a stream knows its spectra without noise; expected one, found: stream ''"
             )
-
+        if self.views < 1 or (self.views > 1 and not self.stream):
+            raise ValueError(f"views: expected 1, or more of a stream's spectra, found: {self.views}")
         if not 0.0 < self.data_share < 1.0:
             raise ValueError(f"data_share: expected a part between 0 and 1, found: {self.data_share}")
 
@@ -195,6 +198,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[Recipe, str | N
             stream="",
             noiseless=False,
             pairs=0.0,
+            views=1,
         )
     return recipe, given.resume
 

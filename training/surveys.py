@@ -104,14 +104,14 @@ def streamed(recipe: Recipe) -> Parts:
 
 
 def num_trained_on(recipe: Recipe, train: dict[str, Dataset]) -> dict[str, int]:
-    """Spectra of each survey that a run trains on; of a stream, what the steps hold of it on average."""
+    """Different spectra of each survey that a run trains on; of a stream, what the steps hold of it on average."""
     counts = {} if recipe.stream and not recipe.data else {survey: len(each) for survey, each in train.items()}
     if not recipe.stream:
         return counts
     from simulated.stream import DOMAINS
 
     weights, steps = stream_weights(recipe), recipe.num_steps * (1.0 - recipe.data_share * recipe.is_mixed)
-    every = steps * recipe.max_spectra / sum(weights.values())
+    every = steps * (recipe.max_spectra // recipe.views) / sum(weights.values())
     # Of a pair there is one spectrum of each survey, whatever their weights.
     halves = dict.fromkeys(DOMAINS.values(), 0.0)
     for survey, weight in weights.items():
@@ -178,7 +178,8 @@ def steps(recipe: Recipe, train: dict[str, Dataset], processor, model, accelerat
         made = SimulatedStream(
             objective, stream_weights(recipe), recipe.max_spectra, templates(recipe),
             "cpu" if recipe.num_workers else accelerator.device,
-            patch_size=processor.patch_size, pairs=recipe.pairs, labels=labels, is_noiseless=recipe.noiseless, **place,
+            patch_size=processor.patch_size, pairs=recipe.pairs, labels=labels, is_noiseless=recipe.noiseless, views=recipe.views,
+            **place,
         )  # fmt: skip
         numbers = (number for number in itertools.count(start) if not is_of_data(recipe, number))
         stream = loader(made, numbers, recipe, is_on_cpu=made.device == "cpu")

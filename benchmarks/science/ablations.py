@@ -50,6 +50,7 @@ VARIATIONS = {
     },
     "AdamW alone": {"optimizer": "adamw"},
     "pairs": {"pairs": 0.5},
+    "each spectrum twice": {"views": 2},
     "noiseless targets": {"noiseless": True},
     "labels": {"model_options": {"label_weight": 0.2}},
     "labels and noiseless targets": {"noiseless": True, "model_options": {"label_weight": 0.2}},

@@ -245,6 +245,18 @@ def test_a_pair_is_one_object_with_the_arms_of_both_surveys(model):
     assert batch["masked_patches"].shape == (1, ends[-1]) and batch["lengths"] == seen.lengths
 
 
+def test_views_are_the_same_spectra_with_other_patches_hidden(model):
+    stream = SimulatedStream(model.objective, spectra_per_step=8, templates="none", views=2)
+    batch = stream.micro_batch(3)
+    once, half = stream.spectra(3), sum(batch["lengths"]) // 2
+    assert len(once) == 4 and batch["lengths"] == once.lengths * 2 and batch["survey"] == once.survey * 2
+    for part in (slice(0, half), slice(half, None)):
+        assert torch.equal(batch["flux"][:, part], once.flux)
+    assert not torch.equal(batch["masked_patches"][:, :half], batch["masked_patches"][:, half:])
+    with pytest.raises(ValueError, match="expected at least 16, found: 8"):
+        SimulatedStream(model.objective, spectra_per_step=8, views=16)
+
+
 def test_what_a_stream_cannot_be_made_of(model):
     with pytest.raises(ValueError, match="expected some of"):
         SimulatedStream(model.objective, {"lamost": 1.0})

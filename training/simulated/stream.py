@@ -55,6 +55,8 @@ class SimulatedStream:
         pairs: Part of the spectra that come as pairs: one object seen by both surveys of its domain (SDSS and DESI,
             APOGEE and GALAH) is one sequence with the arms of both. Hidden arms and blocks then ask what one
             instrument's spectrum says of the other's.
+        views: How often each spectrum stands in its step, every time with other patches hidden. Where a step takes less time
+            than its spectra, two views of half as many make more of both.
     """
 
     def __init__(
@@ -73,17 +75,19 @@ class SimulatedStream:
         patch_size: int = 32,
         labels: Callable[[Mapping], torch.Tensor] | None = None,
         is_noiseless: bool = False,
+        views: int = 1,
     ):
         self.objective, self.weights = objective, dict(weights or dict.fromkeys(DOMAINS, 1.0))
         self.templates, self.device, self.split = templates_folder(templates), str(device), split
         self.seed, self.rank, self.num_processes, self.num_micro_batches = seed, rank, num_processes, num_micro_batches
         self.pairs, self.patch_size = pairs, patch_size
-        self.labels, self.is_noiseless = labels, is_noiseless
+        self.labels, self.is_noiseless, self.views = labels, is_noiseless, views
         if unknown := sorted(set(self.weights) - set(DOMAINS)):
             raise ValueError(f"weights: expected some of {sorted(DOMAINS)}, found: {unknown}")
-        self.spectra_per_part = spectra_per_step // (num_processes * num_micro_batches)
+        fewest = num_processes * num_micro_batches * views
+        self.spectra_per_part = spectra_per_step // fewest  # different ones
         if not self.spectra_per_part:
-            raise ValueError(f"spectra_per_step: expected at least {num_processes * num_micro_batches}")
+            raise ValueError(f"spectra_per_step: expected at least {fewest}, found: {spectra_per_step}")
         self.domains = [domain for domain, surveys in SURVEYS.items() if set(surveys) & set(self.weights)]
         if not 0.0 <= pairs <= 1.0:
             raise ValueError(f"pairs: expected a part between 0 and 1, found: {pairs}")
@@ -114,6 +118,8 @@ class SimulatedStream:
     def micro_batch(self, number: int) -> dict:
         """Packed spectra with hidden and target patches, the noiseless truth and what is known of each object."""
         spectra = self.spectra(number)
+        if self.views > 1:
+            spectra = concatenate([spectra] * self.views)
         generator = np.random.default_rng([self.seed, HIDING, number])
         # Of a patch's wavelengths, the first and the last tell all that hiding needs: half a per cent of the traffic.
         edges = spectra.wavelength[0][:, [0, -1]].cpu().numpy()
