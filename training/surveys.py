@@ -181,8 +181,7 @@ def steps(recipe: Recipe, train: dict[str, Dataset], processor, model, accelerat
             patch_size=processor.patch_size, pairs=recipe.pairs, labels=labels, is_noiseless=recipe.noiseless, views=recipe.views,
             **place,
         )  # fmt: skip
-        numbers = (number for number in itertools.count(start) if not is_of_data(recipe, number))
-        stream = loader(made, numbers, recipe, is_on_cpu=made.device == "cpu")
+        stream = loader(made, numbers_of_stream(recipe, start), recipe, is_on_cpu=made.device == "cpu")
         if not recipe.data:
             return stream
     patches = {survey: count_patches(each, processor.patch_size) for survey, each in train.items()}
@@ -212,6 +211,11 @@ def is_of_data(recipe: Recipe, number: int) -> bool:
     """Whether a step is of rows and not of the stream: it follows from the seed and the step's number."""
     draw = np.random.default_rng([recipe.seed, TURN, number]).random() if recipe.is_mixed else 1.0
     return draw < recipe.data_share
+
+
+def numbers_of_stream(recipe: Recipe, start: int) -> Iterator[int]:
+    """Those steps from `start` on that are of the stream."""
+    return (number for number in itertools.count(start) if not is_of_data(recipe, number))
 
 
 def mixed(stream: Iterable, of_data: Iterable, recipe: Recipe, number: int, drawn: dict | None) -> Iterator[dict]:

@@ -55,25 +55,24 @@ def test_an_option_given_twice_adds_up():
 
 
 def test_steps_of_data_and_of_a_stream_take_turns_and_go_on_where_they_were():
-    class Stream:
-        def step(self, number):
-            return {"of": "stream", "number": number, "state": {"step": number + 1}}
+    def stream(start):
+        numbers = surveys.numbers_of_stream(recipe, start)
+        return ({"of": "stream", "number": each, "state": {"step": each + 1}} for each in numbers)
 
     def loader(start):
         return ({"of": "data", "number": each, "state": {"drawn": each + 1}} for each in itertools.count(start))
 
     recipe = Recipe(stream="physics", data={"sdss": "a"}, data_share=0.3)
-    whole = list(itertools.islice(surveys.mixed(Stream(), loader(0), recipe, None), 400))
+    whole = list(itertools.islice(surveys.mixed(stream(0), loader(0), recipe, 0, None), 400))
     of_data = [step for step in whole if step["of"] == "data"]
     assert 0.2 < len(of_data) / len(whole) < 0.4
     assert [step["number"] for step in of_data] == list(range(len(of_data)))  # none is left out, none comes twice
     for stop in (1, 7, 50):
         state = whole[stop - 1]["state"]
+        assert state["step"] == stop
         start = state["data"]["drawn"] if state["data"] else 0
-        assert (
-            list(itertools.islice(surveys.mixed(Stream(), loader(start), recipe, state), 20))
-            == whole[stop : stop + 20]
-        )
+        resumed = surveys.mixed(stream(stop), loader(start), recipe, stop, state["data"])
+        assert list(itertools.islice(resumed, 20)) == whole[stop : stop + 20]
     with pytest.raises(ValueError, match="data_share"):
         Recipe(data_share=1.0)
 
