@@ -110,6 +110,20 @@ class SpectralPreTrainedModel(PreTrainedModel):
                 f"expected weights as .safetensors; a pickle (.bin, .pt) is never opened: {error}"
             ) from error
 
+    def to(self, *args, **kwargs):
+        """As everywhere.
+
+        Raises:
+            ValueError: the device is Apple's GPU: it has no float64, which wavelengths are in.
+        """
+        places = (each for each in (*args, *kwargs.values()) if isinstance(each, (str, torch.device)))
+        if any(torch.device(each).type == "mps" for each in places):
+            raise ValueError(
+                "device: found mps; expected cpu or cuda, as wavelengths need float64, which Apple's GPUs do not have. "
+                "Trainer stays on the CPU with TrainingArguments(use_cpu=True)"
+            )
+        return super().to(*args, **kwargs)
+
     def _initialize_weights(self, module, *args, **kwargs):
         # Transformers passes over modules of custom code that hold no parameter themselves, as a layer does, for fear that
         # their `_init_weights` overwrites loaded weights. Ours looks at each parameter's flag, as `initialization` does.

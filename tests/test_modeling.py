@@ -381,3 +381,14 @@ def test_hidden_states_are_returned_on_request(inputs):
     assert len(output.hidden_states) == model.config.num_hidden_layers + 1
     assert all(each.shape == output.last_hidden_state.shape for each in output.hidden_states)
     assert model.encode(**inputs).hidden_states is None
+
+
+def test_a_device_without_float64_is_refused_with_a_way_out():
+    """Trainer and `pipeline` move a model to Apple's GPU by themselves, and would fail at the first batch."""
+    model = make_model()
+    for place in ({"device": "mps"}, {"device": torch.device("mps")}):
+        with pytest.raises(ValueError, match=r"mps.*use_cpu=True"):
+            model.to(**place)
+    with pytest.raises(ValueError, match="mps"):
+        model.spectral.to("mps", torch.bfloat16)
+    assert model.to("cpu").to(torch.float32).to(dtype=torch.float32) is model

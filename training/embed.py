@@ -19,6 +19,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from datasets import Dataset, concatenate_datasets, load_dataset, load_from_disk
+from devices import needs_cpu
 from recipe import Recipe, find, parse_data
 from transformers import AutoModel, AutoProcessor
 
@@ -78,7 +79,7 @@ def load_prepared(path: str) -> Dataset:
 
 def main() -> None:
     # Told that there is no accelerator, or none to be used: else each of several processes takes itself for the only one.
-    use_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    use_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available() or needs_cpu()
     arguments, state = parse_arguments(), PartialState(cpu=use_cpu)
     output = Path(arguments.output)
     if not arguments.map_only:

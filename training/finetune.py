@@ -24,6 +24,7 @@ import torch
 import yaml
 from card import write_card
 from datasets import Dataset
+from devices import needs_cpu
 from recipe import find, has_weights, parse_data
 from throughput import describe_device
 from transformers import AutoConfig, AutoModelForSequenceClassification, HfArgumentParser, Trainer, TrainingArguments
@@ -112,6 +113,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[FineTuningArgum
     # Rows have columns that the model does not take: Trainer would drop them before the collator sees them.
     fixed = {"remove_unused_columns": False, "label_names": ["labels"]}
     settings.setdefault("dataloader_pin_memory", torch.cuda.is_available())
+    settings.setdefault("use_cpu", needs_cpu())
     return HfArgumentParser((FineTuningArguments, TrainingArguments)).parse_dict({**settings, **fixed})
 
 

@@ -23,6 +23,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, set_seed
 from card import write_card
+from devices import needs_cpu, num_cores
 from journal import Interruption, Journal
 from optimisation import SurveyChi2, make_optimizers, schedule, train_step
 from probe import probe
@@ -57,12 +58,15 @@ def compile_layers(model, **options) -> None:
 def main() -> None:
     recipe, resume = parse_arguments()
     accelerator = Accelerator(
-        mixed_precision=recipe.mixed_precision, log_with=recipe.trackers or None, project_dir=recipe.output
+        cpu=needs_cpu(),
+        mixed_precision=recipe.mixed_precision,
+        log_with=recipe.trackers or None,
+        project_dir=recipe.output,
     )
     output, is_main = Path(recipe.output), accelerator.is_main_process
     if accelerator.device.type == "cpu":
         # `accelerate launch` allows one thread per process unless told otherwise, and leaves the other cores idle.
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // accelerator.num_processes))
+        torch.set_num_threads(max(1, num_cores() // accelerator.num_processes))
     set_seed(recipe.seed)
 
     with accelerator.main_process_first():

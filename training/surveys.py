@@ -203,8 +203,9 @@ def loader(dataset, sampler: Iterable, recipe: Recipe, is_on_cpu: bool = True) -
 def outlive_interruption(_: int) -> None:
     """Slurm sends SIGTERM to all processes of a job. The main one finishes its step and writes a checkpoint; were those that
     feed it gone at once, it would die of that."""
-    signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(SECONDS_TO_LEAVE))
+    if hasattr(signal, "SIGALRM"):  # not on Windows
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(SECONDS_TO_LEAVE))
 
 
 def is_of_data(recipe: Recipe, number: int) -> bool:
