@@ -27,7 +27,8 @@ fi
 if asked speed; then
     measure training_step
     if [ "$device" = cuda ]; then measure training_step --compile; fi
-    for name in data_path stream encode budget; do measure "$name"; done
+    measure stream --workers 0 $(("$("$python" -c 'import os; print(os.cpu_count())')" - 1))
+    for name in data_path encode budget; do measure "$name"; done
 fi
 
 # log.jsonl holds spectra/s and the part of the matmul peak (mfu), the simulator included.

@@ -198,7 +198,8 @@ class BinnedTarget(RegressionTarget):
 
     def edges(self, like: Tensor) -> Tensor:
         """(num_bins + 1,) in u."""
-        return torch.linspace(self.low, self.high, self.num_bins + 1, dtype=torch.float64).to(like)
+        # Made where it is needed: a copy from the CPU would wait for all that the device has been given.
+        return torch.linspace(self.low, self.high, self.num_bins + 1, dtype=torch.float64, device=like.device).to(like)
 
     def transform(self, labels: Tensor) -> Tensor:
         u = super().transform(labels)
