@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from spectral_tokenizer.data import load_survey
 from spectral_tokenizer.data.packing import as_arrays, rows_of
 from spectral_tokenizer.data.simulation import simulate
 from spectral_tokenizer.packing_spectral_tokenizer import selected_lengths
+from training.devices import num_cores
 
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,7 +41,7 @@ def machine(device: str) -> dict:
     cpu = next((line.split(":")[1].strip() for line in names if line.startswith("model name")), platform.processor())
     return {
         "device": torch.cuda.get_device_name() if device == "cuda" else cpu,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": num_cores(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,

@@ -11,7 +11,7 @@ best over matrix products of the model's own shapes, taken in the same run; a st
 import torch
 
 from benchmarks.common import build_model, counts, drawn_step, finish, mixed_rows, parser, seconds_of, summary, to
-from training.throughput import matmul_peak, step_flops
+from training.throughput import compile_layers, matmul_peak, step_flops
 
 
 def padded(step: dict) -> dict:
@@ -56,8 +56,8 @@ def main() -> None:
     )
     options = options.parse_args()
     model = build_model(options.model, options.device).train()
-    for layer in (*model.spectral.layers, *model.decoder.layers) if options.compile else ():
-        layer.compile(dynamic=True)
+    if options.compile:
+        compile_layers(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
     packed = drawn_step(model, mixed_rows(options.spectra))
     steps = {"packed": packed, "padded": padded(packed)}

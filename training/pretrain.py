@@ -28,7 +28,7 @@ from journal import Interruption, Journal
 from optimisation import SurveyChi2, make_optimizers, schedule, train_step
 from probe import probe
 from recipe import Recipe, find, has_weights, parse_arguments
-from throughput import Meter, describe_device, matmul_peak
+from throughput import Meter, compile_layers, describe_device, matmul_peak
 from transformers import AutoConfig, AutoModelForPreTraining
 from validation import SurveyValidation, table
 
@@ -46,13 +46,6 @@ def prepare_model(recipe: Recipe):
         return AutoModelForPreTraining.from_pretrained(folder, dtype=torch.float32, **recipe.model_options), processor
     config = AutoConfig.from_pretrained(folder, **recipe.model_options)
     return AutoModelForPreTraining.from_config(config), processor
-
-
-def compile_layers(model, **options) -> None:
-    """In place, so that names of weights stay. Layers alone: they are alike, so that one is compiled for all, and no list
-    of lengths reaches them, which would be compiled for anew at every step. `options` are those of torch.compile."""
-    for layer in (*model.spectral.layers, *model.decoder.layers):
-        layer.compile(dynamic=True, **options)
 
 
 def main() -> None:

@@ -61,6 +61,13 @@ def matmul_peak(
     return best
 
 
+def compile_layers(model, **options) -> None:
+    """In place, so that names of weights stay. Layers alone: they are alike, so that one is compiled for all, and no list
+    of lengths reaches them, which would be compiled for anew at every step. `options` are those of torch.compile."""
+    for layer in (*model.spectral.layers, *model.decoder.layers):
+        layer.compile(dynamic=True, **options)
+
+
 def synchronise(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)

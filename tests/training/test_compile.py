@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from pretrain import compile_layers
 from recipe import ROOT
 from simulated.stream import MODEL_INPUTS, SimulatedStream
+from throughput import compile_layers
 from torch._dynamo.utils import counters
 from transformers import AutoConfig, AutoModelForPreTraining
 
