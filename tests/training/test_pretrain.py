@@ -138,8 +138,6 @@ def test_a_stream_needs_no_files_and_resumes(recipe, tmp_path, is_mixed):
     (tmp_path / "resumed" / "checkpoints").mkdir(parents=True)
     place = Path("checkpoints") / "step-00000003"
     (tmp_path / "resumed" / place).symlink_to(tmp_path / "whole" / place)
-    # Made ahead by other processes, they are the same steps.
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings | {"num_workers": 2}))
     run(tmp_path / "recipe.yaml", tmp_path / "resumed", "--resume", "auto")
     for name, each in weights(tmp_path / "whole").items():
         assert torch.equal(weights(tmp_path / "resumed")[name], each), name

@@ -5,9 +5,12 @@ import json
 
 import pytest
 import surveys
+import torch
 from recipe import Recipe, parse_arguments
 
+from spectral_tokenizer import SpectralConfig
 from spectral_tokenizer.data import load_survey, prepare_survey
+from spectral_tokenizer.objectives_spectral_tokenizer import MaskedModelling
 
 
 def test_prepared_files_are_read_as_the_surveys_own(simulated_surveys, tmp_path):
@@ -75,6 +78,21 @@ def test_steps_of_data_and_of_a_stream_take_turns_and_go_on_where_they_were():
         assert list(itertools.islice(resumed, 20)) == whole[stop : stop + 20]
     with pytest.raises(ValueError, match="data_share"):
         Recipe(data_share=1.0)
+
+
+def test_steps_made_ahead_by_other_processes_are_the_same():
+    from simulated.stream import SimulatedStream
+
+    stream = SimulatedStream(MaskedModelling(SpectralConfig()), {"apogee": 1.0}, 2, templates="none")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as other processes have, or sums are rounded in another order
+    ahead = surveys.loader(stream, itertools.count(3), Recipe(num_workers=2))
+    for number, step in zip(range(3, 7), ahead):
+        (found,), (expected,) = step["micro_batches"], stream.step(number)["micro_batches"]
+        assert step["state"] == {"step": number + 1} and found["object_id"] == expected["object_id"]
+        for name in ("flux", "ivar", "wavelength", "truth", "masked_patches", "target_patches"):
+            assert torch.equal(found[name], expected[name]), name
+    torch.set_num_threads(threads)
 
 
 def test_a_mixed_run_names_the_surveys_of_both():
