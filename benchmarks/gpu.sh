@@ -5,7 +5,7 @@
 #   STAGES="tests speed" benchmarks/gpu.sh
 #   STAGES=train benchmarks/gpu.sh training/recipes/gpu.yaml --num-steps 3500 --output runs/gpu
 #
-# Stages, all where none is named: tests, speed (2 to 3 minutes), train (10 to 20 steps a second at the recipe's size), science.
+# Stages, all where none is named: tests, speed (2 to 3 minutes), train (some 10 steps a second at the recipe's size), science.
 # Run again, training goes on from its last checkpoint. Where a machine is lent for minutes: SIGTERM, or `timeout -s TERM`,
 # writes a checkpoint, and the model is saved before anything is measured on it; leave that half a minute.
 # DEVICE=cpu SIZE=tiny SPECTRA=1 tries all of it without a GPU.
@@ -27,7 +27,7 @@ fi
 if asked speed; then
     measure training_step
     if [ "$device" = cuda ]; then measure training_step --compile; fi
-    measure stream --workers 0 $(("$("$python" -c 'import os; print(os.cpu_count())')" - 1))
+    measure stream --workers 0 "$("$python" -c 'import os; print(max(1, os.cpu_count() - 1))')"
     for name in data_path encode budget; do measure "$name"; done
 fi
 

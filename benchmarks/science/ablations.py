@@ -51,7 +51,6 @@ VARIATIONS = {
     "AdamW alone": {"optimizer": "adamw"},
     "pairs": {"pairs": 0.5},
     "each spectrum twice": {"views": 2},
-    "each spectrum four times": {"views": 4},
     "noiseless targets": {"noiseless": True},
     "labels": {"model_options": {"label_weight": 0.2}},
     "labels and noiseless targets": {"noiseless": True, "model_options": {"label_weight": 0.2}},
