@@ -1,25 +1,53 @@
-"""How cost grows: preparing and reading against the number of spectra, a training step against their length.
+"""How cost grows: reading against the number of spectra, a training step against their length.
 
-    python -m benchmarks.scaling [--counts 1000 10000]
+    python -m benchmarks.scaling [--counts 1000 10000 100000]
 
-A count is of all surveys together, simulated: their files are written once and kept in runs/benchmarks.
+A count is of all surveys together, simulated as for training on a stream: their rows are written as Arrow once and kept in
+runs/benchmarks, 200 kB each.
 """
 
 import time
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
+from datasets import Dataset
+from tqdm import tqdm
 
-from benchmarks.common import SURVEYS, build_model, drawn_step, finish, parser, seconds_of, simulated
+from benchmarks.common import ROOT, SURVEYS, build_model, drawn_step, finish, parser, seconds_of
 from benchmarks.training_step import trainer
 from spectral_tokenizer import SpectralProcessor
 from spectral_tokenizer.data.packing import MixtureSampler, PackedSteps, count_patches
+from spectral_tokenizer.data.schema import FEATURES
+from spectral_tokenizer.data.tables import to_table
+from training.simulated.patches import rows
+from training.simulated.stream import observations
+
+
+def written(survey: str, count: int) -> Path:
+    """An Arrow file of so many rows of a survey; written now if it is not there."""
+    file = ROOT / "runs" / "benchmarks" / f"rows-{count}" / f"{survey}.arrow"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_suffix(".unfinished")
+        with (
+            pa.OSFile(str(unfinished), "wb") as sink,
+            pa.ipc.new_stream(sink, FEATURES.arrow_schema) as writer,
+            tqdm(total=count, desc=survey, unit="spectra") as bar,
+        ):
+            for seen in observations(survey, "train", count):
+                writer.write_table(to_table(rows(seen)))
+                bar.update(len(seen.objects))
+        unfinished.replace(file)
+    return file
 
 
 def reading(count: int, model, num_steps: int = 20) -> dict:
-    """Seconds to open `count` prepared spectra and begin, and spectra per second of shuffled steps from them."""
+    """Seconds to open `count` spectra and begin, and spectra per second of shuffled steps from them."""
+    files = {survey: written(survey, count // len(SURVEYS)) for survey in SURVEYS}
     start = time.perf_counter()
-    datasets = simulated(count // len(SURVEYS))
+    datasets = {survey: Dataset.from_file(str(file)) for survey, file in files.items()}
     opened = time.perf_counter()
     patches = {survey: count_patches(each, model.config.patch_size) for survey, each in datasets.items()}
     sampler = MixtureSampler(patches, {}, 16)

@@ -166,12 +166,19 @@ def patch_spectrum(spectrum: Spectrum, flux: np.ndarray, ivar: np.ndarray, wavel
 def robust_scale(flux: np.ndarray, ivar: np.ndarray) -> float:
     """The larger of median flux and median error, (pixels,) each: positive, and not smaller than what the noise allows
     to be known."""
-    middle = [(len(flux) - 1) // 2, len(flux) // 2]
-    median = float(np.partition(flux, middle)[middle].mean())  # np.median takes twice as long
+    median = float(middle_two(flux).mean())
     # Where most errors are below it, so is their median: the second search is for spectra lost in the noise.
-    if median > 0 and np.count_nonzero(ivar >= 1 / median**2) > middle[1]:
+    if median > 0 and np.count_nonzero(ivar >= 1 / median**2) > len(flux) // 2:
         return median
-    return max(median, float((np.partition(ivar, middle)[middle] ** -0.5).mean()))
+    return max(median, float((middle_two(ivar) ** -0.5).mean()))
+
+
+def middle_two(values: np.ndarray) -> np.ndarray:
+    """(n,) numbers, none of them NaN -> the two in the middle; twice the same where n is odd."""
+    half = len(values) // 2
+    # For one place numpy has vectorised code, which takes a tenth of the time that two places, or np.median, take.
+    parted = np.partition(values, half)
+    return np.stack([parted[half] if len(values) % 2 else parted[:half].max(), parted[half]])
 
 
 def segments(segment_lengths: tuple[int, ...], patch_size: int) -> Iterator[tuple[slice, int, int]]:

@@ -42,6 +42,14 @@ def test_normalised_flux_has_unit_median_and_ivar_follows(processor):
     np.testing.assert_allclose((inputs["flux"] * np.sqrt(inputs["ivar"]))[0].ravel()[: len(signal)], signal, rtol=1e-5)
 
 
+@pytest.mark.parametrize("number", [1, 2, 3, 10, 1001, 4096])
+def test_the_two_in_the_middle_are_those_of_the_sorted_numbers(number):
+    values = np.random.default_rng(number).standard_normal(number).astype(np.float32)
+    ordered = np.sort(values)
+    assert patching.middle_two(values).tolist() == [ordered[(number - 1) // 2], ordered[number // 2]]
+    assert patching.middle_two(values).mean() == np.median(values)
+
+
 @pytest.mark.parametrize("factor", [1e-20, 1e20])
 def test_a_factor_on_the_flux_goes_into_the_scale_alone(processor, factor):
     row = spectrum("desi")

@@ -21,6 +21,7 @@ reduction: Kos et al. 2017, MNRAS 464, 1259). Frame: barycentric. CCD4 (or anoth
 """
 
 import math
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -76,11 +77,11 @@ class GALAHConfig(SurveyConfig):
     """What a GALAH build depends on."""
 
     def beside(self, file: str) -> str | None:
-        if not Path(file).match("spectra/com/*"):
+        night, *inside = os.path.dirname(file).rsplit(os.sep, 2)  # by text: there may be millions of files
+        if inside != ["spectra", "com"]:
             return None
-        night = Path(file).parents[2]
-        path = night / "db" / f"{night.name}.fits"
-        return str(path) if path.is_file() else None
+        path = os.path.join(night, "db", f"{os.path.basename(night)}.fits")
+        return path if os.path.isfile(path) else None
 
 
 class GALAH(SpectraBuilder):

@@ -9,14 +9,15 @@ import torch
 from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralProcessor
 from spectral_tokenizer.data.schema import FEATURES
 from spectral_tokenizer.data.simulation import apogee, desi
+from spectral_tokenizer.data.simulation import quasars as physics
 from spectral_tokenizer.data.simulation.lines import NEBULAR_LINES
-from training.simulated import observing
+from training.simulated import observing, quasars
 from training.simulated.galaxies import GRID, EmissionLines
 from training.simulated.observing import observe, vary_response
-from training.simulated.patches import concatenate, rows, to_spectra
+from training.simulated.patches import concatenate, middle_two, rows, to_spectra
 from training.simulated.populations import KINDS, SURVEYS, population
 from training.simulated.random import Random
-from training.simulated.spectrographs import LogGrid, spectrograph
+from training.simulated.spectrographs import ROWS_IN_CACHE, LogGrid, spectrograph
 from training.simulated.stars import TorchStarModel
 from training.simulated.stream import DOMAINS, MODEL_INPUTS, SimulatedStream
 from training.simulated.template_files import SPLITS, split_rows, templates_folder
@@ -153,6 +154,41 @@ def test_the_spectrograph_agrees_with_the_package():
     # The two take off unlike smoothings (15 and 12 km/s) from the resolution.
     np.testing.assert_allclose(ours, theirs, atol=0.02)
     assert abs(float(detector.wavelength[ours.argmin()]) - 6500.0 * 1.01) < 0.5
+
+
+def test_many_spectra_are_resolved_as_each_by_itself():
+    """The processor's core takes them some at a time."""
+    segment, grid = spectrograph("galah").segments[2], LogGrid.from_range(6400.0, 6900.0, 5.0)
+    flux = torch.rand(2 * ROWS_IN_CACHE + 3, grid.size)
+    shift, offset = 1e-4 * torch.rand(len(flux), dtype=torch.float64), torch.rand(len(flux), 2, dtype=torch.float64)
+    offset *= torch.tensor([0.2, 1e-5])
+    alone = [segment.resolve(flux[n : n + 1], grid, shift[n : n + 1], offset[n : n + 1]) for n in range(len(flux))]
+    assert torch.equal(segment.resolve(flux, grid, shift, offset), torch.cat(alone))
+    together = segment.resolve_together(flux, grid, shift, offset)  # as a GPU takes them
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-6, atol=1e-6)
+
+
+def test_medians_are_the_same_by_numpy_and_by_torch():
+    values = torch.randn(5, 400)
+    values[:, ::7], values[0, 1] = torch.nan, torch.nan  # an odd and an even number
+    expected = torch.stack([values.nanmedian(dim=1).values, -(-values).nanmedian(dim=1).values])
+    assert torch.equal(middle_two(values), expected)
+    whole = torch.randn(5, 401)
+    assert torch.equal(observing.median(whole), whole.median(1, keepdim=True).values)
+    assert torch.equal(observing.median(whole[:, 1:]), whole[:, 1:].median(1, keepdim=True).values)
+
+
+def test_forests_that_are_left_out_are_bluer_than_any_survey():
+    reddest = physics.LYMAN_ALPHA * 1.02 * (1.0 + quasars.LOWEST_FOREST)
+    for survey in SURVEYS["optical"]:
+        assert min(segment.samples.min() for segment in spectrograph(survey).segments) > reddest
+    generator = Random(3)
+    parameters = quasars.draw_absorption(np.array([1.0, 1.9, 3.0, 3.5]), generator)
+    parameters["troughs"], parameters["trough_depth"][1] = torch.tensor([1]), 0.5
+    passed = quasars.absorbed(torch.ones(4, quasars.GRID.size), parameters)
+    assert (passed[0] == 1.0).all()  # unseen
+    assert passed[1].min() < 0.6 and (passed[2:, quasars.FOREST_PIXELS :] == 1.0).all()
+    assert passed[3, : quasars.FOREST_PIXELS].mean() < passed[2, : quasars.FOREST_PIXELS].mean() < 0.95
 
 
 def test_emission_lines_stand_where_they_should():

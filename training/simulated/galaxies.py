@@ -39,6 +39,7 @@ class Archetypes:
             split: rows[level[rows] > 0] for split, rows in split_rows("redrock galaxy", len(coefficients)).items()
         }
         self.basis = torch.as_tensor(basis, dtype=torch.float32, device=device)
+        self.dust_law = dust_law(device)
         self.coefficients = torch.as_tensor(
             coefficients / np.where(level > 0, level, 1.0)[:, None], dtype=torch.float32, device=device
         )
@@ -53,7 +54,7 @@ class Archetypes:
 
     def spectra(self, parameters: dict[str, Tensor]) -> Tensor:
         flux = (parameters["coefficients"] @ self.basis).clamp_min(0.0)
-        return flux * attenuation(parameters["dust"])
+        return flux * attenuation(parameters["dust"], self.dust_law)
 
 
 class Populations:
@@ -68,7 +69,7 @@ class Populations:
     def __init__(self, device):
         flat = self.templates.reshape(-1, self.templates.shape[-1])
         self.basis = torch.as_tensor(flat, dtype=torch.float32, device=device)
-        self.lines = EmissionLines(device)
+        self.lines, self.dust_law = EmissionLines(device), dust_law(device)
 
     def draw(self, split: str, redshift: np.ndarray, random: Random) -> dict[str, Tensor]:
         generator, rows = random.numpy, []
@@ -98,7 +99,7 @@ class Populations:
         extra = (parameters["dispersion"] ** 2 - self.own_dispersion**2).clamp_min(1.0).sqrt()
         flux = broaden(flux, extra, GRID)
         width = (0.7 * parameters["dispersion"]).clamp(45.0, 160.0)
-        return self.lines.add(flux, parameters["areas"], width) * attenuation(parameters["dust"])
+        return self.lines.add(flux, parameters["areas"], width) * attenuation(parameters["dust"], self.dust_law)
 
 
 class EMILES(Populations):
@@ -174,9 +175,13 @@ def within(grid: LogGrid, low: float, high: float) -> np.ndarray:
     return (wavelength > low) & (wavelength < high)
 
 
-def attenuation(visual: Tensor) -> Tensor:
-    """Transmission (galaxies, pixels) of dust with `visual` magnitudes at 5500 Angstrom, slope -0.9."""
-    law = torch.as_tensor((GRID.wavelength / 5500.0) ** -0.9, dtype=torch.float32, device=visual.device)
+def dust_law(device) -> Tensor:
+    """(pixels,) extinction over that at 5500 Angstrom, slope -0.9."""
+    return torch.as_tensor((GRID.wavelength / 5500.0) ** -0.9, dtype=torch.float32, device=device)
+
+
+def attenuation(visual: Tensor, law: Tensor) -> Tensor:
+    """Transmission (galaxies, pixels) of dust with `visual` magnitudes at 5500 Angstrom."""
     return torch.exp(-0.4 * np.log(10.0) * visual[:, None] * law)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spectral_tokenizer.patching_spectral_tokenizer import LARGEST_IVAR
+from spectral_tokenizer import patching_spectral_tokenizer as patching
 
 from .observing import BANDS, FRAMES, Observation
 from .populations import KINDS
@@ -117,7 +117,7 @@ def to_spectra(seen: Observation, patch_size: int = 32) -> Spectra:
     wavelength = patch_wavelength(seen, index, steps_beyond)
     flat = index.flatten(1).to(device)
     is_filling = (steps_beyond > 0).expand(count, *index.shape[-2:]).to(device)
-    ivar = (seen.ivar.double() * scale[:, None] ** 2).clamp_max(LARGEST_IVAR).float()
+    ivar = (seen.ivar.double() * scale[:, None] ** 2).clamp_max(patching.LARGEST_IVAR).float()
     flux, truth = (each / scale[:, None].float() for each in (seen.flux, seen.truth))
     ivar, flux, truth = (take(each, flat).view_as(is_filling) for each in (ivar, flux, truth))
     ivar = torch.where(is_filling, 0.0, ivar)
@@ -152,6 +152,8 @@ def robust_scale(flux: Tensor, ivar: Tensor) -> Tensor:
 
 def middle_two(values: Tensor) -> Tensor:
     """(2, spectra): the two numbers in the middle, NaN left out; twice the same where their number is odd."""
+    if values.is_cpu:  # numpy takes a tenth of the time
+        return torch.as_tensor(np.stack([patching.middle_two(row[~np.isnan(row)]) for row in values.numpy()], axis=1))
     return torch.stack([values.nanmedian(dim=1).values, -(-values).nanmedian(dim=1).values])
 
 

@@ -18,6 +18,12 @@ from .template_files import read_redrock
 GRID = LogGrid.from_range(700.0, 9600.0, 35.0)
 REDSHIFTS = (0.1, 4.0)
 FOREST_PIXELS = int(np.log(physics.LYMAN_ALPHA * 1.02 / 700.0) / GRID.step)
+LOWEST_FOREST = 1.8  # below it all of these pixels are bluer than 3,480 Angstrom, where no survey looks
+#: Parameters of what lies before a quasar.
+ABSORPTION = (
+    "redshift", "damped", "damped_center", "limit", "limit_depth", "trough_depth", "trough_velocity", "trough_breadth",
+    "field",
+)  # fmt: skip
 #: Of redrock's components the first is fixed by the level, the others are drawn from a Gaussian fitted to 15 (LOZ)
 #: and 26 (HIZ) quasars of SDSS with S/N above 3 (least squares at their pipeline redshift, forest left out,
 #: coefficients beyond four robust sigma left out): mean, and the lower Cholesky factor of the covariance, in units
@@ -143,19 +149,36 @@ def draw_absorption(redshift: np.ndarray, random: Random) -> dict[str, Tensor]:
         "trough_breadth": generator.uniform(8e2, 3e3, count),
     }
     return {name: random.device_tensor(each) for name, each in values.items()} | {
-        "field": random.normal(count, FOREST_PIXELS)
+        "field": random.normal(count, FOREST_PIXELS),
+        "troughs": random.device_tensor(np.flatnonzero(has_trough), torch.int64),
+        "forests": random.device_tensor(np.flatnonzero(redshift > LOWEST_FOREST), torch.int64),
     }
 
 
 def absorbed(flux: Tensor, parameters: dict[str, Tensor]) -> Tensor:
     """Flux behind the intergalactic medium (mean opacity, log-normal field: see the package's quasars) and troughs."""
-    device = flux.device
-    wavelength = torch.as_tensor(GRID.wavelength, dtype=torch.float32, device=device)
+    wavelength = torch.as_tensor(GRID.wavelength, dtype=torch.float32, device=flux.device)
     flux = flux.clone()
+    for members, transmission in (("troughs", trough_transmission), ("forests", forest_transmission)):
+        rows = parameters[members]
+        if len(rows):
+            passed = transmission(wavelength, {name: parameters[name][rows] for name in ABSORPTION})
+            flux[rows, : passed.shape[1]] *= passed
+    return flux
+
+
+def trough_transmission(wavelength: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+    """(quasars, pixels) what broad troughs blueward of three lines let through."""
+    passed = 1.0
     for line in (1549.06, 1397.8, 1240.14):
         velocity = (wavelength / line).log() * SPEED_OF_LIGHT + parameters["trough_velocity"][:, None]
         shape = torch.exp(-((velocity / parameters["trough_breadth"][:, None]) ** 4))
-        flux *= 1.0 - parameters["trough_depth"][:, None] * shape
+        passed = passed * (1.0 - parameters["trough_depth"][:, None] * shape)
+    return passed
+
+
+def forest_transmission(wavelength: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+    """(quasars, `FOREST_PIXELS`) what the forest, a damped system and a Lyman limit let through."""
     rest = wavelength[:FOREST_PIXELS]
     redshift = parameters["redshift"][:, None]
     mean = 0.0023 * ((1.0 + redshift) * rest / physics.LYMAN_ALPHA) ** 3.65
@@ -169,8 +192,7 @@ def absorbed(flux: Tensor, parameters: dict[str, Tensor]) -> Tensor:
     total += parameters["damped"][:, None] / (distance**2 + 0.01)
     edge = parameters["limit"][:, None]
     total += torch.where(rest < edge, parameters["limit_depth"][:, None] * (rest / edge) ** 3, 0.0)
-    flux[:, :FOREST_PIXELS] *= torch.exp(-total.clamp_max(50.0))
-    return flux
+    return torch.exp(-total.clamp_max(50.0))
 
 
 def smooth_field(field: Tensor) -> Tensor:

@@ -4,11 +4,13 @@ Grids, resolution, sky lines and the atmosphere are those of the package's simul
 (`spectral_tokenizer.data.simulation`); here whole batches pass through them at once.
 """
 
+import itertools
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import torch
+from scipy.fft import next_fast_len
 from torch import Tensor
 
 from spectral_tokenizer.data.apogee import CHIP_GAPS
@@ -22,6 +24,7 @@ TEMPLATE_SMOOTHING = 15.0  # km/s
 SMOOTHED = ("sdss", "desi")
 OVERSAMPLING = {"sdss": 3, "desi": 3, "galah": 2, "apogee": 2}
 REACH_SIGMA = 3.6
+ROWS_IN_CACHE = 8  # spectra that a processor's core works on at once
 
 
 @dataclass
@@ -130,6 +133,14 @@ class Segment:
         self.weights = torch.as_tensor(weights, dtype=torch.float32, device=device)
 
     def resolve(self, flux: Tensor, grid: LogGrid, shift: Tensor, offset: Tensor | None) -> Tensor:
+        """`Spectrograph.resolve` of this segment; `shift` is ln(1 + redshift)."""
+        if not flux.is_cpu or len(flux) <= ROWS_IN_CACHE:
+            return self.resolve_together(flux, grid, shift, offset)
+        offsets = offset.split(ROWS_IN_CACHE) if offset is not None else itertools.repeat(None)
+        parts = zip(flux.split(ROWS_IN_CACHE), shift.split(ROWS_IN_CACHE), offsets)
+        return torch.cat([self.resolve_together(rows, grid, *where) for rows, *where in parts])
+
+    def resolve_together(self, flux: Tensor, grid: LogGrid, shift: Tensor, offset: Tensor | None) -> Tensor:
         log_samples = self.log_samples
         if offset is not None:
             log_samples = (self.samples + offset[:, :1] + offset[:, 1:] * self.sample_pixel).log()
@@ -140,10 +151,13 @@ class Segment:
         fraction = position.sub_(index).float()
         lower, upper = flux.gather(1, index), flux.gather(1, index + 1)
         fine = torch.lerp(lower, upper, fraction)
+        # Samples at the same place of their pixels side by side, as a product runs over pixels.
+        whole = torch.nn.functional.pad(fine, (0, -fine.shape[1] % self.oversampling))
+        phases = whole.view(len(fine), -1, self.oversampling).permute(2, 0, 1).contiguous()
         resolved = fine.new_zeros(len(fine), self.size)
-        last = (self.size - 1) * self.oversampling + 1
         for place, weight in enumerate(self.weights):
-            resolved.addcmul_(fine[:, place : place + last : self.oversampling], weight)
+            pixel, phase = divmod(place, self.oversampling)
+            resolved.addcmul_(phases[phase, :, pixel : pixel + self.size], weight)
         return resolved
 
 
@@ -205,7 +219,7 @@ def environment(survey: str, device: str = "cpu") -> tuple[Tensor, Tensor]:
 def broaden(flux: Tensor, sigma: Tensor, grid: LogGrid) -> Tensor:
     """Convolve each spectrum (spectra, pixels) with a Gaussian of `sigma` km/s (spectra,)."""
     size = flux.shape[1]
-    padded = 1 << int(np.ceil(np.log2(size + 300)))
+    padded = next_fast_len(size + 300, real=True)
     extended = torch.nn.functional.pad(flux[:, None], (0, padded - size), mode="replicate")[:, 0]
     frequency = torch.fft.rfftfreq(padded, device=flux.device)
     transfer = torch.exp(-2.0 * (torch.pi * frequency * (sigma.float() / grid.velocity)[:, None]) ** 2)

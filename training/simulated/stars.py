@@ -36,7 +36,7 @@ class Archetypes:
     """
 
     def __init__(self, folder: Path, device):
-        self.bases, self.rows = [], []
+        self.bases, self.rows, self.dust_law = [], [], dust_law(GRID.wavelength, device)
         for kind in STAR_TYPES:
             basis, coefficients, _ = read_redrock(folder / f"redrock/rrtemplate-STAR-{kind}-v0.1.fits", GRID)
             window = (GRID.wavelength > 5800.0) & (GRID.wavelength < 6300.0)
@@ -60,7 +60,7 @@ class Archetypes:
             members = (parameters["types"] == kind).nonzero().squeeze(-1)
             basis, coefficients = self.bases[kind]
             flux[members.to(flux.device)] = (coefficients[parameters["rows"][members]] @ basis).clamp_min(0.0)
-        return flux * extinction(GRID.wavelength, dust)
+        return flux * extinction(dust, self.dust_law)
 
 
 class TorchStarModel:
@@ -87,7 +87,7 @@ class TorchStarModel:
 
     def on_pixels(self, values: np.ndarray) -> Tensor:
         values = self.tensor(values)
-        return torch.lerp(values[:, self.index], values[:, self.index + 1], self.fraction)
+        return torch.lerp(values.index_select(1, self.index), values.index_select(1, self.index + 1), self.fraction)
 
     def tensor(self, values: np.ndarray) -> Tensor:
         return torch.as_tensor(values, dtype=torch.float32).to(self.device)
@@ -121,11 +121,13 @@ class LabelledStars:
         flux, _ = self.optical.spectra(as_arrays(parameters))
         grid = self.optical.grid
         flux = broaden(flux, torch.full((len(flux),), TEMPLATE_SMOOTHING, device=flux.device), grid)
-        flux = flux * extinction(grid.wavelength, parameters["extinction"].float().to(flux.device))
+        flux = flux * extinction(
+            parameters["extinction"].float().to(flux.device), dust_law(grid.wavelength, flux.device)
+        )
         position = (GRID.start - grid.start + GRID.step * np.arange(GRID.size)) / grid.step
         index = torch.as_tensor(np.clip(position.astype(int), 0, grid.size - 2), device=flux.device)
         fraction = torch.as_tensor(position, device=flux.device).float() - index
-        return torch.lerp(flux[:, index], flux[:, index + 1], fraction)
+        return torch.lerp(flux.index_select(1, index), flux.index_select(1, index + 1), fraction)
 
     def apogee_flux(self, spectrograph: Spectrograph, parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Flux relative to the continuum on APOGEE's pixels (NaN where no template reaches), and the continuum."""
@@ -141,12 +143,14 @@ class LabelledStars:
         pressure = electron_pressure(labels["teff"], labels["logg"], labels["fe_h"])
         level, _, _ = eddington_barbier(nodes, labels["teff"], pressure)
         dust = parameters["extinction"].float()
-        level = torch.as_tensor(level / np.median(level, axis=1, keepdims=True)).float() * extinction(nodes, dust)
+        level = torch.as_tensor(level / np.median(level, axis=1, keepdims=True)).float() * extinction(
+            dust, dust_law(nodes)
+        )
         position = np.interp(spectrograph.wavelength_array, nodes, np.arange(len(nodes)))
         index = torch.as_tensor(np.minimum(position.astype(int), len(nodes) - 2), device=self.device)
         fraction = torch.as_tensor(position, device=self.device).float() - index
         level = level.to(self.device)
-        return torch.lerp(level[:, index], level[:, index + 1], fraction)
+        return torch.lerp(level.index_select(1, index), level.index_select(1, index + 1), fraction)
 
     def galah_flux(
         self, spectrograph: Spectrograph, parameters: dict[str, Tensor], redshift: Tensor, offset: Tensor
@@ -270,7 +274,11 @@ def rotation_sigma(parameters: dict[str, Tensor], device) -> Tensor:
     return (0.6 * parameters["rotation"]).float().clamp_min(0.05).to(device)
 
 
-def extinction(wavelength: np.ndarray, visual: Tensor) -> Tensor:
-    """Transmission (stars, pixels) of interstellar dust, magnitudes at 5500 Angstrom, slope -1.3."""
-    law = torch.as_tensor((wavelength / 5500.0) ** -1.3 - 1.0, dtype=torch.float32, device=visual.device)
+def dust_law(wavelength: np.ndarray, device=None) -> Tensor:
+    """(pixels,) extinction in magnitudes for each at 5500 Angstrom, less what is there; slope -1.3."""
+    return torch.as_tensor((wavelength / 5500.0) ** -1.3 - 1.0, dtype=torch.float32, device=device)
+
+
+def extinction(visual: Tensor, law: Tensor) -> Tensor:
+    """Transmission (stars, pixels) of interstellar dust of `visual` magnitudes at 5500 Angstrom, 1 there."""
     return torch.exp(-0.4 * np.log(10.0) * visual[:, None] * law)

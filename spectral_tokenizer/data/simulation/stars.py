@@ -160,18 +160,19 @@ class StarModel:
         theta = 5040.0 / temperature
         gas_pressure = (10.0 ** (labels["logg"] - 4.44) * 7.2e-25 / mean_opacity) ** 0.62
         damping = DAMPING * (0.08 + np.clip(gas_pressure, 0.0, 30.0))
-        columns = []
+        stage = cache(lambda name, ion: stage_fraction(name, ion, temperature, pressure))
+        excited = cache(lambda level: 10.0 ** (-theta * level))
+        hydrogen, columns = hydrogen_per_neutral(temperature, pressure), []
         for name, ion, level, *wing in self.keys:
             if name == "H":
                 column = ion**2 * 10.0 ** (-theta * 13.598 * (1.0 - 1.0 / ion**2))
                 column = column * (pressure / (BOLTZMANN * temperature) if wing else 1.0)
             elif ion == 0:
-                column = molecular_strength(name, labels) * 10.0 ** (-theta * level) * 8.0**level * mean_opacity
+                column = molecular_strength(name, labels) * excited(level) * 8.0**level * mean_opacity
             else:
                 log_abundance = ELEMENTS[name][0] - 12.0 + labels["fe_h"]
                 log_abundance = log_abundance + (labels["alpha_m"] if name in ALPHA_ELEMENTS else 0.0)
-                population = stage_fraction(name, ion, temperature, pressure) * 10.0 ** (-theta * level)
-                column = 10.0**log_abundance * population * hydrogen_per_neutral(temperature, pressure)
+                column = 10.0**log_abundance * (stage(name, ion) * excited(level)) * hydrogen
                 column = column * (damping if wing else 1.0)
             columns.append(column)
         return np.stack(columns, axis=1)
