@@ -24,6 +24,7 @@ LABELS = {
     "teff": {"center": 5000.0, "scale": 700.0},
     "logg": {"center": 3.0, "scale": 1.2},
     "fe_h": {"center": -0.3, "scale": 0.4},
+    "radial_velocity": {"center": 0.0, "scale": 60.0},
 }
 
 

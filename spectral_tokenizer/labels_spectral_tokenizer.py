@@ -15,15 +15,21 @@ from .packing_spectral_tokenizer import to_device
 from .targets_spectral_tokenizer import TARGETS
 
 
+# Shown by where lines stand, and so not by spectra that the survey has shifted to rest.
+SHIFTS = ("radial_velocity",)
+
+
 class KnownLabels:
     """Columns of rows -> (spectra, columns) float32, NaN where unknown: `labels` of
     [`SpectralForPreTraining`]. The class comes first, as its place among the names, then the numbers in their own units.
+
+    A velocity is known of a spectrum whose column `frame` says `rest`, but not from it: that is NaN as well.
     """
 
     def __init__(self, config: SpectralConfig):
         self.classes = list(config.label_classes)
         self.settings = {name: TargetConfig(**each) for name, each in config.label_targets.items()}
-        self.columns = ["class", *self.settings]
+        self.columns = ["class", *self.settings, *(["frame"] if set(SHIFTS) & set(self.settings) else [])]
 
     def __call__(self, columns: Mapping[str, Sequence]) -> Tensor:
         """A number outside its target's `range`, like a class that has no name, is nothing that can be asked for: NaN."""
@@ -32,7 +38,10 @@ class KnownLabels:
         for name, settings in self.settings.items():
             values = as_floats(columns[name])
             low, high = settings.range or (-torch.inf, torch.inf)
-            known.append(torch.where((low <= values) & (values <= high), values, torch.nan))
+            is_asked = (low <= values) & (values <= high)
+            if name in SHIFTS:
+                is_asked &= torch.tensor([frame != "rest" for frame in columns["frame"]])
+            known.append(torch.where(is_asked, values, torch.nan))
         return torch.stack(known, dim=1)
 
 

@@ -76,7 +76,7 @@ def test_no_layer_waits_for_the_device(inputs):
     model = make_model(label_weight=0.2).cuda().train()
     hidden = torch.arange(inputs["flux"].shape[1])[None] % 3 == 0
     # Class, redshift, labels, some of them unknown; on the CPU, where they are checked.
-    labels = torch.tensor([[0.0, 0.5, torch.nan, torch.nan, torch.nan], [2.0, 0.0, 5000.0, 4.0, -0.3]] * 2)
+    labels = torch.tensor([[0.0, 0.5, *[torch.nan] * 4], [2.0, 0.0, 5000.0, 4.0, -0.3, 20.0]] * 2)
     batch = {name: each.cuda() if hasattr(each, "to") else each for name, each in inputs.items()}
     asked = torch.ones_like(hidden)
     torch.cuda.set_sync_debug_mode("error")

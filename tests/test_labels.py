@@ -17,7 +17,7 @@ from training.simulated.stream import SimulatedStream
 
 LITTLE = {"hidden_size": 32, "num_hidden_layers": 1, "num_decoder_layers": 1, "num_attention_heads": 2,
           "intermediate_size": 32, "num_latents": 2}  # fmt: skip
-UNKNOWN = [float("nan")] * 5
+UNKNOWN = [float("nan")] * 6
 
 
 def make_model(**settings):
@@ -45,14 +45,16 @@ def test_columns_become_numbers_and_what_cannot_be_asked_for_is_unknown():
         "teff": torch.tensor([4500.0, float("nan"), 5000.0, 6000.0], dtype=torch.float64),
         "logg": [2.5, None, None, None],
         "fe_h": [-0.5, None, None, None],
+        "radial_velocity": [30.0, None, -40.0, 50.0],
+        "frame": ["barycentric", "barycentric", "heliocentric", "rest"],
     }
     labels = KnownLabels(SpectralConfig())(columns)
     nan = float("nan")
     expected = [
-        [2, 1e-4, 4500, 2.5, -0.5],
-        [1, 2.5, nan, nan, nan],
-        [nan, nan, 5000, nan, nan],
-        [nan, nan, 6000, nan, nan],
+        [2, 1e-4, 4500, 2.5, -0.5, 30],
+        [1, 2.5, nan, nan, nan, nan],
+        [nan, nan, 5000, nan, nan, -40],
+        [nan, nan, 6000, nan, nan, nan],  # at rest, a spectrum does not show a velocity
     ]
     torch.testing.assert_close(labels, torch.tensor(expected), equal_nan=True)
 
@@ -61,20 +63,20 @@ def test_each_label_costs_by_itself_and_unknown_ones_nothing(batch, hidden):
     model = make_model()
     with torch.no_grad():
         model.label_head.out_proj.weight.normal_(std=0.1)
-    known = torch.tensor([[0, 0.5, *UNKNOWN[2:]], UNKNOWN, [2, float("nan"), 4800.0, 2.0, -0.3]])
+    known = torch.tensor([[0, 0.5, *UNKNOWN[2:]], UNKNOWN, [2, float("nan"), 4800.0, 2.0, -0.3, 35.0]])
 
     def cost(labels):
         output = model(**batch, **hidden, labels=labels)
         return (output.loss * output.loss_terms).item()
 
     nothing = cost(None)
-    assert cost(torch.full((3, 5), torch.nan)) == pytest.approx(nothing, abs=1e-6)
+    assert cost(torch.full((3, 6), torch.nan)) == pytest.approx(nothing, abs=1e-6)
     alone = []
     for place in known.isfinite().nonzero().tolist():
-        labels = torch.full((3, 5), torch.nan)
+        labels = torch.full((3, 6), torch.nan)
         labels[tuple(place)] = known[tuple(place)]
         alone.append(cost(labels) - nothing)
-    assert len(alone) == 6 and min(map(abs, alone)) > 1e-3
+    assert len(alone) == 7 and min(map(abs, alone)) > 1e-3
     assert cost(known) - nothing == pytest.approx(sum(alone), rel=1e-4)
 
 
@@ -96,19 +98,19 @@ AGES = {"age": {"distribution": "bins", "transform": "log", "range": [1e6, 1e10]
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"label_targets": {**AGES, "a": {}, "b": {"center": 1e5}, "c": {"scale": 1e-3}}}]
+    "settings", [{}, {"label_targets": {**AGES, "a": {}, "b": {"center": 1e5}, "c": {"scale": 1e-3}, "d": {}}}]
 )
 def test_every_parameter_has_a_gradient_where_no_label_is_known(batch, hidden, settings):
     """Distributed training waits for all of them. What stands in for an unknown label must not be NaN."""
     model = make_model(**settings).train()
-    model(**batch, **hidden, labels=torch.full((3, 5), torch.nan)).loss.backward()
+    model(**batch, **hidden, labels=torch.full((3, 6), torch.nan)).loss.backward()
     gradients = {name: each.grad for name, each in model.named_parameters()}
     assert [name for name, each in gradients.items() if each is None or not each.isfinite().all()] == []
     assert not gradients["label_head.out_proj.weight"].any()
 
 
 def test_labels_of_another_shape_are_refused(batch, hidden):
-    with pytest.raises(ValueError, match=r"labels: expected shape \(3, 5\).*found: \(3, 4\)"):
+    with pytest.raises(ValueError, match=r"labels: expected shape \(3, 6\).*found: \(3, 4\)"):
         make_model()(**batch, **hidden, labels=torch.zeros(3, 4))
 
 
@@ -132,7 +134,7 @@ def test_a_noiseless_answer_stands_in_for_the_flux(batch, hidden):
 
 def test_padded_labels_and_answers_cost_as_packed_ones(batch, hidden):
     model = make_model().eval()
-    labels = torch.tensor([[0, 0.5, *UNKNOWN[2:]], UNKNOWN, [2, float("nan"), 4800.0, 2.0, -0.3]])
+    labels = torch.tensor([[0, 0.5, *UNKNOWN[2:]], UNKNOWN, [2, float("nan"), 4800.0, 2.0, -0.3, 35.0]])
     truth = batch["flux"] + 0.1
     packed = model(**batch, **hidden, labels=labels, target_flux=truth)
 
@@ -162,12 +164,12 @@ def test_the_head_is_saved_and_asks_nothing_of_whoever_has_no_use_for_it(batch, 
 
 def test_labels_of_rows_stand_beside_their_spectra():
     """The batch is sorted by survey: labels have to follow."""
-    columns = {name: FEATURES[name] for name in ("object_id", "class", "redshift", "teff", "logg", "fe_h")}
+    columns = {name: FEATURES[name] for name in ("object_id", *KnownLabels(SpectralConfig()).columns)}
     datasets = {}
     for survey, teff in (("sdss", 4000.0), ("desi", 5000.0)):
         rows = [
             {"object_id": f"{survey}-{seed}", "class": "STAR", "redshift": 0.0, "teff": teff + seed, "logg": None,
-             "fe_h": np.nan, **spectrum(survey, seed)}
+             "fe_h": np.nan, "radial_velocity": None, "frame": "rest", **spectrum(survey, seed)}
             for seed in range(4)
         ]  # fmt: skip
         datasets[survey] = Dataset.from_list(rows, Features({**columns, **SPECTRUM}))
@@ -185,13 +187,15 @@ def test_labels_of_rows_stand_beside_their_spectra():
 
 def test_a_stream_knows_labels_and_noiseless_flux():
     model = make_model()
-    settings = {"weights": {"sdss": 1.0, "apogee": 1.0}, "spectra_per_step": 8, "templates": "none"}
+    settings = {"weights": {"sdss": 1.0, "apogee": 1.0}, "spectra_per_step": 24, "templates": "none"}
     batch = SimulatedStream(
         model.objective, labels=KnownLabels(model.config), is_noiseless=True, **settings
     ).micro_batch(3)
     assert [KINDS[int(each)] for each in batch["labels"][:, 0]] == batch["class"]
     torch.testing.assert_close(batch["labels"][:, 2], batch["teff"].float(), equal_nan=True)
     assert batch["labels"][:, 2].isfinite().any()
+    shows_velocity = [kind == "STAR" and survey == "sdss" for kind, survey in zip(batch["class"], batch["survey"])]
+    assert batch["labels"][:, 5].isfinite().tolist() == shows_velocity and any(shows_velocity)
     assert torch.equal(batch["target_flux"], batch["truth"]) and not torch.equal(batch["flux"], batch["truth"])
     plain = SimulatedStream(model.objective, **settings).micro_batch(3)
     assert "labels" not in plain and "target_flux" not in plain and torch.equal(plain["flux"], batch["flux"])
@@ -203,7 +207,7 @@ def test_labels_are_learned():
     model = make_model().train()
     spectra = [spectrum(("sdss", "desi", "apogee")[seed % 3], seed) for seed in range(12)]
     inputs = dict(SpectralProcessor()(spectra, packed=True, return_tensors="pt"))
-    labels = torch.full((12, 5), torch.nan)
+    labels = torch.full((12, 6), torch.nan)
     labels[:, 0] = torch.arange(12) % 3
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
 

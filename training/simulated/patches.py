@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from spectral_tokenizer import patching_spectral_tokenizer as patching
+from spectral_tokenizer.data.simulation.lines import SPEED_OF_LIGHT
 
 from .observing import BANDS, FRAMES, Observation
 from .populations import KINDS
@@ -58,6 +59,12 @@ class Spectra:
         """(spectra,) 0, 1 or 2: low, middle, high signal-to-noise, by each survey's `BANDS`."""
         limits = torch.tensor([BANDS[survey] for survey in self.survey])
         return (self.snr.cpu()[:, None] >= limits).sum(dim=1)
+
+    @property
+    def radial_velocity(self) -> Tensor:
+        """(spectra,) float64, km/s, of stars; NaN of galaxies and quasars."""
+        is_star = self.kind.to(self.redshift.device) == KINDS.index("STAR")
+        return torch.where(is_star, SPEED_OF_LIGHT * self.redshift, torch.nan)
 
     def keep(self, is_kept: Tensor) -> "Spectra":
         """The same spectra with only the patches where `is_kept` (total,) is true."""
@@ -223,7 +230,7 @@ def rows(seen: Observation) -> list[dict]:
                 "lsf_kind": "nominal",
                 "class": KINDS[objects.kind[number]],
                 "redshift": redshift,
-                "radial_velocity": redshift * 299792.458 if is_star else np.nan,
+                "radial_velocity": redshift * SPEED_OF_LIGHT if is_star else np.nan,
                 **labels,
                 "ra": np.nan,
                 "dec": np.nan,

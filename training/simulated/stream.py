@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .observing import Observation, observe, vary_response
+from .observing import FRAMES, Observation, observe, vary_response
 from .patches import Spectra, concatenate, joined, to_spectra
 from .populations import KINDS, SURVEYS, population
 from .template_files import templates_folder
@@ -127,6 +127,9 @@ class SimulatedStream:
         asked = [self.objective.ask(each, generator) for each in hidden]
         known = {name: getattr(spectra, name) for name in ("redshift", "teff", "logg", "fe_h", "snr")}
         known["class"] = [KINDS[each] for each in spectra.kind.tolist()]
+        known["radial_velocity"] = spectra.radial_velocity
+        # Of a pair, whatever its second survey has left of the shift is seen.
+        known["frame"] = [FRAMES[survey.split("+")[-1]] for survey in spectra.survey]
         asked_for = {} if self.labels is None else {"labels": self.labels(known)}
         if self.is_noiseless:
             asked_for["target_flux"] = spectra.truth
