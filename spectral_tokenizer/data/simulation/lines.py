@@ -88,10 +88,6 @@ MOLECULAR_BANDS = {
         *[(7591.0, 200.0, 0.8), (7668.0, 160.0, 0.5), (8208.0, 200.0, 0.35), (8435.0, 300.0, 0.6)],
         *[(8862.0, 250.0, 0.5), (9211.0, 250.0, 0.35)],
     ],
-    "CO": [
-        *[(15581.6, 130.0, 0.8), (15780.0, 150.0, 0.9), (15978.0, 160.0, 1.0), (16190.0, 170.0, 1.0)],
-        *[(16397.0, 180.0, 0.9), (16611.0, 180.0, 0.8), (16837.0, 180.0, 0.7)],
-    ],
 }
 
 #: Bands of the Earth's atmosphere: (vacuum Angstrom from, to, depth of the strongest lines, molecule).
@@ -162,72 +158,76 @@ def hydrogen_series(lower: int, highest: int) -> tuple[np.ndarray, np.ndarray, n
     return wavelength, strength, 5.5e-5 * (lower * upper) ** 4 / (upper**2 - lower**2)
 
 
-#: Density of the synthetic forest: element, ion stage, (excitation range in eV), lines per 500 Angstrom at 4000,
-#: 5500, 7000, 9000 and 16000 Angstrom, and the mean log gf.
+#: Density of the synthetic forest of the ultraviolet: element, ion stage, (excitation range in eV), lines per 500
+#: Angstrom, and the mean log gf.
 FOREST_ATOMS = [
-    ("Fe", 1, (0.8, 5.5), (1500, 800, 350, 200, 230), -2.3),
-    ("Fe", 2, (2.5, 6.0), (200, 100, 30, 10, 2), -2.9),
-    ("Ti", 1, (0.0, 3.0), (180, 150, 70, 40, 10), -1.9),
-    ("Ti", 2, (0.5, 3.5), (120, 50, 10, 3, 1), -2.0),
-    ("Cr", 1, (0.9, 4.5), (220, 150, 50, 25, 12), -1.9),
-    ("Ni", 1, (1.6, 5.8), (150, 100, 50, 25, 25), -1.9),
-    ("V", 1, (0.0, 2.5), (120, 90, 40, 15, 4), -1.7),
-    ("Co", 1, (0.9, 4.5), (120, 60, 25, 12, 6), -1.8),
-    ("Mn", 1, (2.0, 5.0), (60, 40, 15, 8, 8), -1.6),
-    ("Ca", 1, (1.9, 5.0), (25, 20, 15, 10, 10), -1.5),
-    ("Si", 1, (4.9, 6.7), (15, 25, 30, 30, 40), -1.4),
-    ("Mg", 1, (4.3, 6.7), (6, 8, 8, 8, 10), -1.9),
-    ("Y", 2, (0.1, 2.0), (40, 15, 5, 1, 0), -1.2),
+    ("Fe", 1, (0.8, 5.5), 1500, -2.1),
+    ("Fe", 2, (2.5, 6.0), 200, -2.7),
+    ("Ti", 1, (0.0, 3.0), 180, -1.7),
+    ("Ti", 2, (0.5, 3.5), 120, -1.8),
+    ("Cr", 1, (0.9, 4.5), 220, -1.7),
+    ("Ni", 1, (1.6, 5.8), 150, -1.7),
+    ("V", 1, (0.0, 2.5), 120, -1.5),
+    ("Co", 1, (0.9, 4.5), 120, -1.6),
+    ("Mn", 1, (2.0, 5.0), 60, -1.4),
+    ("Ca", 1, (1.9, 5.0), 25, -1.3),
+    ("Si", 1, (4.9, 6.7), 15, -1.2),
+    ("Mg", 1, (4.3, 6.7), 6, -1.7),
+    ("Y", 2, (0.1, 2.0), 40, -1.0),
 ]
-FOREST_NODES = (4000.0, 5500.0, 7000.0, 9000.0, 16000.0)
 FOREST_SEED = 20240229  # fixed: every simulation has the same synthetic transitions
+TABLE_BEGINS = 3450.0  # vacuum Angstrom; the forest stands in for the table of atomic lines below
 
 
 @cache
 def forest_lines(minimum: float, maximum: float) -> LineTable:
-    """A fixed, seeded SYNTHETIC forest of weak atomic lines between two vacuum wavelengths.
+    """A fixed, seeded SYNTHETIC forest of atomic lines in the ultraviolet, where the table has none.
 
-    Real spectra hold tens of thousands of weak lines, which a small table cannot. Each species draws its lines from a
-    generator of its own over 1000 to 20000 Angstrom, so that any window shows the same transitions.
+    It only shows in the templates of galaxies. Each species draws its lines from a generator of its own over 1000 to
+    20000 Angstrom, so that any window shows the same transitions.
     """
     species, tables = [], []
     for number, (element, ion, (low, high), density, mean_log_gf) in enumerate(FOREST_ATOMS):
         generator = np.random.default_rng([FOREST_SEED, number])
         wavelength = np.exp(generator.uniform(np.log(1000.0), np.log(20000.0), 60000))
-        per_angstrom = np.interp(wavelength, FOREST_NODES, density) * np.clip((wavelength / 4000.0), 0.6, 1.0) / 500.0
-        expected = per_angstrom * wavelength * np.log(20.0) / 60000
+        expected = density / 500.0 * np.clip(wavelength / 4000.0, 0.6, 1.0) * wavelength * np.log(20.0) / 60000
         excitation = generator.uniform(low, high, 60000)
         log_gf = mean_log_gf + generator.normal(0.0, 0.6, 60000) + 0.25 * (excitation - low)
-        log_gf += 1.9 * np.clip((4600.0 - wavelength) / 700.0, 0.0, 1.0)  # ultraviolet blanketing
-        log_gf -= 0.5 * (wavelength > 12000.0)
-        is_kept = (generator.random(60000) < expected) & (wavelength > minimum) & (wavelength < maximum)
+        is_kept = generator.random(60000) < expected
+        is_kept &= (wavelength > minimum) & (wavelength < min(maximum, TABLE_BEGINS))
         tables.append(np.stack([wavelength, np.minimum(log_gf, 0.0), excitation])[:, is_kept])
         species += [(element, ion)] * int(is_kept.sum())
     return LineTable(species, *np.concatenate(tables, axis=1))
 
 
+#: Where high resolution shows lines one by one, GALAH's CCDs and APOGEE's chips (vacuum Angstrom): molecular_lines.csv
+#: has the places of these molecules' lines. Elsewhere, and of the others everywhere, band heads are real and lines are not.
+HIGH_RESOLUTION = ((4700.0, 4925.0), (5630.0, 5900.0), (6455.0, 6760.0), (7560.0, 7920.0), (15000.0, 17100.0))
+TABULATED = ("C2", "CN", "CO", "MgH", "OH")
+
+
 @cache
 def molecular_lines(minimum: float, maximum: float) -> LineTable:
-    """A fixed, seeded SYNTHETIC set of molecular lines: real band heads, random lines that crowd towards the head.
+    """Lines of molecules between two vacuum wavelengths; `log_gf` is relative strength only.
 
-    CN and OH in the H band have no head there: their lines are strewn evenly. `log_gf` is relative strength only.
+    Tabulated where resolution is high; elsewhere a fixed, seeded SYNTHETIC set that crowds towards real band heads.
     """
-    species, tables = [], []
-    for number, (molecule, bands) in enumerate(sorted({**MOLECULAR_BANDS, "OH": [], "CN-H": []}.items())):
+    rows = read_csv("molecular_lines.csv")
+    species = [(row["molecule"], 0) for row in rows]
+    columns = ("wavelength", "log_strength", "excitation")
+    tables = [np.array([[float(row[name]) for row in rows] for name in columns])]
+    for number, (molecule, bands) in enumerate(sorted(MOLECULAR_BANDS.items())):
         generator = np.random.default_rng([FOREST_SEED, 1000 + number])
         for head, extent, strength in bands:
-            count = int(abs(extent) * (3.0 if head < 10000.0 else 0.7))
+            count = int(abs(extent) * 3.0)
             away = generator.random(count) ** 2
             log_strength = np.log10(strength * (1.05 - away)) + generator.normal(0.0, 0.25, count)
-            tables.append(np.stack([head + extent * away, log_strength, generator.uniform(0.0, 0.8, count)]))
-            species += [(molecule, 0)] * count
-        if not bands:
-            count = {"OH": 300, "CN-H": 700}[molecule]
-            log_strength = generator.normal({"OH": -0.4, "CN-H": -1.1}[molecule], 0.35, count)
-            tables.append(
-                np.stack([generator.uniform(15000, 17050, count), log_strength, generator.uniform(0.2, 1.2, count)])
-            )
-            species += [(molecule.removesuffix("-H"), 0)] * count
+            wavelength, excitation = head + extent * away, generator.uniform(0.0, 0.8, count)
+            is_kept = np.full(count, True)
+            for low, high in HIGH_RESOLUTION if molecule in TABULATED else ():
+                is_kept &= (wavelength < low) | (wavelength > high)
+            tables.append(np.stack([wavelength, log_strength, excitation])[:, is_kept])
+            species += [(molecule, 0)] * int(is_kept.sum())
     wavelength, log_gf, excitation = np.concatenate(tables, axis=1)
     is_inside = (wavelength > minimum) & (wavelength < maximum)
     inside = [name for name, kept in zip(species, is_inside) if kept]

@@ -30,14 +30,15 @@ from .opacity import (
 )
 
 
-NARROWEST_WIDTH = 3.5  # km/s, the b of exp(-(v/b)^2); wider where the sampling is coarser
+NARROWEST_WIDTH = 2.4  # km/s, the b of exp(-(v/b)^2); wider where the sampling is coarser
 HYDROGEN_WIDTH = 18.0  # km/s
 CORE_FACTOR = (
-    0.01  # on opacities at NARROWEST_WIDTH: real lines are narrower and saturate earlier; set by eye on real stars
+    0.3  # on opacities of line cores, for one layer stands for all: real spectra of three GALAH stars fit best
 )
-INFRARED_FACTOR = 0.10  # beyond 12000 Angstrom, by comparison with giants' real spectra
+INFRARED_FACTOR = 0.45  # beyond 12000 Angstrom: published templates of APOGEE's giants and dwarfs fit best
 LINE_TEMPERATURE = 0.92  # of Teff: where lines form
-DAMPING = 1.0e-3  # Voigt parameter of the Sun for NARROWEST_WIDTH, van der Waals, strong lines
+DAMPING = 1.5e-3  # Voigt parameter of the Sun for NARROWEST_WIDTH, van der Waals, strong lines
+WINGED = 4.0  # lines stronger than this (log gf - excitation in eV + log abundance) have wings
 WING_REACH = 3000.0  # km/s
 
 #: molecule -> (theta where lines are of order unity deep, slope in dex per unit of theta, exponent of the metal
@@ -77,14 +78,14 @@ class StarModel:
 
     def __init__(self, minimum: float, maximum: float, step: float):
         self.step, self.width = step, max(step, NARROWEST_WIDTH)
-        self.core_factor = CORE_FACTOR * (NARROWEST_WIDTH / self.width) ** 2
+        self.core_factor = CORE_FACTOR * (NARROWEST_WIDTH / self.width)
         self.wavelength = np.exp(np.arange(np.log(minimum), np.log(maximum), step / SPEED_OF_LIGHT))
         self.rows: dict[tuple, np.ndarray] = {}
         self.wings: dict[tuple, np.ndarray] = {}
         margin = (0.99 * minimum, 1.01 * maximum)
-        self._add_lines(atomic_lines(), has_wings=True)
-        self._add_lines(forest_lines(*margin), has_wings=False)
-        self._add_lines(molecular_lines(*margin), has_wings=False)
+        self._add_lines(atomic_lines())
+        self._add_lines(forest_lines(*margin))
+        self._add_lines(molecular_lines(*margin))
         self._add_hydrogen()
         self.keys = list(self.rows) + list(self.wings)
         self.matrix = np.stack(list(self.rows.values()) + list(self.wings.values())).astype(np.float32)
@@ -100,8 +101,8 @@ class StarModel:
         inside = [edge for edge in edges if minimum < edge < maximum]
         return np.unique(np.concatenate([np.geomspace(0.999 * minimum, 1.001 * maximum, 80), inside]))
 
-    def _add_lines(self, lines: LineTable, has_wings: bool) -> None:
-        """Add each line's Doppler core, and a Lorentz wing where asked for, to the row of its species and energy."""
+    def _add_lines(self, lines: LineTable) -> None:
+        """Add each line's Doppler core, and a strong one's Lorentz wing, to the row of its species and energy."""
         is_near = (lines.wavelength > 0.985 * self.wavelength[0]) & (lines.wavelength < 1.015 * self.wavelength[-1])
         for index in np.flatnonzero(is_near):
             (name, ion), center = lines.species[index], lines.wavelength[index]
@@ -114,7 +115,7 @@ class StarModel:
             part, velocity = self._around(center, 5.0 * self.width)
             row = self.rows.setdefault(key, np.zeros(len(self.wavelength)))
             row[part] += strength * np.exp(-((velocity / self.width) ** 2))
-            if has_wings:
+            if ion and lines.log_gf[index] - lines.excitation[index] + ELEMENTS[name][0] > WINGED:
                 part, velocity = self._around(center, WING_REACH)
                 profile = NARROWEST_WIDTH * self.width / (velocity**2 + (2.0 * self.width) ** 2) / np.sqrt(np.pi)
                 row = self.wings.setdefault((*key, "wing"), np.zeros(len(self.wavelength)))
