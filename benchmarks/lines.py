@@ -9,12 +9,10 @@ figures as JSON.
 """
 
 import argparse
-import csv
 import json
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -52,13 +50,17 @@ class Offset:
 
 def metal_lines(low: float, high: float, separation: float, per_element: int = 20) -> dict[str, float]:
     """The strongest lines of a cool star between two vacuum wavelengths, `separation` Angstrom from others as strong."""
-    with (files("spectral_tokenizer.data.simulation") / "atomic_lines.csv").open() as table:
-        rows = [row for row in csv.DictReader(table) if low < float(row["wavelength"]) < high]
-    strength = np.array([float(row["log_gf"]) - 5040.0 / 5000.0 * float(row["excitation"]) for row in rows])
-    places = np.array([float(row["wavelength"]) for row in rows])
+    from spectral_tokenizer.data.simulation.lines import atomic_lines
+    from spectral_tokenizer.data.simulation.opacity import ELEMENTS
+
+    table = atomic_lines()
+    inside = np.flatnonzero((table.wavelength > low) & (table.wavelength < high))
+    elements, places = [table.species[index][0] for index in inside], table.wavelength[inside]
+    strength = table.log_gf[inside] - 5040.0 / 5000.0 * table.excitation[inside]
+    strength += np.array([ELEMENTS[element][0] for element in elements])
     chosen, counts = {}, {}
     for index in np.argsort(-strength):
-        element = rows[index]["element"]
+        element = elements[index]
         is_rival = (np.abs(places - places[index]) < separation) & (strength > strength[index] - 1.0)
         if is_rival.sum() == 1 and counts.get(element, 0) < per_element:
             counts[element] = counts.get(element, 0) + 1
@@ -155,6 +157,35 @@ def measure(survey: str, dataset: Dataset) -> dict[str, list[Offset]]:
             if labels["class"][index] in classes:
                 result.setdefault(str(index), []).extend(find_lines(row, shift, lines, sign))
     return {index: found for index, found in result.items() if len(found) >= MIN_LINES}
+
+
+def beside_simulated(row: dict, ccd: int) -> tuple[np.ndarray, np.ndarray]:
+    """Relative flux of a real GALAH star and of a simulated one of its labels, on the usable pixels of a CCD.
+
+    A quartic takes the difference of their continua out. H alpha, H beta and the atmosphere's A band are left out: the
+    first two for their wings, which the simulation has too narrow.
+    """
+    from spectral_tokenizer.data.simulation import galah
+
+    model, detector = galah.models()[ccd], galah.detectors()[ccd]
+    whole, shift = np.asarray(row["wavelength"]), 1.0 + row["radial_velocity"] / SPEED_OF_LIGHT
+    inside = (whole > detector.wavelength[0]) & (whole < detector.wavelength[-1])
+    wavelength, flux, ivar = (np.asarray(row[name], dtype=float)[inside] for name in ("wavelength", "flux", "ivar"))
+    labels = {name: np.array([row[name]]) for name in ("teff", "logg", "fe_h")} | {"alpha_m": np.array([0.05])}
+    template, level = model.spectra(labels)
+    start, step = float(np.log(model.wavelength[0])), galah.STEP / SPEED_OF_LIGHT
+    simulated = detector.observe(template[0] / level[0], start, step, shift - 1.0, 1.0, wavelength=wavelength)
+    rest = wavelength / shift
+    usable = (ivar > 0) & (np.abs(rest - 4862.7) > 8) & (np.abs(rest - 6564.6) > 25)
+    usable &= (wavelength < 7590) | (wavelength > 7700)
+    position, kept = np.linspace(-1.0, 1.0, len(flux)), usable
+    for _ in range(3):
+        ratio = flux / np.maximum(simulated, 0.05)
+        curve = np.polynomial.polynomial.polyfit(position[kept], ratio[kept], 4)
+        continuum = np.polynomial.polynomial.polyval(position, curve)
+        kept = usable & (np.abs(ratio - continuum) < 3.0 * np.std((ratio - continuum)[kept]))
+    usable &= np.abs(flux / continuum - 1.0) < 1.0  # cosmic rays
+    return (flux / continuum)[usable], simulated[usable]
 
 
 def sky_velocity(row: dict) -> float | None:

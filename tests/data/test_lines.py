@@ -67,3 +67,18 @@ def test_figures(dataset, tmp_path, spectra_dir, capsys):
     assert (tmp_path / "figures/lines_galah.png").stat().st_size > 10_000
     assert figures["galah"]["within_a_third"] == figures["galah"]["objects"] > 0
     assert "galah: {'objects'" in capsys.readouterr().out
+
+
+#: Stars of reduction 6.0 whose labels stand in its catalogue, and how well simulated lines follow theirs in each CCD.
+KNOWN_STARS = {"210115000101001": (0.8, 0.85, 0.8, 0.75), "210115000101005": (0.6, 0.65, 0.6, 0.45)}
+
+
+@pytest.mark.parametrize("star", KNOWN_STARS)
+def test_simulated_lines_are_those_of_real_stars(dataset, star):
+    """A star of the same labels, CCD by CCD: pixel by pixel the same lines. With other lines the correlation is 0.1."""
+    loaded = dataset("galah")
+    row = loaded[loaded["object_id"].index(star)]
+    for ccd, wanted in zip(range(1, 5), KNOWN_STARS[star]):
+        real, simulated = lines.beside_simulated(row, ccd)
+        assert np.corrcoef(real, simulated)[0, 1] > wanted, ccd
+        assert np.std(real - simulated) < 0.95 * np.std(real), ccd

@@ -5,7 +5,7 @@ per CCD with its catalogue, APOGEE's `apStar` and `aspcapStar`. The package's re
 files; every header carries SIMULATE = T. The truth stands in `truth.csv`.
 
     population.py   which objects: classes, redshifts, stellar labels
-    lines.py        where lines are; atomic_lines.csv and sky_lines.csv beside it
+    lines.py        where lines are; atomic_lines.csv, molecular_lines.csv and sky_lines.csv beside it
     opacity.py      stellar continuum: Saha, Boltzmann, H-, Eddington-Barbier
     stars.py, galaxies.py, quasars.py    rest-frame spectra
     templates.py    targets -> noiseless spectra
