@@ -4,8 +4,8 @@ Every row of a survey is shifted to rest by its own velocity or redshift, and st
 wavelengths. A line counts where its profile can be trusted; a star's offset is the median of its lines, in resolution
 elements (the full width at half maximum of the line spread function, which the row states). The sky's lines are looked
 for in the noise of SDSS and DESI spectra: they stand at their vacuum wavelengths but for the Earth's motion, at most 30
-km/s; wavelengths taken for air would be off by 83 km/s. A figure per survey is written, and the last line printed is the
-figures as JSON.
+km/s; wavelengths taken for air would be off by 83 km/s. GALAH stars with labels are laid beside simulated ones. A figure
+per survey is written, and the last line printed is the figures as JSON.
 """
 
 import argparse
@@ -159,8 +159,8 @@ def measure(survey: str, dataset: Dataset) -> dict[str, list[Offset]]:
     return {index: found for index, found in result.items() if len(found) >= MIN_LINES}
 
 
-def beside_simulated(row: dict, ccd: int) -> tuple[np.ndarray, np.ndarray]:
-    """Relative flux of a real GALAH star and of a simulated one of its labels, on the usable pixels of a CCD.
+def beside_simulated(row: dict, ccd: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Wavelength at rest, relative flux of a real GALAH star and of a simulated one of its labels: usable pixels of a CCD.
 
     A quartic takes the difference of their continua out. H alpha, H beta and the atmosphere's A band are left out: the
     first two for their wings, which the simulation has too narrow.
@@ -185,7 +185,19 @@ def beside_simulated(row: dict, ccd: int) -> tuple[np.ndarray, np.ndarray]:
         continuum = np.polynomial.polynomial.polyval(position, curve)
         kept = usable & (np.abs(ratio - continuum) < 3.0 * np.std((ratio - continuum)[kept]))
     usable &= np.abs(flux / continuum - 1.0) < 1.0  # cosmic rays
-    return (flux / continuum)[usable], simulated[usable]
+    return rest[usable], (flux / continuum)[usable], simulated[usable]
+
+
+def likeness(dataset: Dataset) -> dict[str, list[float]]:
+    """Correlation of real GALAH stars with simulated ones of the same labels, CCD by CCD, by the star's identifier."""
+    labels = dataset.select_columns(["teff", "logg", "fe_h", "radial_velocity"])[:]
+    known = np.isfinite(np.array([labels[name] for name in labels], dtype=float)).all(axis=0)
+    result = {}
+    for index in np.flatnonzero(known):
+        row = dataset[int(index)]
+        found = [beside_simulated(row, ccd) for ccd in range(1, len(row["segment_lengths"]) + 1)]
+        result[row["object_id"]] = [round(float(np.corrcoef(*each[1:])[0, 1]), 2) for each in found]
+    return result
 
 
 def sky_velocity(row: dict) -> float | None:
@@ -277,6 +289,32 @@ def draw(survey: str, dataset: Dataset, offsets: dict[str, list[Offset]], skies:
     plt.close(figure)
 
 
+def draw_beside(dataset: Dataset, object_id: str, path: Path) -> None:
+    """A real GALAH star and a simulated one of its labels, 60 Angstrom of each CCD."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    row = dataset[dataset["object_id"].index(object_id)]
+    count = len(row["segment_lengths"])
+    figure, axes = plt.subplots(count, 1, figsize=(11.0, 2.1 * count), constrained_layout=True)
+    for axis, ccd in zip(np.atleast_1d(axes), range(1, count + 1)):
+        wavelength, real, simulated = beside_simulated(row, ccd)
+        middle = wavelength[len(wavelength) // 2]
+        near = np.abs(wavelength - middle) < 30
+        axis.plot(wavelength[near], real[near], lw=0.9, color="0.35", label="real")
+        axis.plot(wavelength[near], simulated[near], lw=0.9, color="tab:orange", label="simulated from its labels")
+        axis.set(xlim=(middle - 30, middle + 30), ylim=(0.2, 1.2))
+    labels = {name: row[name] for name in ("teff", "logg", "fe_h")}
+    title = "{object_id}: {teff:.0f} K, logg {logg:.2f}, [Fe/H] {fe_h:.2f}".format(object_id=object_id, **labels)
+    np.atleast_1d(axes)[0].set_title(title)
+    np.atleast_1d(axes)[0].legend(loc="lower left", ncols=2, frameon=False)
+    np.atleast_1d(axes)[-1].set_xlabel("vacuum Å, at rest")
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
 def run(data: dict[str, str | Iterable[str]], output: Path | None, cache_dir: str | None = None) -> dict:
     """Measure every survey, write its figure if `output` is a folder, and give all figures."""
     figures = {}
@@ -288,10 +326,14 @@ def run(data: dict[str, str | Iterable[str]], output: Path | None, cache_dir: st
             found = (sky_velocity(pixels(dataset, index)) for index in range(len(dataset)))
             skies = [velocity for velocity in found if velocity is not None]
         figures[survey] = summary(offsets, skies)
+        if survey == "galah":
+            figures[survey]["likeness"] = likeness(dataset)
         print(f"{survey}: {figures[survey]}", flush=True)
         if output is not None:
             output.mkdir(parents=True, exist_ok=True)
             draw(survey, dataset, offsets, skies, output / f"lines_{survey}.png")
+            for object_id in figures[survey].get("likeness", {}):
+                draw_beside(dataset, object_id, output / f"simulated_{object_id}.png")
     return figures
 
 
