@@ -263,12 +263,15 @@ def label_words(runs: list[dict]) -> str:
     words = ""
     if any(each.get("noiseless") for each in recipes):
         words += "\n\nThe decoder was asked for the simulator's flux without noise."
-    asked = [each["model_options"] for each in recipes if (each.get("model_options") or {}).get("label_weight")]
-    if asked:
-        names = ", ".join(["class", *asked[0].get("label_targets", LABELS)])
-        words += (
+    for run, recipe in zip(runs, recipes):
+        options = recipe.get("model_options") or {}
+        if not options.get("label_weight"):
+            continue
+        # Runs did not always record what they asked for; a checkpoint's own targets outlive the defaults they were.
+        names = ", ".join(run.get("labels") or ["class", *options.get("label_targets", LABELS)])
+        return words + (
             f"\n\nBeside the flux, the latents were asked for {names} of the objects whose labels were known (weight "
-            f"{asked[0]['label_weight']:g}). What linear heads find below is therefore not learned from spectra alone."
+            f"{options['label_weight']:g}). What linear heads find below is therefore not learned from spectra alone."
         )
     return words
 

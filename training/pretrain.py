@@ -36,7 +36,7 @@ from spectral_tokenizer import SpectralModel, SpectralProcessor
 
 
 #: Of an earlier run's figures, what its successor's keep.
-EARLIER = ("recipe", "simulated", "num_spectra", "compute")
+EARLIER = ("recipe", "simulated", "num_spectra", "labels", "compute")
 
 
 def prepare_model(recipe: Recipe):
@@ -219,6 +219,7 @@ def finish(model, processor, recipe: Recipe, validations, measured: tuple, count
         "recipe": recipe.to_dict(),
         "simulated": recipe.is_simulated,
         "num_spectra": {survey: {"train": count, "held": len(held[survey])} for survey, count in counts.items()},
+        "labels": ["class", *model.config.label_targets] if model.config.label_weight else [],
         "chi2": {
             "model": scores,
             **{name: {s: each[name] for s, each in baselines.items()} for name in ("interpolation", "mean spectrum")},

@@ -106,6 +106,8 @@ def test_labels_that_training_was_told_are_told(tmp_path):
     for metrics in ({**METRICS, "recipe": told}, {**METRICS, "earlier": [{"recipe": None}, {"recipe": told}]}):
         text = written(tmp_path, metrics)[0]
         assert "asked for class, redshift, teff, logg, fe_h" in text and "weight 0.2" in text
+    recorded = written(tmp_path, {**METRICS, "recipe": told, "labels": ["class", "teff"]})[0]
+    assert "asked for class, teff of the objects" in recorded
     assert "flux without noise" not in text
     assert "flux without noise" in written(tmp_path, {**METRICS, "recipe": {**told, "noiseless": True}})[0]
     assert "went on" not in written(tmp_path, METRICS)[0]

@@ -50,7 +50,7 @@ def test_a_run_that_starts_from_a_checkpoint_knows_what_was_before(uninterrupted
     output, _ = uninterrupted
     (before,) = earlier_runs(Recipe(model=str(output / "model")))
     metrics = json.loads((output / "metrics.json").read_text())
-    assert before == {name: metrics[name] for name in ("recipe", "simulated", "num_spectra", "compute")}
+    assert before == {name: metrics[name] for name in ("recipe", "simulated", "num_spectra", "labels", "compute")}
     assert before["recipe"]["num_steps"] == STEPS
     assert earlier_runs(Recipe()) == []
 
