@@ -31,6 +31,8 @@ NEBULAR = {"[O II]": 3728.8, "H-beta": 4862.69, "[O III] 4960": 4960.30, "[O III
 NEBULAR |= {"H-alpha": 6564.61, "[N II]": 6585.27, "[S II] 6718": 6718.29, "[S II] 6733": 6732.67}
 MIN_SIGNIFICANCE = 8.0  # of a line's curvature over its error
 MIN_LINES = 4  # that can be trusted, for an object to count
+MIN_PIXELS = 500  # usable in a CCD, for a star to be laid beside a simulated one
+MOST_STARS = 12  # that are
 
 
 @dataclass
@@ -189,14 +191,22 @@ def beside_simulated(row: dict, ccd: int) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def likeness(dataset: Dataset) -> dict[str, list[float]]:
-    """Correlation of real GALAH stars with simulated ones of the same labels, CCD by CCD, by the star's identifier."""
+    """Correlation of real GALAH stars with simulated ones of the same labels, CCD by CCD, by the star's identifier.
+
+    Of the first `MOST_STARS` that have labels and `MIN_PIXELS` in each of their CCDs.
+    """
     labels = dataset.select_columns(["teff", "logg", "fe_h", "radial_velocity"])[:]
     known = np.isfinite(np.array([labels[name] for name in labels], dtype=float)).all(axis=0)
     result = {}
     for index in np.flatnonzero(known):
         row = dataset[int(index)]
-        found = [beside_simulated(row, ccd) for ccd in range(1, len(row["segment_lengths"]) + 1)]
+        usable = np.split(np.asarray(row["ivar"]) > 0, np.cumsum(row["segment_lengths"])[:-1])
+        if min(each.sum() for each in usable) < MIN_PIXELS:
+            continue
+        found = [beside_simulated(row, ccd) for ccd in range(1, len(usable) + 1)]
         result[row["object_id"]] = [round(float(np.corrcoef(*each[1:])[0, 1]), 2) for each in found]
+        if len(result) == MOST_STARS:
+            break
     return result
 
 

@@ -1,13 +1,17 @@
 """Where spectral lines are: atoms, hydrogen, molecules, nebulae, quasars, the night sky and the Earth's atmosphere.
 
-All wavelengths are vacuum Angstrom. Facts come from the literature. Atoms (`atomic_lines.csv`): wavelengths, excitation
-energies and oscillator strengths of the Gaia-ESO line list from 4751 to 6849 and 8490 to 8949 (air; Heiter et al. 2021),
-of APOGEE's beyond 15000 (Shetrone et al. 2015), of Kurucz's elsewhere; kept is what takes 3 % of the continuum at high
-resolution (`HIGH_RESOLUTION`) and 23 % elsewhere in one of seven stars from 3900 to 15000 K, transitions of a species and
-a level that no spectrograph separates (2.5 and 45 km/s) summed. Molecules (`molecular_lines.csv`): the strongest lines of
-C2 (Brooke et al. 2013), CN (Brooke et al. 2014), MgH (Hinkle et al. 2013), and CN, CO and OH beyond 15000 as in APOGEE's
-list; strengths are relative, one scale per molecule and window. Nebular lines as in the NIST Atomic Spectra Database, airglow as in the
-OH list of Rousselot et al. (2000). Good enough for a simulation, not for an abundance analysis.
+All wavelengths are vacuum Angstrom. Facts come from the literature.
+
+Atoms (`atomic_lines.csv`): wavelengths, excitation energies and oscillator strengths of the Gaia-ESO line list from 4751
+to 6849 and 8490 to 8949 (air; Heiter et al. 2021), of APOGEE's beyond 15000 (Shetrone et al. 2015), of Kurucz's
+elsewhere. Kept is what takes 3 % of the continuum at high resolution (`HIGH_RESOLUTION`) and 23 % elsewhere in one of
+seven stars from 3900 to 15000 K; transitions of one species and level that lie within 2.5 and 45 km/s are summed.
+
+Molecules (`molecular_lines.csv`): the strongest lines of C2 (Brooke et al. 2013), CN (Brooke et al. 2014), MgH (Hinkle et
+al. 2013), and CN, CO and OH beyond 15000 as in APOGEE's list; strengths are relative, a scale per molecule and window.
+
+Nebular lines are as in the NIST Atomic Spectra Database, airglow as in the OH list of Rousselot et al. (2000). All good
+enough for a simulation, not for an abundance analysis.
 """
 
 import csv

@@ -8,9 +8,9 @@ matrix product.
 
 Simplifications: one layer, LTE, and with it one factor on the opacities of all line cores; one line width for all, wider
 where the sampling is; constant partition functions; molecules as exponentials in 5040 K / Teff; a synthetic forest (see
-lines.py) below 3450 Angstrom. So lines stand where real ones do and follow Teff, logg and abundances as real ones do, and
-the spectra of three GALAH stars with known labels are met to 1.1 to 2.3 times their noise (tests/data/test_lines.py). Abundances
-measured with these models would be biased all the same.
+lines.py) below 3450 Angstrom. So lines stand where real ones do and follow Teff, logg and abundances as they do: real
+GALAH stars of known labels are met to 1.2 to 2.3 times their noise outside of H alpha and H beta, whose wings are too
+narrow in F and G stars. Abundances measured with these models would be biased all the same.
 """
 
 from functools import cache
