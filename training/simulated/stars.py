@@ -17,7 +17,7 @@ from spectral_tokenizer.data.simulation import apogee, galah
 from spectral_tokenizer.data.simulation.lines import SPEED_OF_LIGHT
 from spectral_tokenizer.data.simulation.opacity import eddington_barbier, electron_pressure, rosseland_mean
 from spectral_tokenizer.data.simulation.population import DWARF_LOGG, DWARF_TEFF, draw_star
-from spectral_tokenizer.data.simulation.stars import StarModel
+from spectral_tokenizer.data.simulation.stars import StarModel, hydrogen_floor, stratified
 from spectral_tokenizer.data.simulation.templates import optical_star_model
 
 from .random import Random
@@ -70,6 +70,7 @@ class TorchStarModel:
         self.model, self.device = model, device
         self.grid = LogGrid(float(np.log(model.wavelength[0])), model.step / SPEED_OF_LIGHT, len(model.wavelength))
         self.matrix = torch.as_tensor(model.matrix, device=device)
+        self.hydrogen_level = torch.as_tensor(model.hydrogen_level, device=device)
         self.index = torch.as_tensor(model.node_index, device=device)
         self.fraction = torch.as_tensor(model.node_fraction, device=device)
 
@@ -80,8 +81,13 @@ class TorchStarModel:
         mean_opacity = rosseland_mean(0.95 * teff, pressure)
         continuum, surface, opacity = eddington_barbier(self.model.nodes, teff, pressure)
         weights = self.model.weights(labels, pressure, mean_opacity) / mean_opacity[:, None]
-        depth = self.tensor(weights) @ self.matrix
-        depth *= self.on_pixels(mean_opacity[:, None] / opacity)
+        metals, hydrogen = self.tensor(weights).tensor_split([self.model.num_metals], dim=1)
+        of_metals, of_hydrogen = self.matrix.tensor_split([self.model.num_metals])
+        relative = self.on_pixels(mean_opacity[:, None] / opacity)
+        depth = metals @ of_metals * relative
+        if hydrogen.numel():
+            floor = self.tensor(hydrogen_floor(teff))[:, None]
+            depth += self.hydrogen_level * stratified(hydrogen @ of_hydrogen * relative, floor)
         continuum, surface = self.on_pixels(continuum), self.on_pixels(surface)
         return surface + (continuum - surface) / (1.0 + depth), continuum
 
