@@ -164,8 +164,7 @@ def measure(survey: str, dataset: Dataset) -> dict[str, list[Offset]]:
 def beside_simulated(row: dict, ccd: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Wavelength at rest, relative flux of a real GALAH star and of a simulated one of its labels: usable pixels of a CCD.
 
-    A quartic takes the difference of their continua out. H alpha, H beta and the atmosphere's A band are left out: the
-    first two for their wings, which the simulation has too narrow.
+    A quartic takes the difference of their continua out; the atmosphere's A band is left out.
     """
     from spectral_tokenizer.data.simulation import galah
 
@@ -177,9 +176,7 @@ def beside_simulated(row: dict, ccd: int) -> tuple[np.ndarray, np.ndarray, np.nd
     template, level = model.spectra(labels)
     start, step = float(np.log(model.wavelength[0])), galah.STEP / SPEED_OF_LIGHT
     simulated = detector.observe(template[0] / level[0], start, step, shift - 1.0, 1.0, wavelength=wavelength)
-    rest = wavelength / shift
-    usable = (ivar > 0) & (np.abs(rest - 4862.7) > 8) & (np.abs(rest - 6564.6) > 25)
-    usable &= (wavelength < 7590) | (wavelength > 7700)
+    usable = (ivar > 0) & ((wavelength < 7590) | (wavelength > 7700))
     position, kept = np.linspace(-1.0, 1.0, len(flux)), usable
     for _ in range(3):
         ratio = flux / np.maximum(simulated, 0.05)
@@ -187,7 +184,7 @@ def beside_simulated(row: dict, ccd: int) -> tuple[np.ndarray, np.ndarray, np.nd
         continuum = np.polynomial.polynomial.polyval(position, curve)
         kept = usable & (np.abs(ratio - continuum) < 3.0 * np.std((ratio - continuum)[kept]))
     usable &= np.abs(flux / continuum - 1.0) < 1.0  # cosmic rays
-    return rest[usable], (flux / continuum)[usable], simulated[usable]
+    return wavelength[usable] / shift, (flux / continuum)[usable], simulated[usable]
 
 
 def likeness(dataset: Dataset) -> dict[str, list[float]]:
