@@ -4,8 +4,8 @@ Every row of a survey is shifted to rest by its own velocity or redshift, and st
 wavelengths. A line counts where its profile can be trusted; a star's offset is the median of its lines, in resolution
 elements (the full width at half maximum of the line spread function, which the row states). The sky's lines are looked
 for in the noise of SDSS and DESI spectra: they stand at their vacuum wavelengths but for the Earth's motion, at most 30
-km/s; wavelengths taken for air would be off by 83 km/s. GALAH stars with labels are laid beside simulated ones. A figure
-per survey is written, and the last line printed is the figures as JSON.
+km/s; wavelengths taken for air would be off by 83 km/s. A figure per survey is written, and the last line printed is the
+figures as JSON.
 """
 
 import argparse
@@ -31,8 +31,6 @@ NEBULAR = {"[O II]": 3728.8, "H-beta": 4862.69, "[O III] 4960": 4960.30, "[O III
 NEBULAR |= {"H-alpha": 6564.61, "[N II]": 6585.27, "[S II] 6718": 6718.29, "[S II] 6733": 6732.67}
 MIN_SIGNIFICANCE = 8.0  # of a line's curvature over its error
 MIN_LINES = 4  # that can be trusted, for an object to count
-MIN_PIXELS = 500  # usable in a CCD, for a star to be laid beside a simulated one
-MOST_STARS = 12  # that are
 
 
 @dataclass
@@ -161,52 +159,6 @@ def measure(survey: str, dataset: Dataset) -> dict[str, list[Offset]]:
     return {index: found for index, found in result.items() if len(found) >= MIN_LINES}
 
 
-def beside_simulated(row: dict, ccd: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Wavelength at rest, relative flux of a real GALAH star and of a simulated one of its labels: usable pixels of a CCD.
-
-    A quartic takes the difference of their continua out; the atmosphere's A band is left out.
-    """
-    from spectral_tokenizer.data.simulation import galah
-
-    model, detector = galah.models()[ccd], galah.detectors()[ccd]
-    whole, shift = np.asarray(row["wavelength"]), 1.0 + row["radial_velocity"] / SPEED_OF_LIGHT
-    inside = (whole > detector.wavelength[0]) & (whole < detector.wavelength[-1])
-    wavelength, flux, ivar = (np.asarray(row[name], dtype=float)[inside] for name in ("wavelength", "flux", "ivar"))
-    labels = {name: np.array([row[name]]) for name in ("teff", "logg", "fe_h")} | {"alpha_m": np.array([0.05])}
-    template, level = model.spectra(labels)
-    start, step = float(np.log(model.wavelength[0])), galah.STEP / SPEED_OF_LIGHT
-    simulated = detector.observe(template[0] / level[0], start, step, shift - 1.0, 1.0, wavelength=wavelength)
-    usable = (ivar > 0) & ((wavelength < 7590) | (wavelength > 7700))
-    position, kept = np.linspace(-1.0, 1.0, len(flux)), usable
-    for _ in range(3):
-        ratio = flux / np.maximum(simulated, 0.05)
-        curve = np.polynomial.polynomial.polyfit(position[kept], ratio[kept], 4)
-        continuum = np.polynomial.polynomial.polyval(position, curve)
-        kept = usable & (np.abs(ratio - continuum) < 3.0 * np.std((ratio - continuum)[kept]))
-    usable &= np.abs(flux / continuum - 1.0) < 1.0  # cosmic rays
-    return wavelength[usable] / shift, (flux / continuum)[usable], simulated[usable]
-
-
-def likeness(dataset: Dataset) -> dict[str, list[float]]:
-    """Correlation of real GALAH stars with simulated ones of the same labels, CCD by CCD, by the star's identifier.
-
-    Of the first `MOST_STARS` that have labels and `MIN_PIXELS` in each of their CCDs.
-    """
-    labels = dataset.select_columns(["teff", "logg", "fe_h", "radial_velocity"])[:]
-    known = np.isfinite(np.array([labels[name] for name in labels], dtype=float)).all(axis=0)
-    result = {}
-    for index in np.flatnonzero(known):
-        row = dataset[int(index)]
-        usable = np.split(np.asarray(row["ivar"]) > 0, np.cumsum(row["segment_lengths"])[:-1])
-        if min(each.sum() for each in usable) < MIN_PIXELS:
-            continue
-        found = [beside_simulated(row, ccd) for ccd in range(1, len(usable) + 1)]
-        result[row["object_id"]] = [round(float(np.corrcoef(*each[1:])[0, 1]), 2) for each in found]
-        if len(result) == MOST_STARS:
-            break
-    return result
-
-
 def sky_velocity(row: dict) -> float | None:
     """Velocity in km/s at which the sky's lines stand in a row's noise, against vacuum; None where they do not show."""
     from spectral_tokenizer.data.simulation.lines import sky_lines
@@ -296,32 +248,6 @@ def draw(survey: str, dataset: Dataset, offsets: dict[str, list[Offset]], skies:
     plt.close(figure)
 
 
-def draw_beside(dataset: Dataset, object_id: str, path: Path) -> None:
-    """A real GALAH star and a simulated one of its labels, 60 Angstrom of each CCD."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    row = dataset[dataset["object_id"].index(object_id)]
-    count = len(row["segment_lengths"])
-    figure, axes = plt.subplots(count, 1, figsize=(11.0, 2.1 * count), constrained_layout=True)
-    for axis, ccd in zip(np.atleast_1d(axes), range(1, count + 1)):
-        wavelength, real, simulated = beside_simulated(row, ccd)
-        middle = wavelength[len(wavelength) // 2]
-        near = np.abs(wavelength - middle) < 30
-        axis.plot(wavelength[near], real[near], lw=0.9, color="0.35", label="real")
-        axis.plot(wavelength[near], simulated[near], lw=0.9, color="tab:orange", label="simulated from its labels")
-        axis.set(xlim=(middle - 30, middle + 30), ylim=(0.2, 1.2))
-    labels = {name: row[name] for name in ("teff", "logg", "fe_h")}
-    title = "{object_id}: {teff:.0f} K, logg {logg:.2f}, [Fe/H] {fe_h:.2f}".format(object_id=object_id, **labels)
-    np.atleast_1d(axes)[0].set_title(title)
-    np.atleast_1d(axes)[0].legend(loc="lower left", ncols=2, frameon=False)
-    np.atleast_1d(axes)[-1].set_xlabel("vacuum Å, at rest")
-    figure.savefig(path, dpi=90)
-    plt.close(figure)
-
-
 def run(data: dict[str, str | Iterable[str]], output: Path | None, cache_dir: str | None = None) -> dict:
     """Measure every survey, write its figure if `output` is a folder, and give all figures."""
     figures = {}
@@ -333,14 +259,10 @@ def run(data: dict[str, str | Iterable[str]], output: Path | None, cache_dir: st
             found = (sky_velocity(pixels(dataset, index)) for index in range(len(dataset)))
             skies = [velocity for velocity in found if velocity is not None]
         figures[survey] = summary(offsets, skies)
-        if survey == "galah":
-            figures[survey]["likeness"] = likeness(dataset)
         print(f"{survey}: {figures[survey]}", flush=True)
         if output is not None:
             output.mkdir(parents=True, exist_ok=True)
             draw(survey, dataset, offsets, skies, output / f"lines_{survey}.png")
-            for object_id in figures[survey].get("likeness", {}):
-                draw_beside(dataset, object_id, output / f"simulated_{object_id}.png")
     return figures
 
 

@@ -67,37 +67,3 @@ def test_figures(dataset, tmp_path, spectra_dir, capsys):
     assert (tmp_path / "figures/lines_galah.png").stat().st_size > 10_000
     assert figures["galah"]["within_a_third"] == figures["galah"]["objects"] > 0
     assert "galah: {'objects'" in capsys.readouterr().out
-
-
-#: Stars of reduction 6.0 whose labels stand in its catalogue, and how well simulated lines follow theirs in each CCD.
-KNOWN_STARS = {
-    "210115000101001": (0.8, 0.85, 0.8, 0.75),
-    "210115000101003": (0.75, 0.25, 0.55, 0.1),
-    "210115000101005": (0.7, 0.65, 0.75, 0.45),
-}
-
-
-@pytest.mark.parametrize("star", KNOWN_STARS)
-def test_simulated_lines_are_those_of_real_stars(dataset, star):
-    """A star of the same labels, CCD by CCD: pixel by pixel the same lines. With other lines the correlation is 0.1."""
-    loaded = dataset("galah")
-    row = loaded[loaded["object_id"].index(star)]
-    for ccd, wanted in zip(range(1, 5), KNOWN_STARS[star]):
-        _, real, simulated = lines.beside_simulated(row, ccd)
-        assert np.corrcoef(real, simulated)[0, 1] > wanted, ccd
-        assert np.std(real - simulated) < (1.02 if wanted < 0.4 else 0.95) * np.std(real), ccd
-
-
-@pytest.mark.parametrize("star", ["210115000101003", "210115000101005"])
-@pytest.mark.parametrize(("ccd", "line"), [(1, 4862.69), (3, 6564.61)])
-def test_simulated_hydrogen_has_the_wings_of_real_stars(dataset, star, ccd, line):
-    """An F and a G dwarf, 2.5 to 12 Angstrom from the line: how the temperature of such stars is told."""
-    loaded = dataset("galah")
-    row = loaded[loaded["object_id"].index(star)]
-    wavelength, real, simulated = lines.beside_simulated(row, ccd)
-    distance = np.abs(wavelength - line)
-    level = [np.median(each[(distance > 20) & (distance < 40)]) for each in (real, simulated)]
-    for low, high in ((2.5, 4.0), (4.0, 7.0), (7.0, 12.0)):
-        near = (distance > low) & (distance < high)
-        wings = [np.median(each[near]) / one for each, one in zip((real, simulated), level)]
-        assert wings[1] == pytest.approx(wings[0], abs=0.07), (low, high)

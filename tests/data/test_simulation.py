@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from scipy.ndimage import gaussian_filter1d
 
 from spectral_tokenizer.data import load_survey, survey_report
 from spectral_tokenizer.data.simulation import SURVEYS, apogee, desi, galah, sdss, simulate
@@ -328,32 +327,6 @@ def test_hydrogen_has_wide_shallow_wings():
     distance = np.abs(model.wavelength - 6564.61)
     wings = [np.percentile((flux / continuum)[0, np.abs(distance - each) < 1.0], 75) for each in (5.0, 10.0, 20.0)]
     assert wings == pytest.approx([0.92, 0.97, 0.99], abs=0.025)
-
-
-def test_hydrogen_is_as_in_published_models(templates_dir):
-    """H alpha and H beta of Kurucz models of 5900 to 7000 K at SDSS's resolution, their continua drawn straight."""
-    with fits.open(templates_dir / "sdss_idlspec2d/kurucz_stds_v5.fit") as hdus:
-        header, table, published = hdus[0].header, hdus[1].data, hdus[0].data.astype(float)
-    wavelength = 10.0 ** (header["CRVAL1"] + header["CD1_1"] * np.arange(published.shape[1]))
-    hot = table["TEFF"] > 5900.0
-    labels = {
-        name: table[column][hot].astype(float) for name, column in (("teff", "TEFF"), ("logg", "G"), ("fe_h", "FEH"))
-    }
-    model = star_model(3500.0, 10500.0, 6.0)
-    flux, _ = model.spectra(labels | {"alpha_m": np.zeros(hot.sum())})
-    flux = gaussian_filter1d(flux, 70.0 / 6.0, axis=1)
-    for line, reach in ((6564.61, 90.0), (4862.69, 70.0)):
-        near = np.abs(wavelength - line) < 1.3 * reach
-        distance, both = wavelength[near] - line, []
-        for values in (
-            published[hot][:, near],
-            [np.interp(wavelength[near], model.wavelength, each) for each in flux],
-        ):
-            values = np.array(values)
-            ends = np.abs(distance) > reach
-            level = np.polynomial.polynomial.polyfit(distance[ends], values[:, ends].T, 1)
-            both.append(values / np.polynomial.polynomial.polyval(distance, level))
-        assert np.sqrt(np.mean((both[0] - both[1])[:, np.abs(distance) < reach] ** 2)) < 0.02, line
 
 
 def test_continuum_has_jumps_and_colours():
