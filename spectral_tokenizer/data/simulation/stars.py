@@ -10,7 +10,7 @@ Simplifications: one layer, LTE, and with it one factor on the opacities of all 
 hydrogen, which many layers would give (`stratified`); one line width for all, wider where the sampling is; constant
 partition functions; molecules as exponentials in 5040 K / Teff; a synthetic forest (see lines.py) below 3450 Angstrom.
 So lines stand where real ones do and follow Teff, logg and abundances as they do: three real GALAH stars of known labels
-are met to 1.0 to 2.8 times their noise, CCD by CCD, cores of H alpha and H beta aside, which are too bright (no
+are met to 1.2 to 2.8 times their noise, CCD by CCD, cores of H alpha and H beta aside, which are too bright (no
 chromosphere). Abundances measured with these models would be biased all the same.
 """
 
