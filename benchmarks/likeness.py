@@ -44,7 +44,8 @@ APOGEE_DWARFS = ((5800.0, 4.4, 0.0, 0.0), (4700.0, 4.6, 0.0, 0.0), (6500.0, 4.2,
 
 
 def beside_simulated(row: dict, ccd: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Wavelength at rest, relative flux of a real GALAH star and of a simulated one of its labels: usable pixels of a CCD.
+    """Wavelength (vacuum Angstrom, at rest), relative flux of a real GALAH star and of a simulated one of its labels: usable
+    pixels of a CCD.
 
     A quartic takes the difference of their continua out; the atmosphere's A band is left out.
     """
@@ -209,6 +210,8 @@ def main(arguments: list[str] | None = None) -> None:
                 draw_beside(dataset, object_id, given.output / f"simulated_{object_id}.png")
     if folder := templates_folder(given.templates):
         figures |= {"kurucz": kurucz_models(folder), "apogee": apogee_templates(folder)}
+    if not figures:
+        parser.error("nothing to lay simulated stars beside: expected --data galah=PATH, --templates FOLDER, or both")
     for name, found in figures.items():
         print(name, *(f"  {key}: {value}" for key, value in found.items()), sep="\n")
     print(json.dumps({"likeness": figures}))

@@ -62,3 +62,6 @@ def test_figures(spectra_dir, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         likeness.main(["--data", "sdss=anywhere"])
     assert "expected galah=PATH, found 'sdss=anywhere'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        likeness.main([])
+    assert "nothing to lay simulated stars beside" in capsys.readouterr().err

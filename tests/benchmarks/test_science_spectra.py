@@ -18,7 +18,7 @@ from training.simulated.patches import concatenate, middle_two, rows, to_spectra
 from training.simulated.populations import KINDS, SURVEYS, population
 from training.simulated.random import Random
 from training.simulated.spectrographs import ROWS_IN_CACHE, LogGrid, spectrograph
-from training.simulated.stars import TorchStarModel
+from training.simulated.stars import LabelledStars, TorchStarModel
 from training.simulated.stream import DOMAINS, MODEL_INPUTS, SimulatedStream
 from training.simulated.template_files import SPLITS, split_rows, templates_folder
 
@@ -206,6 +206,21 @@ def test_the_star_model_in_torch_is_the_package_s():
     expected = apogee.model().spectra(labels)
     for ours, theirs in zip(TorchStarModel(apogee.model(), "cpu").spectra(labels), expected):
         np.testing.assert_allclose(ours.numpy(), theirs, rtol=2e-4)
+
+
+def test_the_package_s_infrared_lines_are_those_of_the_published_templates(templates_dir):
+    """Of giants, a fit to real spectra, and dwarfs: the same lines at the same places, if not as deep."""
+    spec = spectrograph("apogee")
+    theirs = population("stars", templates_dir).draw("validation", 0, 24)
+    stars, parameters = theirs.members[0][0], theirs.members[0][3]
+    is_cool = (parameters["teff"] < 6000.0).numpy()
+    expected, _ = stars.apogee_flux(spec, parameters)
+    ours, _ = LabelledStars("cpu").apogee_flux(spec, parameters)
+    likeness = []
+    for one, other in zip(expected.numpy()[is_cool], ours.numpy()[is_cool]):
+        is_known = np.isfinite(one)
+        likeness.append(np.corrcoef(one[is_known], other[is_known])[0, 1])
+    assert len(likeness) > 10 and np.median(likeness) > 0.75 and np.min(likeness) > 0.5
 
 
 def test_random_numbers_are_seeded():
