@@ -171,8 +171,8 @@ class SpectralConfig(PreTrainedConfig):
     classifier_dropout: float | int = 0.0
     classifier_temperature: float | int = 1.0
 
-    # Transformers leaves this out of what `Trainer.predict` collects: a thousand numbers per spectrum.
-    keys_to_ignore_at_inference = ["probabilities", "hidden_states"]
+    # Transformers leaves these out of what `Trainer.predict` collects: a thousand numbers per spectrum, or one per batch.
+    keys_to_ignore_at_inference = ["probabilities", "hidden_states", "loss_terms", "chi2_hidden", "chi2_visible"]
 
     def __post_init__(self, **kwargs):
         kwargs.setdefault("auto_map", dict(AUTO_MAP))

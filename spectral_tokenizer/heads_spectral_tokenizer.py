@@ -125,6 +125,14 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
     _keys_to_ignore_on_load_unexpected = [r"^decoder\.", r"^label_head\."]
     _keep_in_fp32_modules_strict = ["head"]
 
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        """As [`SpectralPreTrainedModel.from_pretrained`]; `num_trainable_layers=0` there freezes the encoder."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.freeze()  # again: parameters that came from a file are new ones
+        return loaded
+
     def __init__(self, config: SpectralConfig):
         super().__init__(config)
         config.validate()  # what `from_pretrained` was given was set one by one, and unchecked together
@@ -151,29 +159,24 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         """What the head's outputs mean."""
         return make_targets(self.config)
 
-    def freeze(self) -> list[nn.Module]:
-        """Take the gradient from what `num_trainable_layers` leaves frozen; returns the encoder's open parts."""
-        opened = self.config.num_trainable_layers
-        if opened is None:
-            return [self.spectral]
-        parts = (
-            [*self.spectral.layers[len(self.spectral.layers) - opened :], self.spectral.layernorm] if opened else []
-        )
-        is_open = {id(each) for part in parts for each in part.parameters()}
-        for each in self.spectral.parameters():
-            if id(each) not in is_open:
-                each.requires_grad_(False)
-        return parts
+    def freeze(self) -> None:
+        """Train as much of the encoder as `num_trainable_layers` in the configuration says now, and no more.
+
+        A new or loaded model has been through here; to open layers later, as in training the head first and then all,
+        change the setting and call this.
+        """
+        encoder, opened = self.spectral, self.config.num_trainable_layers
+        encoder.requires_grad_(opened is None)
+        if opened:
+            for part in (*encoder.layers[len(encoder.layers) - opened :], encoder.layernorm):
+                part.requires_grad_(True)
 
     def train(self, mode: bool = True):
-        """As everywhere, but frozen parts stay as they are in evaluation: no dropout. `from_pretrained`, which puts
-        new parameters into the model, comes through here as well."""
+        """As everywhere, but parts of the encoder without a trained parameter stay as they are in evaluation: no
+        dropout."""
         super().train(mode)
-        parts = self.freeze()
-        if mode:
-            self.spectral.train(False)
-            for part in parts:
-                part.train()
+        for part in (self.spectral.embeddings, *self.spectral.layers):
+            part.train(mode and any(each.requires_grad for each in part.parameters()))
         return self
 
     @can_return_tuple
@@ -189,7 +192,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         scale: Tensor | None = None,
         num_pixels: Tensor | None = None,
         pooler_output: Tensor | None = None,
-        output_hidden_states: bool = False,
+        output_hidden_states: bool | None = None,
     ) -> SpectralClassifierOutput:
         r"""
         Args:
@@ -200,7 +203,8 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
                 where unknown. Regression: (batch, num_labels) in the labels' own units, NaN where unknown.
             num_items_in_batch (`int`):
                 How many labels the sum of costs is divided by: those of all micro-batches and processes, as Trainer
-                counts them (labels that are not -100). Those of this batch, when absent.
+                counts them. Those of this batch, when absent. NaN counts, at no cost: Trainer cannot tell it from
+                what is known.
             pooler_output (`Tensor` of shape `(batch, pooled_size)`):
                 The encoder's answer, found before, in place of spectra. A frozen encoder gives the same every time.
 
@@ -216,8 +220,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
             if self.training:
                 self.warn_unless_fitted()
             labels = labels.to(outputs.device)
-            # Unknown regression labels are counted, at no cost: Trainer cannot tell them from known ones.
-            count = labels.ne(-100).sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+            count = self.targets.count(labels) if num_items_in_batch is None else num_items_in_batch
             loss = self.targets.cost(outputs, labels) / count
         return SpectralClassifierOutput(loss=loss, **self.targets.answer(outputs), hidden_states=encoded[3])
 
@@ -231,7 +234,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         scale=None,
         num_pixels=None,
         pooler_output=None,
-        output_hidden_states=False,
+        output_hidden_states=None,
     ) -> tuple:
         """Padded tokens, which are there, `pooler_output` and hidden states, whether the input was padded or packed. With
         `pooler_output` given there is nothing else."""
@@ -263,7 +266,8 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
 
         Before training, once. Features are then standardised by buffers that are saved with the weights, and targets
         by settings in the configuration, so that predictions come out in K and dex. Targets that already have a scale
-        keep it.
+        keep it. In several processes all of them call this, and have what the first one found: a loader that is cut
+        into parts would give each another loss.
 
         Args:
             batches: A data loader, or a list of batches, as a collator makes them.
@@ -274,11 +278,12 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
             features.append(self.head.pool(*self.encode(**inputs)[:3]).double())
             labels.append(known)
         features = torch.cat(features)
-        spread = features.std(0)
-        self.head.feature_mean.copy_(features.mean(0))
+        found = features.mean(0).cpu(), features.std(0).cpu(), self.targets.scales(torch.cat(labels))
+        mean, spread, settings = of_first_process(found)
+        self.head.feature_mean.copy_(mean)
         # A feature that never changes says nothing, but must not become a division by zero.
         self.head.feature_scale.copy_(torch.where(spread > 1e-6, spread, 1.0))
-        self.update(self.targets.scales(torch.cat(labels)))
+        self.update(settings)
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Mapping], false_alarms: float = 0.05) -> None:
@@ -288,7 +293,8 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         of the truths, and the confidence under which a prediction is flagged.
 
         Args:
-            batches: As for `fit_scales`; all are looked at.
+            batches: As for `fit_scales`; all are looked at. In several processes each has the settings of its own
+                batches, and what is saved are the first one's.
             false_alarms: Part of the right predictions (within `tolerance` of the truth) that may be flagged.
         """
         outputs, labels = [], []
@@ -326,6 +332,15 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         """Enter what was learnt of the data into the configuration."""
         for name, value in settings.items():
             setattr(self.config, name, value)
+
+
+def of_first_process(found):
+    """What the first of several processes found, in all of them."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return found
+    holder = [found]
+    torch.distributed.broadcast_object_list(holder, src=0)
+    return holder[0]
 
 
 __all__ = ["SpectralClassifierOutput", "SpectralForSequenceClassification"]

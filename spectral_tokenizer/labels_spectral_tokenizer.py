@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 from .configuration_spectral_tokenizer import SpectralConfig, TargetConfig
+from .layers_spectral_tokenizer import LinearInFloat32
 from .packing_spectral_tokenizer import to_device
 from .targets_spectral_tokenizer import TARGETS
 
@@ -61,7 +62,7 @@ class SpectralLabelHead(nn.Module):
         self.num_classes = len(known.classes)
         self.targets = [TARGETS[each.distribution](name, each) for name, each in known.settings.items()]
         self.sizes = [self.num_classes, *(target.num_outputs for target in self.targets)]
-        self.out_proj = nn.Linear(config.pooled_size, sum(self.sizes))
+        self.out_proj = LinearInFloat32(config.pooled_size, sum(self.sizes))
 
     def forward(self, pooled: Tensor, labels: Tensor) -> Tensor:
         """Sum over spectra and labels of the negative log likelihood, NaN counting nothing.
@@ -80,9 +81,7 @@ class SpectralLabelHead(nn.Module):
         known, answers = (to_device(torch.stack(each), pooled.device) for each in (known, answers))
         # Not under autocast: the widths of bins and of Gaussians are finer than bfloat16.
         with torch.autocast(pooled.device.type, enabled=False):
-            outputs = nn.functional.linear(
-                pooled.float(), self.out_proj.weight.float(), self.out_proj.bias.float()
-            ).split(self.sizes, dim=1)
+            outputs = self.out_proj(pooled).split(self.sizes, dim=1)
             costs = [nn.functional.cross_entropy(outputs[0], answers[0].long(), reduction="none")]
             costs += [
                 target.negative_log_likelihood(part, u)

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_spectral_tokenizer import SpectralConfig
 from .embeddings_spectral_tokenizer import SpectralPatchEmbeddings, wavelength_basis, wavelength_code
 from .labels_spectral_tokenizer import SpectralLabelHead
-from .layers_spectral_tokenizer import SpectralDecoderLayer, SpectralEncoderLayer
+from .layers_spectral_tokenizer import LinearInFloat32, SpectralDecoderLayer, SpectralEncoderLayer
 from .objectives_spectral_tokenizer import OBJECTIVES, residual_chi2
 from .packing_spectral_tokenizer import (
     PackedPatches,
@@ -64,7 +64,7 @@ class SpectralForPreTrainingOutput(ModelOutput):
         masked_patches (`Tensor` of shape `(batch, patches)`): True where the encoder did not see the patch.
         target_patches (`Tensor` of shape `(batch, patches)`): True where the decoder was asked.
         chi2_hidden, chi2_visible (`Tensor`, scalar):
-            Mean squared residual in sigma (capped) over usable pixels of asked patches, hidden and visible apart. 0
+            Mean squared residual in sigma (capped) over usable pixels of asked patches, hidden and visible apart. NaN
             where there is none.
     """
 
@@ -109,6 +109,10 @@ class SpectralPreTrainedModel(PreTrainedModel):
             raise OSError(
                 f"expected weights as .safetensors; a pickle (.bin, .pt) is never opened: {error}"
             ) from error
+
+    def get_input_embeddings(self) -> nn.Module:
+        """What turns patches into vectors, where others look up words."""
+        return self.base_model.embeddings
 
     def to(self, *args, **kwargs):
         """As everywhere.
@@ -177,6 +181,7 @@ class SpectralModel(SpectralPreTrainedModel):
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.post_init()
 
+    @can_return_tuple
     def forward(
         self,
         flux: Tensor,
@@ -186,18 +191,22 @@ class SpectralModel(SpectralPreTrainedModel):
         lengths: list[int] | None = None,
         scale: Tensor | None = None,
         num_pixels: Tensor | None = None,
-        output_hidden_states: bool = False,
+        output_hidden_states: bool | None = None,
     ) -> SpectralModelOutput:
         r"""
         Args:
             flux, ivar (`Tensor` of shape `(batch, patches, patch_size)`):
                 Normalised flux and its inverse variance; ivar = 0 is unusable and its flux is never looked at.
             wavelength (`Tensor` of shape `(batch, patches, patch_size)`): float64, vacuum Angstrom.
-            attention_mask (`Tensor` of shape `(batch, patches)`): 1 for a valid patch, 0 for one that does not exist.
+            attention_mask (`Tensor` of shape `(batch, patches)`):
+                1 for a valid patch, 0 for one that does not exist. What the processor says, when absent: a patch is
+                valid if at least half of its pixels are usable.
             lengths (`list[int]`): For packed input of shape (1, total, patch_size): valid patches of each spectrum.
             scale, num_pixels: Not read: accepted so that a processor's whole output can be handed over.
-            output_hidden_states: Also return the tokens before the first layer and after each.
+            output_hidden_states: Also return the tokens before the first layer and after each. None: as configured.
         """
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
         if torch.compiler.is_exporting():
             return self.encode_padded(flux, ivar, wavelength, attention_mask)
         patches, is_valid = self.pack(flux, ivar, wavelength, attention_mask, lengths)
@@ -213,8 +222,9 @@ class SpectralModel(SpectralPreTrainedModel):
             hidden_states=tuple(pad(each, token_mask) for each in hidden_states) or None,
         )
 
-    # The name that says what it does, beside `decode`.
-    encode = forward
+    def encode(self, *args, **kwargs) -> SpectralModelOutput:
+        """`forward` by the name that says what it does, beside `decode`."""
+        return self(*args, **kwargs)
 
     def pack(
         self,
@@ -242,13 +252,11 @@ class SpectralModel(SpectralPreTrainedModel):
                     f"{'no' if attention_mask is None else 'an'} attention_mask"
                 )
             return PackedPatches(flux[0], ivar[0], wavelength[0].double(), list(lengths)), None
-        is_valid = torch.ones(flux.shape[:2], dtype=torch.bool, device=flux.device)
-        if attention_mask is not None:
-            if attention_mask.shape != flux.shape[:2]:
-                raise ValueError(
-                    f"attention_mask must have shape {tuple(flux.shape[:2])}, found: {tuple(attention_mask.shape)}"
-                )
-            is_valid = attention_mask.bool()
+        if attention_mask is not None and attention_mask.shape != flux.shape[:2]:
+            raise ValueError(
+                f"attention_mask must have shape {tuple(flux.shape[:2])}, found: {tuple(attention_mask.shape)}"
+            )
+        is_valid = has_enough(ivar) if attention_mask is None else attention_mask.bool()
         lengths = is_valid.sum(1).tolist()
         return PackedPatches(flux[is_valid], ivar[is_valid], wavelength.double()[is_valid], lengths), is_valid
 
@@ -294,9 +302,7 @@ class SpectralModel(SpectralPreTrainedModel):
         config, batch = self.config, flux.shape[0]  # `len` would fix it
         if config.pooling == "segments":
             raise NotImplementedError("export: expected pooling 'latents' or 'mean', found: 'segments'")
-        is_valid = (
-            torch.ones_like(flux[:, :, 0], dtype=torch.bool) if attention_mask is None else attention_mask.bool()
-        )
+        is_valid = has_enough(ivar) if attention_mask is None else attention_mask.bool()
         flat = (each.flatten(0, 1) for each in (flux, ivar, wavelength.double()))
         patches = self.locate(PackedPatches(*flat, lengths=[]))
         hidden_states = self.embeddings(patches.flux, patches.ivar, patches.basis) + patches.code
@@ -338,6 +344,11 @@ class SpectralModel(SpectralPreTrainedModel):
         return pooled.masked_fill(is_empty[:, None], 0)
 
 
+def has_enough(ivar: Tensor) -> Tensor:
+    """Which patches are valid: (..., patches, patch_size) -> (..., patches), by the processor's own rule."""
+    return 2 * (ivar > 0).sum(-1) >= ivar.shape[-1]
+
+
 def segment_means(tokens: Tensor, wavelength: Tensor, num_segments: int) -> Tensor:
     """Average tokens (patches, hidden) in `num_segments` stretches of ascending wavelength -> flat vector."""
     if len(tokens) == 0:
@@ -357,10 +368,10 @@ class SpectralDecoder(nn.Module):
         self.layers = nn.ModuleList([SpectralDecoderLayer(config) for _ in range(config.num_decoder_layers)])
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         num_outputs = config.patch_size + (config.patch_outputs == "level_and_residual")
-        self.head = nn.Linear(config.hidden_size, num_outputs)
+        self.head = LinearInFloat32(config.hidden_size, num_outputs)
         # Only where it is used: distributed training waits for the gradient of every parameter.
         has_amplitudes = config.num_pixel_periods > 0 and config.patch_outputs == "level_and_residual"
-        self.amplitudes = nn.Linear(config.hidden_size, 2 * config.num_pixel_periods) if has_amplitudes else None
+        self.amplitudes = LinearInFloat32(config.hidden_size, 2 * config.num_pixel_periods) if has_amplitudes else None
 
     def forward(self, asked: PackedPatches, tokens: Tensor, sequences: Sequences) -> Tensor:
         """Located patches, of which only wavelengths are looked at, and packed tokens -> flux (total, patch_size) in
@@ -378,19 +389,14 @@ class SpectralDecoder(nn.Module):
             return self.answer(self.layernorm(hidden_states).float(), asked.basis)
 
     def answer(self, hidden_states: Tensor, basis: Tensor) -> Tensor:
-        output = linear_in_float32(self.head, hidden_states)
+        output = self.head(hidden_states)
         # Fluxes are in units of their median: an untrained decoder answers about 1.
         if self.config.patch_outputs == "flux":
             return 1 + output
         level, residual = output[:, :1], output[:, 1:]
         if self.amplitudes is not None:
-            amplitudes = linear_in_float32(self.amplitudes, hidden_states)
-            residual = residual + (basis @ amplitudes[:, :, None])[:, :, 0]
+            residual = residual + (basis @ self.amplitudes(hidden_states)[:, :, None])[:, :, 0]
         return 1 + level + residual - residual.mean(-1, keepdim=True)
-
-
-def linear_in_float32(module: nn.Linear, hidden_states: Tensor) -> Tensor:
-    return nn.functional.linear(hidden_states, module.weight.float(), module.bias.float())
 
 
 class SpectralForPreTraining(SpectralPreTrainedModel):
@@ -473,6 +479,7 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
             chi2_visible=mean_chi2(chi2, target.ivar, ~target_hidden),
         )
 
+    @torch.compiler.disable  # numpy draws
     def choose(
         self,
         patches: PackedPatches,
@@ -481,6 +488,10 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
         target_patches: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """(total,) booleans on the CPU, where lengths are counted: hidden from the encoder, asked of the decoder."""
+        shape = (1, sum(patches.lengths)) if is_valid is None else tuple(is_valid.shape)
+        for name, given in (("masked_patches", masked_patches), ("target_patches", target_patches)):
+            if given is not None and tuple(given.shape) != shape:
+                raise ValueError(f"{name}: expected shape {shape}, one for each patch, found: {tuple(given.shape)}")
         where = torch.ones(1, sum(patches.lengths), dtype=torch.bool) if is_valid is None else is_valid.cpu()
         is_hidden = torch.zeros(sum(patches.lengths), dtype=torch.bool)
         is_target = torch.ones_like(is_hidden)
@@ -504,40 +515,67 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
         """The encoder alone: see [`SpectralModel.forward`]."""
         return self.spectral(*args, **kwargs)
 
-    def decode(self, tokens: Tensor, wavelength: Tensor, token_mask: Tensor | None = None) -> Tensor:
+    def decode(
+        self,
+        tokens: Tensor,
+        wavelength: Tensor,
+        token_mask: Tensor | None = None,
+        lengths: list[int] | None = None,
+    ) -> Tensor:
         """Flux at any wavelengths.
 
         Args:
-            tokens: (batch, tokens, hidden_size): `last_hidden_state` of `encode`.
+            tokens: (batch, tokens, hidden_size): `last_hidden_state` of `encode`, or (1, all tokens, hidden_size) where
+                spectra came packed.
             wavelength: (batch, patches, patch_size), float64, vacuum Angstrom: patches of any grid, see
                 `SpectralProcessor.patch_wavelength`. Each patch is answered by itself.
-            token_mask: (batch, tokens), `token_mask` of `encode`. None when every token exists.
+            token_mask: (batch, tokens), `token_mask` of `encode`: of padded spectra.
+            lengths: As `encode` was given them: of packed spectra, in place of `token_mask`.
 
         Returns:
             (batch, patches, patch_size) in units of each spectrum's scale.
+
+        Raises:
+            ValueError: shapes or numbers of spectra do not fit together, or neither `token_mask` nor `lengths` says which
+                tokens are whose.
         """
         batch, num_patches, patch_size = wavelength.shape
-        if tokens.ndim != 3 or len(tokens) != batch or patch_size != self.config.patch_size:
+        packed_tokens, num_tokens = self.pack_tokens(tokens, token_mask, lengths)
+        if len(num_tokens) != batch or patch_size != self.config.patch_size:
             raise ValueError(
-                f"expected tokens (batch, tokens, {self.config.hidden_size}) and wavelength (batch, patches, "
-                f"{self.config.patch_size}), found: {tuple(tokens.shape)} and {tuple(wavelength.shape)}"
+                f"wavelength: expected shape ({len(num_tokens)} spectra, patches, {self.config.patch_size}), found: "
+                f"{tuple(wavelength.shape)}"
             )
         if wavelength.dtype not in (torch.float64, torch.float32):
             raise ValueError(f"wavelength must be float64: in {wavelength.dtype} it no longer tells pixels apart")
-        if token_mask is None:
-            token_mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        sequences = Sequences(token_mask.sum(1).tolist(), tokens.device)
         wavelength = wavelength.double().flatten(0, 1)
         nothing = torch.zeros_like(wavelength, dtype=torch.float32)
         asked = self.spectral.locate(PackedPatches(nothing, nothing, wavelength, [num_patches] * batch))
-        flux = self.decoder(asked, tokens[token_mask.bool()], sequences)
+        flux = self.decoder(asked, packed_tokens, Sequences(num_tokens, tokens.device))
         return flux.unflatten(0, (batch, num_patches))
+
+    def pack_tokens(
+        self, tokens: Tensor, token_mask: Tensor | None, lengths: list[int] | None
+    ) -> tuple[Tensor, list[int]]:
+        """Tokens as `encode` gave them -> packed, and how many are each spectrum's."""
+        if lengths is not None:
+            num_tokens = [self.config.num_latents + length for length in lengths]
+            if token_mask is None and tokens.shape[:-1] == (1, sum(num_tokens)):
+                return tokens[0], num_tokens
+        elif token_mask is not None and tokens.shape[:-1] == token_mask.shape:
+            return tokens[token_mask.bool()], token_mask.sum(1).tolist()
+        raise ValueError(
+            "expected tokens and the token_mask that encode gave with them or, of packed spectra, (1, all tokens, "
+            f"{self.config.hidden_size}) and the lengths that encode was given, found: tokens {tuple(tokens.shape)}, "
+            f"token_mask {None if token_mask is None else tuple(token_mask.shape)}, "
+            f"lengths {None if lengths is None else f'of {len(lengths)} spectra'}"
+        )
 
 
 def mean_chi2(chi2: Tensor, ivar: Tensor, is_counted: Tensor) -> Tensor:
-    """Mean over usable pixels of the patches (total,) that count, 0 where there is none."""
+    """Mean over usable pixels of the patches (total,) that count, NaN where there is none."""
     is_counted = is_counted[:, None] & (ivar > 0)
-    return torch.where(is_counted, chi2, 0.0).sum() / is_counted.sum().clamp(min=1)
+    return torch.where(is_counted, chi2, 0.0).sum() / is_counted.sum()
 
 
 def __getattr__(name: str):

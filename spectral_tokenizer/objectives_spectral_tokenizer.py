@@ -97,7 +97,9 @@ class Autoencoding:
         # Where, not times zero: unusable pixels may hold anything.
         residual = torch.where(is_usable, (prediction.float() - flux) * ivar.sqrt(), 0.0)
         cap = self.config.residual_cap
-        cost = residual.square() if cap is None else 2 * cap**2 * ((1 + (residual / cap).square()).sqrt() - 1)
+        # hypot, not the root of a sum of squares: a pixel of 1e20 sigma would overflow.
+        one = residual.new_ones(())
+        cost = residual.square() if cap is None else 2 * cap**2 * (torch.hypot(residual / cap, one) - 1)
         if self.config.spectrum_loss == "gaussian":
             return cost.sum(), is_usable.sum()
         per_spectrum = cost.new_zeros(num_spectra).index_add(0, spectrum, cost.sum(-1))

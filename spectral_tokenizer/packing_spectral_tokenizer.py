@@ -5,7 +5,7 @@ Sequences stand one behind the other in a tensor of shape (total, ...); their le
 so that no layer waits for the device. Padded tensors exist only at the model's door.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
@@ -60,16 +60,13 @@ class PackedPatches:
     basis: Tensor | None = None
 
     def select(self, is_selected: Tensor) -> "PackedPatches":
-        """The patches where `is_selected`, (total,) on the CPU, is true, in the same order."""
+        """The patches where `is_selected`, (total,) on the CPU, is true, in the same order; not located yet."""
         index = to_device(is_selected.nonzero().squeeze(-1), self.flux.device)
-        tensors = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "lengths"}
-        return replace(
-            self,
-            lengths=selected_lengths(is_selected, self.lengths),
-            **{name: None if each is None else each.index_select(0, index) for name, each in tensors.items()},
-        )
+        tensors = (each.index_select(0, index) for each in (self.flux, self.ivar, self.wavelength))
+        return PackedPatches(*tensors, selected_lengths(is_selected, self.lengths))
 
 
+@torch.compiler.disable  # numpy counts
 def selected_lengths(is_selected: Tensor, lengths: list[int]) -> list[int]:
     """How many of each sequence's positions are selected; `is_selected` is (total,), on the CPU."""
     before = np.cumsum(np.append(False, is_selected.numpy()))

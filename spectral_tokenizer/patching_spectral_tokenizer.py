@@ -71,7 +71,7 @@ def as_spectra(flux, ivar, wavelength, segment_lengths) -> Iterator[tuple]:
             + " and no ".join(name for name, each in (("ivar", ivar), ("wavelength", wavelength)) if each is None)
             + ". ivar is 1 / error**2 per pixel, 0 where the pixel is unusable; wavelength is in vacuum Angstrom"
         )
-    if len(flux) == 0 or np.ndim(flux[0]) == 0:
+    if len(flux) == 0 or np.ndim(next(iter(flux))) == 0:
         flux, ivar, wavelength, segment_lengths = [flux], [ivar], [wavelength], [segment_lengths]
     counts = {"flux": len(flux), "ivar": len(ivar), "wavelength": len(wavelength)}
     if segment_lengths is None:
@@ -89,7 +89,7 @@ def rows_of_columns(columns: Mapping) -> list[Mapping]:
     missing = [name for name in COLUMNS if columns.get(name) is None]
     if missing:
         raise ValueError(f"a row needs the columns flux, ivar and wavelength, missing: {', '.join(missing)}")
-    if len(columns["flux"]) == 0 or np.ndim(columns["flux"][0]) == 0:
+    if len(columns["flux"]) == 0 or np.ndim(next(iter(columns["flux"]))) == 0:
         return [columns]
     names = [name for name in (*COLUMNS, "segment_lengths", "object_id") if name in columns]
     return [dict(zip(names, row)) for row in zip(*(columns[name] for name in names))]
@@ -100,10 +100,10 @@ def checked(name: str, flux, ivar, wavelength, segment_lengths) -> Spectrum:
     if getattr(wavelength, "dtype", None) in FLOAT32:
         # Datasets' numpy and torch formats do this to float64 columns without a word.
         logger.warning_once(
-            f"{name}: wavelengths came as float32, which is 0.001 A at 17,000 A. With Datasets, use rows as they are, "
-            f"or with_format('numpy', dtype='float64')"
+            "wavelengths came as float32, which is 0.001 A at 17,000 A. With Datasets, use rows as they are, or "
+            "with_format('numpy', dtype='float64')"
         )
-    flux, ivar, wavelength = (np.asarray(each) for each in (flux, ivar, wavelength))
+    flux, ivar, wavelength = without_masks_and_units(name, flux, ivar, wavelength)
     if not (flux.ndim == 1 and flux.shape == ivar.shape == wavelength.shape):
         raise ValueError(
             f"{name}: expected flux, ivar and wavelength of one length, found shapes: {flux.shape}, {ivar.shape}, "
@@ -119,6 +119,34 @@ def checked(name: str, flux, ivar, wavelength, segment_lengths) -> Spectrum:
     wavelength = wavelength.astype(np.float64, copy=False)
     check_wavelength(name, wavelength, segment_lengths)
     return Spectrum(name, flux, ivar, wavelength, segment_lengths)
+
+
+def without_masks_and_units(name: str, flux, ivar, wavelength) -> list[np.ndarray]:
+    """What `np.asarray` drops without a word, heeded: masked pixels are unusable, and quantities (astropy's, specutils')
+    come in Angstrom and in one unit of flux.
+
+    Raises:
+        ValueError: units that do not go together.
+    """
+    # numpy's and astropy's; in pandas, this is a method.
+    masks = [getattr(each, "mask", None) for each in (flux, ivar, wavelength)]
+    unit = getattr(flux, "unit", None)
+    try:
+        if getattr(wavelength, "unit", None) is not None:
+            wavelength = wavelength.to("Angstrom").value
+        if unit is not None and getattr(ivar, "unit", None) is not None:
+            ivar = ivar.to(unit**-2).value
+    except Exception as error:
+        raise ValueError(
+            f"{name}: expected wavelength in a unit of length, and ivar in that of 1 / flux^2: {error}"
+        ) from error
+    arrays = [np.asarray(each) for each in (flux, ivar, wavelength)]
+    # Lists with None, as of a table's rows: NaN.
+    arrays = [each.astype(np.float64) if each.dtype == object else each for each in arrays]
+    for mask in masks:
+        if isinstance(mask, np.ndarray) and mask.shape == arrays[1].shape:
+            arrays[1] = np.where(mask, 0.0, arrays[1])
+    return arrays
 
 
 def check_wavelength(name: str, wavelength: np.ndarray, segment_lengths: tuple[int, ...]) -> None:
@@ -137,7 +165,7 @@ def check_wavelength(name: str, wavelength: np.ndarray, segment_lengths: tuple[i
         )
     low, high = PLAUSIBLE_ANGSTROM
     if wavelength[0] < low or wavelength[-1] > high:
-        logger.warning_once(f"{name}: wavelengths {wavelength[0]:.6g} to {wavelength[-1]:.6g}: are they in Angstrom?")
+        logger.warning_once(f"wavelengths that are not within {low:g} to {high:g}: are they in Angstrom?")
 
 
 def patch_spectrum(spectrum: Spectrum, flux: np.ndarray, ivar: np.ndarray, wavelength: np.ndarray) -> float:

@@ -50,8 +50,9 @@ class SpectralProcessor(FeatureExtractionMixin):
             flux: One spectrum (pixels,), a list of spectra, a row with the columns of `spectral_tokenizer.data`, a
                 list of rows, or a batch of rows (a mapping of columns). Any unit.
             ivar: Inverse variance in the unit of 1 / flux^2, shaped as flux. **0 means unusable.** From an error
-                array: `1 / error**2`.
-            wavelength: Vacuum Angstrom, ascending inside each segment, shaped as flux.
+                array: `1 / error**2`. Where any of the three is a masked array, its masked pixels are unusable too.
+            wavelength: Vacuum Angstrom, ascending inside each segment, shaped as flux. With a unit of its own, as
+                astropy's quantities, it is converted to Angstrom.
             segment_lengths: Pixels of each arm, chip or CCD in order. None: the spectrum is one segment.
             packed: Put the valid patches of all spectra one behind the other, without padding.
             return_tensors: `"pt"` or `"np"` (default).
@@ -137,11 +138,19 @@ class SpectralProcessor(FeatureExtractionMixin):
 
         Returns:
             Per spectrum the flux on the grid that was patched, (pixels,) float64 in the survey's unit.
+
+        Raises:
+            ValueError: not one scale for each spectrum, or other patches: packed spectra, say.
         """
         flux, scale, num_pixels = (
             np.asarray(each.detach().cpu().double() if hasattr(each, "detach") else each)
             for each in (reconstruction, scale, num_pixels)
         )
+        if scale.shape != flux.shape[:1] or num_pixels.shape not in (flux.shape[:2], (1, *flux.shape[1:2])):
+            raise ValueError(
+                "expected (batch, patches, patch_size) of padded spectra, (batch,) scales and (batch, patches) num_pixels, "
+                f"found: {flux.shape}, {scale.shape} and {num_pixels.shape}"
+            )
         num_pixels = np.broadcast_to(num_pixels, flux.shape[:2])
         is_pixel = np.arange(flux.shape[2]) < num_pixels[:, :, None]
         return [each[keep].astype(np.float64) * factor for each, keep, factor in zip(flux, is_pixel, scale)]

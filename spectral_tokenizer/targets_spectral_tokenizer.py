@@ -61,9 +61,18 @@ class ClassTarget:
             return nn.functional.cross_entropy(outputs, labels.flatten(), reduction="sum", ignore_index=-100)
         check_shape(labels, outputs.shape)
         is_known = ~labels.isnan()
+        if ((labels < 0) | (labels > 1)).any():
+            found = labels[(labels < 0) | (labels > 1)][0].item()
+            raise ValueError(
+                f"labels: expected 0 to 1, and NaN where unknown, for each of several classes, found: {found}"
+            )
         return nn.functional.binary_cross_entropy_with_logits(
             outputs[is_known], labels[is_known].float(), reduction="sum"
         )
+
+    def count(self, labels: Tensor) -> Tensor | int:
+        """By how many a sum of costs is divided: known classes, or all of several classes' labels."""
+        return labels.ne(-100).sum().clamp(min=1) if self.is_single else labels.numel()
 
     def answer(self, outputs: Tensor) -> dict[str, Tensor]:
         """What the model's output holds of them."""
@@ -288,6 +297,10 @@ class RegressionTargets:
         """Sum over known labels. A mean over them could not be exact when gradients are accumulated: Trainer counts
         what is not -100, and NaN is not."""
         return sum(target.cost(part, column) for target, part, column in self.parts(outputs, labels))
+
+    def count(self, labels: Tensor) -> int:
+        """By how many a sum of costs is divided: all labels, known or not."""
+        return labels.numel()
 
     def answer(self, outputs: Tensor) -> dict[str, Tensor]:
         """What the model's output holds of them."""

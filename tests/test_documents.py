@@ -39,6 +39,9 @@ DOCUMENTS = (
     "training/README.md",
     "benchmarks/README.md",
     "benchmarks/science/README.md",
+    "hub_configs/README.md",
+    "hub_configs/space/README.md",
+    "hub_configs/released/README.md",
 )
 FOLDERS = ("benchmarks", "hub_configs", "training")  # that commands name relative to the repository
 READ = dict(SURVEYS)  # before a document adds one

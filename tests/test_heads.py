@@ -355,6 +355,34 @@ def test_padded_packed_and_alone_are_the_same(pooling, rows, inputs):
         close(model(**SpectralProcessor()(row, return_tensors="pt")).logits[0], expected)
 
 
+def test_minus_100_is_a_number_where_labels_are_numbers(inputs):
+    labels = torch.tensor([[-100.0, 1.0], [-100.0, NAN], [2.0, 3.0], [NAN, NAN]])
+    model = make_model("labels")
+    cost = model.targets.cost(model.head(*model.encode(**inputs)[:3]), labels)
+    close(model(**inputs, labels=labels).loss, cost / 8)
+    with pytest.raises(ValueError, match="expected 0 to 1, and NaN where unknown, .* found: -100.0"):
+        make_model("tags")(**inputs, labels=torch.tensor([[0.0, 1.0, -100.0]] * 4))
+
+
+def test_all_processes_have_the_scales_of_the_first(inputs, monkeypatch):
+    """Each has seen another part of what a loader gives."""
+    sent = []
+
+    def broadcast(holder, src):
+        sent.append(holder[0])
+        holder[0] = sent[0]
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "broadcast_object_list", broadcast)
+    first, second = make_model("labels"), make_model("labels")
+    first.fit_scales([{**inputs, "labels": LABELS["labels"]}])
+    part = {name: each[:2] for name, each in inputs.items()}
+    second.fit_scales([{**part, "labels": LABELS["labels"][:2] + 1000.0}])
+    assert sent[0][2] != sent[1][2] and second.config.targets == first.config.targets
+    assert torch.equal(second.head.feature_mean, first.head.feature_mean)
+    assert torch.equal(second.head.feature_scale, first.head.feature_scale)
+
+
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_every_pooling_trains(pooling, inputs):
     model = make_model("labels", **POOLINGS[pooling]).train()
@@ -446,6 +474,24 @@ def test_a_frozen_encoder_stays_frozen_when_reloaded(pretrained, tmp_path):
     assert not any(name.startswith("spectral.layers.0") for name in trained)
     opened = AutoModelForSequenceClassification.from_pretrained(tmp_path, num_trainable_layers=None)
     assert all(each.requires_grad for each in opened.parameters())
+
+
+def test_what_is_added_to_a_frozen_encoder_trains(inputs):
+    """As adapters do, and as one opens the encoder once the head is right."""
+    model = make_model("labels", num_trainable_layers=0)
+    model.spectral.layers[0].adapter = torch.nn.Linear(2, 2)
+    open_ones = lambda: {name for name, each in model.spectral.named_parameters() if each.requires_grad}  # noqa: E731
+    model.train().eval().train()
+    assert open_ones() == {"layers.0.adapter.weight", "layers.0.adapter.bias"}
+    assert model.spectral.layers[0].training and not model.spectral.layers[1].training
+    model.config.num_trainable_layers = 1
+    model.freeze()
+    assert {name.split(".")[1] for name in open_ones() if "layers" in name} == {"1"}
+    model.config.num_trainable_layers = None
+    model.freeze()
+    assert open_ones() == {name for name, _ in model.spectral.named_parameters()}
+    model.train()(**inputs, labels=LABELS["labels"]).loss.backward()
+    assert model.spectral.layers[0].mlp.up_proj.weight.grad.abs().sum() > 0
 
 
 def test_frozen_layers_do_not_drop_anything_out(inputs):

@@ -246,6 +246,19 @@ def test_decoding_the_own_grid_is_the_reconstruction(model, inputs):
     close(flux[valid], model(**inputs).reconstruction[valid])
 
 
+def test_packed_spectra_are_decoded_each_from_its_own_tokens(model, rows, inputs):
+    packed = SpectralProcessor()(rows, packed=True, return_tensors="pt")
+    encoded = model.encode(inputs["flux"], inputs["ivar"], inputs["wavelength"], inputs["attention_mask"])
+    tokens = model.encode(**packed).last_hidden_state
+    expected = model.decode(encoded.last_hidden_state, inputs["wavelength"], encoded.token_mask)
+    close(model.decode(tokens, inputs["wavelength"], lengths=packed["lengths"]), expected)
+    for wrong in ({}, {"lengths": packed["lengths"][:3]}, {"token_mask": encoded.token_mask}):
+        with pytest.raises(ValueError, match="expected tokens and the token_mask that encode gave"):
+            model.decode(tokens, inputs["wavelength"], **wrong)
+    with pytest.raises(ValueError, match=r"wavelength: expected shape \(4 spectra"):
+        model.decode(tokens, inputs["wavelength"][:1], lengths=packed["lengths"])
+
+
 def test_an_answer_does_not_depend_on_the_other_questions(model, inputs):
     encoded = model.encode(**inputs)
     wavelength = torch.from_numpy(5000 + 2.0 * np.arange(320)).reshape(1, 10, 32).expand(4, -1, -1)
@@ -270,6 +283,51 @@ def test_a_hidden_patch_does_not_reach_the_answer(inputs):
 # Edges
 
 
+def test_without_a_mask_the_processors_own_rule_tells_patches_from_padding(model, inputs):
+    without = {name: inputs[name] for name in ("flux", "ivar", "wavelength")}
+    assert not inputs["attention_mask"].all()
+    expected, found = model.encode(**inputs), model.encode(**without)
+    assert torch.equal(found.token_mask, expected.token_mask)
+    close(found.pooler_output, expected.pooler_output)
+    close(model(**without).loss, model(**inputs).loss)
+
+
+def test_a_pixel_that_is_absurdly_wrong_costs_a_finite_amount(inputs):
+    flux = inputs["flux"].clone()
+    flux[0, 3, 5] = 1e25
+    output = make_model()(**{**inputs, "flux": flux})
+    assert inputs["ivar"][0, 3, 5] > 0 and output.loss.isfinite() and output.loss.item() > 1
+    output.loss.backward()
+
+
+def test_switches_of_the_output_are_those_of_transformers(model, inputs):
+    encoder = model.spectral
+    asked = encoder(**inputs, output_hidden_states=True)
+    assert len(asked.hidden_states) == 3 and encoder(**inputs).hidden_states is None
+    encoder.config.output_hidden_states = True
+    assert len(encoder(**inputs).hidden_states) == 3
+    encoder.config.output_hidden_states = False
+    tokens, pooled, *_ = encoder(**inputs, return_dict=False)
+    assert torch.equal(tokens, asked.last_hidden_state) and torch.equal(pooled, asked.pooler_output)
+    assert model.get_input_embeddings() is encoder.get_input_embeddings() is encoder.embeddings
+
+
+def test_every_module_with_weights_is_called(inputs):
+    """What wraps modules, as adapters and offloading do, sees all that they do."""
+    model = make_model(label_weight=0.1)
+    labels = torch.full((4, 1 + len(model.config.label_targets)), torch.nan)
+    called = set()
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(lambda *_, name=name: called.add(name))
+    model(**inputs, labels=labels)
+    assert called == {name for name, each in model.named_modules() if isinstance(each, torch.nn.Linear)}
+    calls = []
+    model.spectral.register_forward_hook(lambda *_: calls.append(1))
+    model.encode(**inputs), model.spectral.encode(**inputs), model.spectral(**inputs)
+    assert len(calls) == 3
+
+
 def test_a_spectrum_without_valid_patches_gives_zeros_not_nan(model, inputs):
     attention_mask = inputs["attention_mask"].clone()
     attention_mask[2] = 0
@@ -285,6 +343,8 @@ def test_a_spectrum_without_valid_patches_gives_zeros_not_nan(model, inputs):
         ({"flux": torch.zeros(4, 3, 31)}, "must share one shape"),
         ({"attention_mask": torch.ones(4, 3)}, "attention_mask must have shape"),
         ({"lengths": [1, 2]}, "add up to 3"),
+        ({"masked_patches": torch.ones(4, 3)}, r"masked_patches: expected shape \(4, "),
+        ({"target_patches": torch.ones(1, 3)}, r"target_patches: expected shape \(4, "),
     ],
 )
 def test_wrong_shapes_say_what_was_found(inputs, change, message):
@@ -297,7 +357,8 @@ def test_wrong_shapes_say_what_was_found(inputs, change, message):
 
 def test_the_objective_hides_in_training_only(inputs):
     model = make_model()
-    assert not model(**inputs).masked_patches.any()
+    shown = model(**inputs)
+    assert not shown.masked_patches.any() and shown.chi2_hidden.isnan() and shown.chi2_visible > 0
     model.train()
     torch.manual_seed(1)
     output = model(**inputs)

@@ -28,11 +28,10 @@ def test_boundaries_are_what_variable_length_kernels_take():
 )
 def test_selection_counts_what_is_left_of_each_spectrum(lengths, selected, expected):
     values = torch.arange(len(selected), dtype=torch.float32)[:, None]
-    patches = PackedPatches(values, values, values.double(), lengths, code=values)
+    patches = PackedPatches(values, values, values.double(), lengths)
     chosen = patches.select(torch.tensor(selected, dtype=torch.bool))
-    assert chosen.lengths == expected and chosen.basis is None
+    assert chosen.lengths == expected
     assert chosen.flux.flatten().tolist() == [place for place, keep in enumerate(selected) if keep]
-    assert chosen.code.flatten().tolist() == chosen.flux.flatten().tolist()
 
 
 def by_boundaries(query, key, value, query_boundaries, key_boundaries, longest_query, longest_key, scale):

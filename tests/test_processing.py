@@ -122,6 +122,58 @@ def test_every_form_of_input_gives_the_same(processor):
     np.testing.assert_array_equal(processor(*columns(rows[0]))["flux"][0], expected["flux"][0])
 
 
+def test_masks_and_units_are_heeded(processor):
+    """`np.asarray` drops both without a word: a masked pixel would be one of the brightest, a nanometre an Angstrom."""
+    units, masked = pytest.importorskip("astropy.units"), pytest.importorskip("astropy.utils.masked").Masked
+    table = pytest.importorskip("astropy.table")
+    row = spectrum("sdss")
+    flux, ivar, wavelength, _ = columns(row)
+    is_bad, number = np.arange(len(flux)) % 40 < 7, np.ma.array
+    rubbish, unit = np.where(is_bad, -9999.0, flux), units.Unit("1e-17 erg / (s cm2 AA)")
+    expected = processor(flux, np.where(is_bad, 0.0, ivar), wavelength)
+    nanometres = wavelength * 0.1 * units.nm
+    for form in (
+        (number(rubbish, mask=is_bad), number(ivar, mask=is_bad), wavelength),
+        (rubbish, number(ivar, mask=is_bad), number(wavelength, mask=False)),
+        (masked(rubbish * unit, mask=is_bad), (ivar / unit**2).to((unit * 1e17) ** -2), nanometres),
+        (table.MaskedColumn(rubbish, mask=is_bad, unit=unit), ivar, table.Column(nanometres.value, unit="nm")),
+        ([None if bad else each for bad, each in zip(is_bad, flux)], ivar, wavelength),
+    ):
+        found = processor(*form)
+        for name in ("flux", "ivar", "wavelength", "attention_mask"):
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-6)
+    with pytest.raises(ValueError, match="spectrum 0: expected wavelength in a unit of length"):
+        processor(flux, ivar, wavelength * units.km / units.s)
+    with pytest.raises(ValueError, match="spectrum 0: expected .* ivar in that of 1 / flux"):
+        processor(flux * unit, ivar / units.s, wavelength)
+
+
+def test_columns_of_pandas_begin_at_any_index(processor):
+    pandas = pytest.importorskip("pandas")
+    flux, ivar, wavelength, _ = (pandas.Series(each).iloc[100:] for each in columns(spectrum("sdss")))
+    expected = processor(flux.to_numpy(), ivar.to_numpy(), wavelength.to_numpy())
+    np.testing.assert_array_equal(processor(flux, ivar, wavelength)["flux"], expected["flux"])
+
+
+def test_only_what_belongs_together_is_put_back(processor):
+    rows = [spectrum("sdss", 1), spectrum("desi", 2)]
+    padded, packed = processor(rows), processor(rows, packed=True)
+    for flux, scale, num_pixels in (
+        (padded["flux"], padded["scale"][:1], padded["num_pixels"]),
+        (padded["flux"], padded["scale"], padded["num_pixels"][:, 1:]),
+        (packed["flux"], packed["scale"], padded["num_pixels"]),
+    ):
+        with pytest.raises(ValueError, match="expected .*padded spectra"):
+            processor.post_process_reconstruction(flux, scale, num_pixels)
+
+
+def test_a_remark_is_made_once_for_all_spectra(processor, caplog):
+    patching.logger.warning_once.cache_clear()
+    for number in range(3):
+        processor(np.ones(64), np.ones(64), np.float32(0.4 + 1e-4 * number + 1e-4 * np.arange(64)))
+    assert len([each for each in caplog.records if "float32" in each.message]) == 1
+
+
 def test_tensors_keep_float64_wavelengths(processor):
     inputs = processor(spectrum("galah"), return_tensors="pt")
     assert inputs["wavelength"].dtype == torch.float64
@@ -164,6 +216,7 @@ def test_bad_input_says_what_was_found_and_what_was_expected(processor, argument
 
 
 def test_wavelengths_that_are_not_angstrom_are_questioned(processor, caplog):
+    patching.logger.warning_once.cache_clear()
     processor(np.ones(64), np.ones(64), 0.4 + 1e-4 * np.arange(64))
     assert any("Angstrom" in record.message for record in caplog.records)
 

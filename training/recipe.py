@@ -104,6 +104,10 @@ class Recipe:
             )
         if self.views < 1 or (self.views > 1 and not self.stream):
             raise ValueError(f"views: expected 1, or more of a stream's spectra, found: {self.views}")
+        for name in ("num_steps", "max_spectra", "max_tokens", "num_micro_batches", "keep_checkpoints"):
+            value = getattr(self, name)
+            if not (name == "max_tokens" and value is None) and (type(value) is not int or value < 1):
+                raise ValueError(f"{name}: expected a whole number of 1 or more, found: {value!r}")
         if not 0.0 < self.data_share < 1.0:
             raise ValueError(f"data_share: expected a part between 0 and 1, found: {self.data_share}")
 
@@ -121,7 +125,7 @@ class Recipe:
             # YAML 1.1 takes 1e-4 for text.
             if isinstance(default, float) and isinstance(value, (str, int)):
                 recipe = replace(recipe, **{each.name: float(value)})
-            elif default is not None and not isinstance(value, (type(default), float)):
+            elif default is not None and type(value) is not type(default):
                 raise ValueError(f"{path}: {each.name}: expected {type(default).__name__}, found: {value!r}")
         return recipe
 

@@ -27,10 +27,25 @@ TURN = 3  # of the random numbers, beside those of `spectral_tokenizer.data.pack
 
 def parts(recipe: Recipe) -> Parts:
     """Rows to train on and rows to validate on, apart by object: a star's visits never stand on both sides, nor what
-    several surveys saw of it. Of a stream alone, whose spectra are never repeated, some to measure with."""
+    several surveys saw of it. Of a stream alone, whose spectra are never repeated, some to measure with.
+
+    Raises:
+        ValueError: as `load`, or `weights` names what is no survey.
+    """
+    check_weights(recipe)
     if recipe.stream and not recipe.data:
         return streamed(recipe)
     return splits.split(load(recipe), recipe.validation_fraction, seed=recipe.split_seed)
+
+
+def check_weights(recipe: Recipe) -> None:
+    """A misspelt name would leave a survey with the weight 1. Those of surveys that a run does not have are fine: a recipe
+    serves many."""
+    from simulated.stream import DOMAINS
+
+    known = set(DOMAINS) if recipe.stream and not recipe.data else {*SURVEYS, *recipe.data}
+    if unknown := sorted(set(recipe.weights) - known):
+        raise ValueError(f"weights: expected some of {sorted(known)}, found: {unknown}")
 
 
 def load(recipe: Recipe) -> dict[str, Dataset]:

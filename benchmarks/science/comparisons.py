@@ -70,20 +70,44 @@ def transfer(bench: Bench) -> list[dict]:
 
 def transfer_rows(bench: Bench, name: str, task: str, train: ProbeSet, fit_on: np.ndarray, tests: dict) -> list[dict]:
     rows, (source, target) = [], tests
-    places, targets = task_targets(task, train.known)
     for head in bench.heads(name):
-        found = []
-        for number, fit, _ in bench.draws(len(places), 1, head):
-            predict = task_head(task, head, fit_on[places[fit]], targets[fit], number)
-            scores = {}
-            for survey, (test, given) in tests.items():
-                seen, truth = task_targets(task, test.known)
-                _, _, chosen = list(bench.draws(1, len(seen), head))[number]
-                measured = task_scores(task, predict(given[seen[chosen]]), truth[chosen])
-                scores |= {f"{score}_on_{'same' if survey == source else 'other'}": v for score, v in measured.items()}
-            found.append(scores)
-        rows.append(row(name, head, summary(found), fitted_on=source, tested_on=target, task=task))
+        found = scores_elsewhere(bench, task, head, train, fit_on, tests)
+        scores = [
+            {f"{score}_on_same": value for score, value in same.items()}
+            | {f"{score}_on_other": value for score, value in other.items()}
+            for same, other in zip(found[source], found[target])
+        ]
+        rows.append(row(name, head, summary(scores), fitted_on=source, tested_on=target, task=task))
     return rows
+
+
+def scores_elsewhere(
+    bench: Bench,
+    task: str,
+    head: str,
+    train: ProbeSet,
+    fit_on: np.ndarray,
+    tests: dict[str, tuple[ProbeSet, np.ndarray]],
+    known_targets=task_targets,
+    scores_of=task_scores,
+) -> dict[str, list[dict]]:
+    """Scores of one head on the objects of several test sets, a dictionary for each draw.
+
+    Args:
+        train, fit_on: what the head is fitted on, and its features.
+        tests: name -> test set and its features. A set without objects of the task has no scores.
+        known_targets, scores_of: as `task_targets` and `task_scores`.
+    """
+    found = {name: [] for name in tests}
+    places, targets = task_targets(task, train.known)
+    for number, fit, _ in bench.draws(len(places), 1, head):
+        predict = task_head(task, head, fit_on[places[fit]], targets[fit], number)
+        for name, (test, given) in tests.items():
+            seen, truth = known_targets(task, test.known)
+            if len(seen):
+                _, _, chosen = list(bench.draws(1, len(seen), head))[number]
+                found[name].append(scores_of(task, predict(given[seen[chosen]]), truth[chosen]))
+    return found
 
 
 def tasks(bench: Bench):

@@ -13,7 +13,7 @@ from training.simulated.patches import Spectra
 from training.simulated.populations import KINDS
 
 from .bench import BATCH, Bench, ProbeSet, joined
-from .comparisons import best_constant, task_head, task_targets
+from .comparisons import best_constant, scores_elsewhere, task_targets
 from .scores import class_scores, mad, redshift_scores, summary
 from .tables import LABELS, row
 
@@ -46,17 +46,10 @@ def measured(bench: Bench, train: ProbeSet, tests: dict[str, ProbeSet], tasks: t
                 found = summary([scores(task, best_constant(task, truth), truth)])
                 rows.append(row("constant", "-", found, survey=survey, task=task, objects=str(len(truth))))
     for name, fit_on, others in bench.feature_pairs(train, list(tests.values())):
+        given = dict(zip(tests, zip(tests.values(), others)))
         for head in bench.heads(name):
             for task in tasks:
-                places, targets = task_targets(task, train.known)
-                found = {survey: [] for survey in tests}
-                for number, fit, _ in bench.draws(len(places), 1, head):
-                    predict = task_head(task, head, fit_on[places[fit]], targets[fit], number)
-                    for (survey, test), given in zip(tests.items(), others):
-                        seen, truth = known_targets(task, test.known)
-                        if len(seen):
-                            _, _, chosen = list(bench.draws(1, len(seen), head))[number]
-                            found[survey].append(scores(task, predict(given[seen[chosen]]), truth[chosen]))
+                found = scores_elsewhere(bench, task, head, train, fit_on, given, known_targets, scores)
                 for survey, values in found.items():
                     if values:
                         objects = str(len(known_targets(task, tests[survey].known)[0]))

@@ -7,7 +7,7 @@ its cache, in a folder named after the survey's module, the input files' fingerp
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from .schema import FEATURES, FRAMES, LABELS, LSF_KINDS
 from .tables import UnitRows, to_table
 
 
+PATCH_SIZE = 32  # of every size in hub_configs
 PIXELS_PER_BATCH = 2**20  # 20 bytes each: a record batch stays near 20 MB
 MAX_STEP_CHANGE = 0.1  # of a step, from pixel to pixel; rounding to float32 changes it by 0.01 at most
 MAX_FLOAT32 = np.finfo(np.float32).max
@@ -249,8 +250,17 @@ def finish_row(row: dict) -> dict | Dropped:
     row["flux"], row["ivar"] = np.where(is_finite, flux, np.float32(0)), np.where(is_usable, ivar, np.float32(0))
     if not is_usable.any():
         return Dropped("no usable pixel")
+    if not has_patch(is_usable, row["segment_lengths"]):
+        return Dropped("no patch of 32 pixels of which half are usable")
     row["snr"] = float(np.median(row["flux"][is_usable] * np.sqrt(row["ivar"][is_usable])))
     return row
+
+
+def has_patch(is_usable: np.ndarray, segment_lengths: Sequence[int]) -> bool:
+    """Whether a processor of `PATCH_SIZE` finds a valid patch: one spectrum without any would end a run of days."""
+    ends = np.cumsum(segment_lengths)
+    starts = np.concatenate([np.arange(end - length, end, PATCH_SIZE) for end, length in zip(ends, segment_lengths)])
+    return bool((2 * np.add.reduceat(is_usable, starts, dtype=np.int64) >= PATCH_SIZE).any())
 
 
 def check_row(row: dict) -> None:

@@ -138,15 +138,15 @@ def test_nulls_inside_lists_are_unusable(tmp_path):
 def test_a_grid_that_all_rows_share(tmp_path):
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "rows.hdf5", "w") as file:
-        file["wavelength"] = 5000.0 + np.arange(4.0)  # as many pixels as rows
-        file["FLUX"] = np.arange(16.0).reshape(4, 4)
-        file["ivar"] = np.ones((4, 4))
-        file["segment_lengths"] = np.array([1, 3])
-        file["redshift"] = np.arange(4) / 10
+        file["wavelength"] = 5000.0 + np.arange(20.0)  # as many pixels as rows
+        file["FLUX"] = np.arange(400.0).reshape(20, 20)
+        file["ivar"] = np.ones((20, 20))
+        file["segment_lengths"] = np.array([1, 19])
+        file["redshift"] = np.arange(20) / 10
         file.attrs["comment"] = "no column"
     rows = rows_of(load(tmp_path, tmp_path / "rows.hdf5", frame="rest"))
-    assert [row["redshift"] for row in rows] == [0, 0.1, 0.2, 0.3]
-    assert rows[2]["flux"].tolist() == [8, 9, 10, 11] and rows[3]["segment_lengths"].tolist() == [1, 3]
+    assert [row["redshift"] for row in rows] == [number / 10 for number in range(20)]
+    assert rows[2]["flux"].tolist() == list(range(40, 60)) and rows[3]["segment_lengths"].tolist() == [1, 19]
 
 
 def test_more_rows_than_a_block(tmp_path):

@@ -4,10 +4,13 @@ import pytest
 import torch
 from recipe import ROOT
 from simulated.stream import MODEL_INPUTS, SimulatedStream
+from spectra import spectrum
+from test_modeling import make_model
 from throughput import compile_layers
 from torch._dynamo.utils import counters
 from transformers import AutoConfig, AutoModelForPreTraining
 
+from spectral_tokenizer import SpectralProcessor
 from spectral_tokenizer import layers_spectral_tokenizer as layers
 
 
@@ -28,12 +31,34 @@ def _(query, key, value, starts, key_starts, longest, longest_key):
 
 
 @pytest.fixture
+def inputs():
+    return SpectralProcessor()([spectrum("sdss", 1), spectrum("apogee", 2)], return_tensors="pt")
+
+
+@pytest.fixture
 def variable_lengths(monkeypatch):
     monkeypatch.setattr(layers, "varlen_attn", lambda *arguments, scale: attention(*arguments))
     monkeypatch.setattr(layers.SpectralAttention, "how_to_attend", lambda self, query: self.varlen_attention)
     torch._dynamo.reset()
     counters.clear()
     yield
+    torch._dynamo.reset()
+
+
+def test_a_compiled_model_trains_as_it_does_plain(inputs):
+    """As `TrainingArguments(torch_compile=True)` makes it: what numpy draws and counts stays outside of the graphs."""
+    torch._dynamo.reset()
+    plain, compiled = make_model().train(), torch.compile(make_model().train(), backend="aot_eager")
+    found = []
+    for model in (plain, compiled):
+        torch.manual_seed(3)
+        output = model(**inputs)
+        output.loss.backward()
+        found.append((output.loss.detach(), output.masked_patches))
+    assert torch.equal(found[0][1], found[1][1])
+    torch.testing.assert_close(found[0][0], found[1][0])
+    for one, other in zip(plain.parameters(), compiled.parameters()):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-5)
     torch._dynamo.reset()
 
 

@@ -29,8 +29,17 @@ def test_numbers_that_yaml_takes_for_text(tmp_path):
 
 def test_a_wrong_type_is_refused(tmp_path):
     (tmp_path / "recipe.yaml").write_text("num_steps: many\n")
-    with pytest.raises(ValueError, match="num_steps: expected int, found: 'many'"):
-        Recipe.from_yaml(tmp_path / "recipe.yaml")
+    for text, message in (
+        ("num_steps: many", "num_steps: expected a whole number of 1 or more, found: 'many'"),
+        ("num_steps: 1.5", "num_steps: expected a whole number of 1 or more, found: 1.5"),
+        ("max_tokens: abc", "max_tokens: expected a whole number of 1 or more, found: 'abc'"),
+        ("keep_checkpoints: 0", "keep_checkpoints: expected a whole number of 1 or more, found: 0"),
+        ("log_every: 2.5", "log_every: expected int, found: 2.5"),
+        ("compile: 1", "compile: expected bool, found: 1"),
+    ):
+        (tmp_path / "recipe.yaml").write_text(text + "\n")
+        with pytest.raises(ValueError, match=message):
+            Recipe.from_yaml(tmp_path / "recipe.yaml")
 
 
 def test_the_command_line_overrides_the_recipe():

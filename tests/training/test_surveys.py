@@ -47,6 +47,10 @@ def test_what_would_be_passed_over_is_refused(simulated_surveys, tmp_path):
         surveys.load(Recipe(data={"sdss": own}, options={"desi": {"sky": True}}))
     with pytest.raises(ValueError, match=r"data: expected some of .*found: \['mine'\]"):
         surveys.load(Recipe(data={"mine": own}))
+    for recipe in (Recipe(data={"sdss": own}), Recipe(stream="physics"), Recipe(data={"sdss": own}, stream="physics")):
+        recipe.weights = {"desi": 0.5, "desy": 0.0}  # a weight of what is not there is fine
+        with pytest.raises(ValueError, match=r"weights: expected some of .*found: \['desy'\]"):
+            surveys.parts(recipe)
 
 
 def test_an_option_given_twice_adds_up():
@@ -80,19 +84,25 @@ def test_steps_of_data_and_of_a_stream_take_turns_and_go_on_where_they_were():
         Recipe(data_share=1.0)
 
 
-def test_steps_made_ahead_by_other_processes_are_the_same():
+@pytest.fixture
+def one_thread():
+    """As other processes have, or sums are rounded in another order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_steps_made_ahead_by_other_processes_are_the_same(one_thread):
     from simulated.stream import SimulatedStream
 
     stream = SimulatedStream(MaskedModelling(SpectralConfig()), {"apogee": 1.0}, 2, templates="none")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as other processes have, or sums are rounded in another order
     ahead = surveys.loader(stream, itertools.count(3), Recipe(num_workers=2))
     for number, step in zip(range(3, 7), ahead):
         (found,), (expected,) = step["micro_batches"], stream.step(number)["micro_batches"]
         assert step["state"] == {"step": number + 1} and found["object_id"] == expected["object_id"]
         for name in ("flux", "ivar", "wavelength", "truth", "masked_patches", "target_patches"):
             assert torch.equal(found[name], expected[name]), name
-    torch.set_num_threads(threads)
 
 
 def test_a_mixed_run_names_the_surveys_of_both():
