@@ -16,15 +16,16 @@ from .packing_spectral_tokenizer import to_device
 from .targets_spectral_tokenizer import TARGETS
 
 
-# Shown by where lines stand, and so not by spectra that the survey has shifted to rest.
-SHIFTS = ("radial_velocity",)
+# Shown by where lines stand, and so not by spectra that the survey has shifted to rest, nor by those as the telescope saw
+# them: the Earth moves too.
+SHIFTS, MOVING = ("radial_velocity",), ("heliocentric", "barycentric")
 
 
 class KnownLabels:
     """Columns of rows -> (spectra, columns) float32, NaN where unknown: `labels` of
     [`SpectralForPreTraining`]. The class comes first, as its place among the names, then the numbers in their own units.
 
-    A velocity is known of a spectrum whose column `frame` says `rest`, but not from it: that is NaN as well.
+    A velocity is known of a spectrum whose column `frame` says `rest` or `observed`, but not from it: NaN as well.
     """
 
     def __init__(self, config: SpectralConfig):
@@ -41,7 +42,7 @@ class KnownLabels:
             low, high = settings.range or (-torch.inf, torch.inf)
             is_asked = (low <= values) & (values <= high)
             if name in SHIFTS:
-                is_asked &= torch.tensor([frame != "rest" for frame in columns["frame"]])
+                is_asked &= torch.tensor([frame in MOVING for frame in columns["frame"]])
             known.append(torch.where(is_asked, values, torch.nan))
         return torch.stack(known, dim=1)
 

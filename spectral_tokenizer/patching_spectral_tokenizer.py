@@ -55,9 +55,12 @@ def checked_spectra(flux, ivar, wavelength, segment_lengths) -> list[Spectrum]:
 
 def as_spectra(flux, ivar, wavelength, segment_lengths) -> Iterator[tuple]:
     """Every accepted form of input -> (name, flux, ivar, wavelength, segment_lengths) per spectrum."""
+    given = type(flux).__name__
     if isinstance(flux, Mapping):
         flux = rows_of_columns(flux)
-    if isinstance(flux, Sequence) and len(flux) and isinstance(flux[0], Mapping):
+    if isinstance(flux, Sequence) or hasattr(flux, "column_names"):  # a Dataset is none, but has rows as one
+        flux = list(flux)
+    if isinstance(flux, list) and flux and isinstance(flux[0], Mapping):
         for position, row in enumerate(flux):
             name = f"spectrum {position}" + (f" ({row['object_id']})" if row.get("object_id") else "")
             missing = [column for column in COLUMNS if row.get(column) is None]
@@ -66,13 +69,16 @@ def as_spectra(flux, ivar, wavelength, segment_lengths) -> Iterator[tuple]:
             yield name, row["flux"], row["ivar"], row["wavelength"], row.get("segment_lengths")
         return
     if ivar is None or wavelength is None:
+        missing = [name for name, each in (("ivar", ivar), ("wavelength", wavelength)) if each is None]
         raise ValueError(
-            "expected flux, ivar and wavelength, found no "
-            + " and no ".join(name for name, each in (("ivar", ivar), ("wavelength", wavelength)) if each is None)
-            + ". ivar is 1 / error**2 per pixel, 0 where the pixel is unusable; wavelength is in vacuum Angstrom"
+            f"expected flux, ivar and wavelength, or rows that have them, found a {given} as flux and no "
+            f"{' and no '.join(missing)}. ivar is 1 / error**2 per pixel, 0 where the pixel is unusable; wavelength is in "
+            "vacuum Angstrom"
         )
     if len(flux) == 0 or np.ndim(next(iter(flux))) == 0:
         flux, ivar, wavelength, segment_lengths = [flux], [ivar], [wavelength], [segment_lengths]
+    if np.ndim(next(iter(wavelength))) == 0:  # one grid for all
+        wavelength = [wavelength] * len(flux)
     counts = {"flux": len(flux), "ivar": len(ivar), "wavelength": len(wavelength)}
     if segment_lengths is None:
         segment_lengths = [None] * len(flux)
@@ -104,6 +110,8 @@ def checked(name: str, flux, ivar, wavelength, segment_lengths) -> Spectrum:
             "with_format('numpy', dtype='float64')"
         )
     flux, ivar, wavelength = without_masks_and_units(name, flux, ivar, wavelength)
+    if ivar.dtype == bool:
+        raise ValueError(f"{name}: expected ivar, 1 / error**2, found: booleans, which would be errors of 1")
     if not (flux.ndim == 1 and flux.shape == ivar.shape == wavelength.shape):
         raise ValueError(
             f"{name}: expected flux, ivar and wavelength of one length, found shapes: {flux.shape}, {ivar.shape}, "

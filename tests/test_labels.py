@@ -40,13 +40,13 @@ def hidden(batch):
 
 def test_columns_become_numbers_and_what_cannot_be_asked_for_is_unknown():
     columns = {
-        "class": ["STAR", "QSO", "BLAZAR", None],
-        "redshift": [1e-4, 2.5, 9.0, None],
-        "teff": torch.tensor([4500.0, float("nan"), 5000.0, 6000.0], dtype=torch.float64),
-        "logg": [2.5, None, None, None],
-        "fe_h": [-0.5, None, None, None],
-        "radial_velocity": [30.0, None, -40.0, 50.0],
-        "frame": ["barycentric", "barycentric", "heliocentric", "rest"],
+        "class": ["STAR", "QSO", "BLAZAR", None, None],
+        "redshift": [1e-4, 2.5, 9.0, None, None],
+        "teff": torch.tensor([4500.0, float("nan"), 5000.0, 6000.0, 7000.0], dtype=torch.float64),
+        "logg": [2.5, None, None, None, None],
+        "fe_h": [-0.5, None, None, None, None],
+        "radial_velocity": [30.0, None, -40.0, 50.0, 60.0],
+        "frame": ["barycentric", "barycentric", "heliocentric", "rest", "observed"],
     }
     labels = KnownLabels(SpectralConfig())(columns)
     nan = float("nan")
@@ -55,6 +55,7 @@ def test_columns_become_numbers_and_what_cannot_be_asked_for_is_unknown():
         [1, 2.5, nan, nan, nan, nan],
         [nan, nan, 5000, nan, nan, -40],
         [nan, nan, 6000, nan, nan, nan],  # at rest, a spectrum does not show a velocity
+        [nan, nan, 7000, nan, nan, nan],  # as observed, it shows the Earth's as well
     ]
     torch.testing.assert_close(labels, torch.tensor(expected), equal_nan=True)
 

@@ -148,6 +148,17 @@ def test_masks_and_units_are_heeded(processor):
         processor(flux * unit, ivar / units.s, wavelength)
 
 
+def test_a_dataset_is_a_list_of_rows_and_a_grid_may_be_shared(processor):
+    datasets = pytest.importorskip("datasets")
+    rows = [spectrum("sdss", 1), spectrum("sdss", 2)]
+    expected = processor(rows)
+    whole = processor(datasets.Dataset.from_list(rows))
+    shared = processor(np.stack([row["flux"] for row in rows]), [row["ivar"] for row in rows], rows[0]["wavelength"])
+    for found in (whole, shared):
+        for name in expected:
+            np.testing.assert_array_equal(found[name], expected[name])
+
+
 def test_columns_of_pandas_begin_at_any_index(processor):
     pandas = pytest.importorskip("pandas")
     flux, ivar, wavelength, _ = (pandas.Series(each).iloc[100:] for each in columns(spectrum("sdss")))
@@ -204,6 +215,8 @@ def wave(n, start=4000.0):
         ((np.ones(64), np.ones(64), wave(64, -10)), "finite, positive wavelengths"),
         ((np.ones(64), np.ones(64), wave(64), [32, 31]), "add up to 64"),
         ((np.ones(64), None, wave(64)), "1 / error"),
+        ((np.ones(64), np.ones(64, dtype=bool), wave(64)), "found: booleans"),
+        (("spec-1.fits",), "found a str as flux"),
         (([], [], []), "found"),
         (([np.ones(64)], [np.ones(64)] * 2, [wave(64)]), "as many spectra"),
         (([{"object_id": "x", "flux": np.ones(64)}],), "spectrum 0 \\(x\\).*ivar, wavelength"),

@@ -1,7 +1,7 @@
 """The command line, `spectral-tokenizer`: one module per command, each a function that Typer turns into options.
 
 Typer, because Transformers brings it along already, with rich for tables and bars. Commands import what they work with
-when they run: `--help` waits for nothing but the package itself.
+when they run: `--help` waits for nothing but the package itself, whose import of torch and transformers takes seconds.
 """
 
 import typer

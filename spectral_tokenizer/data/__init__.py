@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from datasets import Dataset
+from datasets import BuilderConfig, Dataset
 
 from .apogee import APOGEE
 from .builder import SpectraBuilder
@@ -159,6 +159,10 @@ def _load(
     options: dict,
     base_url: str | None = None,
 ) -> Dataset:
+    known = set(builder_class.BUILDER_CONFIG_CLASS.__dataclass_fields__)
+    if unknown := sorted(set(options) - known):
+        expected = sorted(known - set(BuilderConfig.__dataclass_fields__) - {"files", "absent", "strict"})
+        raise TypeError(f"options: found {unknown}; expected some of {expected}")
     sources = find_sources(data_files, builder_class, base_url, cache_dir)
     absent = sources.fetch(sources.files)
     if strict and absent:

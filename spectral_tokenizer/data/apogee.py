@@ -13,8 +13,9 @@ chips are segments, in ascending wavelength. Quirks:
 - Some headers hold an unparsable card (AKWISE): only named keys are read.
 - ASPCAPFLAG's bits STAR_BAD, TEFF_BAD, LOGG_BAD and M_H_BAD make those labels unreliable.
 - Labels are calibrated PARAM values (-9999: none), so only aspcapStar has them; `fe_h` is ASPCAP's overall
-  metallicity [M/H], which is tied to [Fe/H]. RVTEFF and its like are grid points of a template. VHELIO of a single
-  visit fails at times (by hundreds of km/s for M dwarfs) and is passed on as it stands.
+  metallicity [M/H], which is tied to [Fe/H]. RVTEFF and its like are grid points of a template.
+- VHELIO of a single visit fails at times, by hundreds of km/s for M dwarfs: it is unreliable where an apVisit's three chips
+  disagree (VSCATTER). It is heliocentric also where the spectrum, in the observed frame, is shifted otherwise.
 - apStar and apVisit carry the line spread function as Gauss-Hermite coefficients, as functions of pixel + X0, for each
   chip or for the combined grid; `lsf_sigma` is its FWHM over 2.3548 (second moments would be those of far wings).
   aspcapStar has none and gets the nominal resolving power, 22,500 (Majewski et al. 2017).
@@ -51,13 +52,16 @@ CATALOGUE = CatalogueLayout(
     },
     flags=("ASPCAPFLAG",),
     best="SNR",
+    is_text=True,
 )
 LABEL_CUTS = (
     LabelCut("STAR_BAD", "ASPCAPFLAG", ("teff", "logg", "fe_h"), bits=1 << 23),
     LabelCut("TEFF_BAD", "ASPCAPFLAG", ("teff",), bits=1 << 16),
     LabelCut("LOGG_BAD", "ASPCAPFLAG", ("logg",), bits=1 << 17),
     LabelCut("M_H_BAD", "ASPCAPFLAG", ("fe_h",), bits=1 << 19),
+    LabelCut("VSCATTER", "VSCATTER", ("radial_velocity",)),
 )
+MAX_VISIT_SCATTER = 10.0  # km/s; of DR17's visits here whose velocity is wrong by 90 to 590 all have 10.9 and more
 BAD_BITS = sum(1 << bit for bit in (*range(8), 14))
 BLANK_ERROR = 1e9  # apStar writes 1e10 on pixels without data
 ASPCAP_BAD_ERROR = 10.0
@@ -94,7 +98,7 @@ class APOGEE(SpectraBuilder):
     """
 
     BUILDER_CONFIG_CLASS = APOGEEConfig
-    VERSION = "1.2.0"
+    VERSION = "1.3.0"
     FILE_NAMES = tuple(
         f"{name}-*.fits{suffix}"
         for name in ("apStar", "asStar", "aspcapStar", "apVisit", "asVisit")
@@ -194,7 +198,7 @@ def read_aspcap(path: str, hdus: fits.HDUList, visits: bool) -> tuple[dict[str, 
 
 
 def read_visit(path: str, hdus: fits.HDUList, visits: bool) -> tuple[dict[str, dict], dict, dict]:
-    """One visit's spectrum; no labels, no flags. Reversing (chip, pixel) altogether makes both chips and pixels ascend."""
+    """One visit's spectrum, no labels, and a flag: whether its velocity is unreliable. Reversing (chip, pixel) altogether makes both chips and pixels ascend."""
     wavelength = get_image(path, hdus[4])
     sigma = resolution(wavelength, lsf_coefficients(hdus))
     images = get_image(path, hdus[1]), get_image(path, hdus[2]), native(hdus[3].data)
@@ -209,7 +213,8 @@ def read_visit(path: str, hdus: fits.HDUList, visits: bool) -> tuple[dict[str, d
         "lsf_sigma": sigma["lsf_sigma"][::-1],
         "lsf_kind": sigma["lsf_kind"],
     }
-    return {"": spectrum}, {}, {}
+    scatter = number(hdus[0].header.get("VSCATTER"))
+    return {"": spectrum}, {}, {"VSCATTER": int(scatter > MAX_VISIT_SCATTER)}
 
 
 PRODUCTS = {"apStar": read_star, "aspcapStar": read_aspcap, "apVisit": read_visit}

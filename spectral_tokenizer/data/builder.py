@@ -50,6 +50,12 @@ class SurveyConfig(BuilderConfig):
     catalogue: str | None = None
     unreliable_labels: bool = False
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.catalogue is not None and not isinstance(self.catalogue, str):
+            found = type(self.catalogue).__name__
+            raise TypeError(f"catalogue: found a {found}; expected the path of a FITS table or a Parquet file")
+
     def companions(self) -> list[str]:
         """Existing files beside the input files that the reader looks into."""
         if self.catalogue is not None:
@@ -194,7 +200,8 @@ class SpectraBuilder(ArrowBasedBuilder):
                     unit.append(row)
             record.rows = unit.count
         except SpectrumFileError as error:
-            if self.config.strict:
+            # A catalogue that somebody named is no spectrum's damage: all files would fail for the same reason.
+            if self.config.strict or error.args[0] == self.config.catalogue:
                 raise
             record = FileRecord(self.name, list(files), damage=error)
         self._report.add_file(record)
@@ -204,7 +211,11 @@ class SpectraBuilder(ArrowBasedBuilder):
 
     def _finish(self, row: dict) -> dict | Dropped:
         finished = finish_row({"survey": self.name, **row})
-        if self.WAVELENGTHS and not isinstance(finished, Dropped) and row["wavelength"] is not self._checked:
+        if isinstance(finished, Dropped):
+            return finished
+        if not has_patch(finished["ivar"] > 0, finished["segment_lengths"]):
+            return Dropped(f"no patch of {PATCH_SIZE} pixels of which half are usable")
+        if self.WAVELENGTHS and row["wavelength"] is not self._checked:
             check_grid(row, *self.WAVELENGTHS)
             self._checked = row["wavelength"]
         return finished
@@ -243,6 +254,7 @@ def finish_row(row: dict) -> dict | Dropped:
     check_row(row)
     row["lsf_sigma"] = fill_resolution(row["lsf_sigma"], row["segment_lengths"])
     row["lsf_kind"] = row["lsf_kind"] if len(row["lsf_sigma"]) else None
+    check_float32(row["source"], ivar)
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows float32 is as useless as infinity
         flux, ivar = flux.astype(np.float32, copy=False), ivar.astype(np.float32, copy=False)
     is_finite = np.isfinite(flux)
@@ -250,10 +262,20 @@ def finish_row(row: dict) -> dict | Dropped:
     row["flux"], row["ivar"] = np.where(is_finite, flux, np.float32(0)), np.where(is_usable, ivar, np.float32(0))
     if not is_usable.any():
         return Dropped("no usable pixel")
-    if not has_patch(is_usable, row["segment_lengths"]):
-        return Dropped("no patch of 32 pixels of which half are usable")
     row["snr"] = float(np.median(row["flux"][is_usable] * np.sqrt(row["ivar"][is_usable])))
     return row
+
+
+def check_float32(source: str, ivar: np.ndarray) -> None:
+    """Check that ivar fits: of flux in erg/s/cm2/A as it is, 1e-17 and so on, it does not, of the best pixels first.
+
+    Raises:
+        SpectrumFileError: too much of it does not. One pixel in a hundred may hold anything.
+    """
+    is_too_large = (ivar > MAX_FLOAT32) & np.isfinite(ivar)
+    if is_too_large.sum() > 0.01 * len(ivar):
+        found = f"up to {ivar[is_too_large].max():.2g}, which float32 does not hold, in {is_too_large.sum()} pixels"
+        raise SpectrumFileError(source, "column ivar", found, "flux in a larger unit, such as 1e-17 erg/s/cm2/A")
 
 
 def has_patch(is_usable: np.ndarray, segment_lengths: Sequence[int]) -> bool:

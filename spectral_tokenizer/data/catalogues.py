@@ -25,6 +25,8 @@ from .schema import CLASSES, LABELS
 
 KEY_PART = 10**5  # identifiers of several numbers, as plate, MJD and fibre, have five digits each
 NOT_FOUND = "not in catalogue"
+#: Labels that a catalogue may hold.
+JOINED = tuple(name for name in LABELS if name not in ("snr", "label_warnings"))
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,14 @@ class CatalogueLayout:
     """How a survey's catalogues are joined.
 
     Args:
-        key: columns that identify an object, integers or one text.
-        labels: label of `schema.LABELS` -> columns that may hold it, the first that is there counts.
+        key: columns that identify an object.
+        labels: label of `schema.LABELS` -> columns that may hold it, the first that is there counts; last of all, a column
+            of the label's own name.
         flags: columns that cuts look at.
         best: of several rows of one object, the one with the highest value here; else the first.
         hdus: names of the table's HDU; the first table of the file unless one of them is there.
         constants: HDU name -> labels that all its rows have.
+        is_text: the key is one text, not one integer or several.
     """
 
     key: tuple[str, ...]
@@ -63,11 +67,17 @@ class CatalogueLayout:
     best: str | None = None
     hdus: tuple[str, ...] = ()
     constants: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    is_text: bool = False
+
+    def columns_of(self, label: str) -> tuple[str, ...]:
+        """Columns that may hold a label, the likeliest first."""
+        names = self.labels.get(label, ())
+        return (*names, *(() if label in {name.lower() for name in names} else (label,)))
 
     @property
     def optional(self) -> tuple[str, ...]:
         """All columns but the key's."""
-        columns = [name for names in self.labels.values() for name in names]
+        columns = [name for label in JOINED for name in self.columns_of(label)]
         return tuple(dict.fromkeys([*columns, *self.flags, *((self.best,) if self.best else ())]))
 
 
@@ -79,14 +89,17 @@ class Catalogue:
         layout: the survey's.
 
     Raises:
-        SpectrumFileError: the file is damaged, has no column of the key, or holds integers of the key as floats, which
-            are not exact beyond 2^53.
+        SpectrumFileError: the file is damaged, has no column of the key or none of a label, or holds integers of the key
+            as floats, which are not exact beyond 2^53, or as text that is none.
     """
 
     def __init__(self, path: str | Path, layout: CatalogueLayout):
         self.path, self.layout = path, layout
         columns, self.constants = read_table(path, layout)
-        keys = pack_key(path, [columns.pop(name) for name in layout.key], layout.key)
+        keys = pack_key(path, [columns.pop(name) for name in layout.key], layout)
+        possible = {name for label in JOINED for name in layout.columns_of(label)}
+        if not self.constants and not possible & set(columns):
+            raise SpectrumFileError(path, "columns of labels", "none", f"some of {sorted(possible)}")
         order = np.argsort(keys, kind="stable")
         if layout.best in columns:
             order = np.lexsort((-columns.pop(layout.best).astype(np.float64), keys))
@@ -105,8 +118,8 @@ class Catalogue:
         if place == len(self.keys) or self.keys[place] != key:
             return None
         labels = dict(self.constants)
-        for label, names in self.layout.labels.items():
-            if name := next((name for name in names if name in self.columns), None):
+        for label in JOINED:
+            if name := next((name for name in self.layout.columns_of(label) if name in self.columns), None):
                 value = self.columns[name][place]
                 value = text(value.item()) if LABELS[label].dtype == "string" else number(value)
                 if value and value == value:
@@ -123,7 +136,8 @@ def join_labels(
     key: int | tuple[int, ...] | str | None,
     keep_unreliable: bool,
 ) -> dict:
-    """An object's labels: those of its own file, those of the catalogue in their place, and the cuts.
+    """An object's labels: those of its own file, those of the catalogue in their place, and the cuts. A flag of the file says
+    nothing of a catalogue's labels, as somebody may have looked again; one of the catalogue counts for both.
 
     Args:
         labels: from the object's own file.
@@ -136,25 +150,35 @@ def join_labels(
     Returns:
         `labels` and ``label_warnings``; a star's redshift is its radial velocity too, unless that is given.
     """
-    warnings = []
+    warnings, found, found_flags = [], {}, {}
     if catalogue is not None:
-        found = None if key is None else catalogue.find(key)
-        if found is None:
+        there = None if key is None else catalogue.find(key)
+        if there is None:
             warnings.append(NOT_FOUND)
         else:
-            labels, flags = {**labels, **found[0]}, {**flags, **found[1]}
+            found, found_flags = there
+    of_the_file = set(labels) - set(found)
+    labels, flags = {**labels, **found}, {**flags, **found_flags}
     blanked = set()
     for cut in cuts:
-        if int(flags.get(cut.column, 0)) & cut.bits:
+        unreliable = set(cut.labels)
+        if found and cut.column not in found_flags:
+            unreliable &= of_the_file
+        if unreliable and int(flags.get(cut.column, 0)) & cut.bits:
             warnings.append(cut.name)
-            blanked.update(cut.labels)
+            blanked |= unreliable
     blanked = () if keep_unreliable else blanked
     labels = {name: value for name, value in labels.items() if name not in blanked}
-    if labels.get("class") not in CLASSES:
-        labels["class"] = None
+    labels["class"] = known_class(labels.get("class"))
     if labels["class"] == "STAR" and math.isnan(labels.get("radial_velocity", math.nan)):
         labels["radial_velocity"] = labels.get("redshift", math.nan) * SPEED_OF_LIGHT
     return {**labels, "label_warnings": ", ".join(warnings) or None}
+
+
+def known_class(value: str | None) -> str | None:
+    """One of `schema.CLASSES`, in whichever case it is written; None for anything else."""
+    name = (value or "").strip().upper()
+    return name if name in CLASSES else None
 
 
 def read_table(path: str | Path, layout: CatalogueLayout) -> tuple[dict[str, np.ndarray], Mapping[str, str]]:
@@ -190,17 +214,31 @@ def text_as_bytes(values: np.ndarray) -> np.ndarray:
     return values.astype("S") if values.dtype.kind in "OU" else values
 
 
-def pack_key(path: str | Path, columns: list[np.ndarray], names: tuple[str, ...]) -> np.ndarray:
-    """One sortable key per row: text as it is, integers as int64, several integers as one."""
-    if columns[0].dtype.kind == "S":
+def pack_key(path: str | Path, columns: list[np.ndarray], layout: CatalogueLayout) -> np.ndarray:
+    """One sortable key per row: text as it is, integers (also written as text) as int64, several integers as one."""
+    if layout.is_text:
+        if columns[0].dtype.kind != "S":
+            raise SpectrumFileError(path, f"column {layout.key[0]}", columns[0].dtype, "text")
         return np.char.strip(columns[0])
     key = np.zeros(len(columns[0]), dtype=np.int64)
-    for name, column in zip(names, columns):
-        if column.dtype.kind not in "iu":
-            raise SpectrumFileError(path, f"column {name}", column.dtype, "64-bit integers, which floats do not hold")
+    for name, column in zip(layout.key, columns):
+        column = integers(column)
+        if column is None:
+            found = columns[layout.key.index(name)].dtype
+            raise SpectrumFileError(path, f"column {name}", found, "64-bit integers, which floats do not hold")
         if len(columns) > 1 and ((column < 0) | (column >= KEY_PART)).any():
             raise SpectrumFileError(
                 path, f"column {name}", f"up to {column.max()}", f"numbers from 0 to {KEY_PART - 1}"
             )
         key = key * KEY_PART + column if len(columns) > 1 else column.astype(np.int64)
     return key
+
+
+def integers(column: np.ndarray) -> np.ndarray | None:
+    """A column of integers, as such or as text; None for anything else."""
+    if column.dtype.kind in "iu":
+        return column
+    try:
+        return column.astype(np.int64) if column.dtype.kind == "S" else None
+    except ValueError:
+        return None

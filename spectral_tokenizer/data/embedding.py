@@ -157,8 +157,11 @@ def write_embeddings(
         Paths of all shards in order, written by whichever process.
 
     Raises:
-        ValueError: the folder holds embeddings of other rows, of another model or in other shards. Names which.
+        ValueError: there are no rows, or the folder holds embeddings of other rows, of another model or in other shards. Names
+            which.
     """
+    if not len(rows):
+        raise ValueError(f"{folder}: expected spectra to embed, found none: no row was read")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     size = vector_size(model, processor)

@@ -19,21 +19,23 @@ def find_files(data_files: str | Path | Iterable[str | Path], file_names: Iterab
         file_names: the survey's file names, as glob patterns.
 
     Raises:
-        FileNotFoundError: a path does not exist, or nothing at all is found.
+        FileNotFoundError: a path does not exist, or nothing is found for one of the entries.
     """
     entries = [data_files] if isinstance(data_files, (str, Path)) else list(data_files)
     is_wanted = re.compile("|".join(fnmatch.translate(pattern) for pattern in file_names)).match
-    found: set[str] = set()
-    for entry in entries:
-        for path in _expand(entry):
-            if path.is_dir():
-                found.update(_search(path, is_wanted))
-            elif path.is_file():
-                found.add(str(path.resolve()))
-    if not found:
+    found = {str(entry): set(_files_of(entry, is_wanted)) for entry in entries}
+    if empty := [entry for entry, files in found.items() if not files] or (not found and [""]):
         names = shorten(", ".join(file_names), 120, placeholder=", ...")
-        raise FileNotFoundError(f"no files for {[str(entry) for entry in entries]}; in folders looked for {names}")
-    return sorted(found)
+        raise FileNotFoundError(f"no files for {empty}; in folders looked for {names}")
+    return sorted(set().union(*found.values()))
+
+
+def _files_of(entry: str | Path, is_wanted: Callable[[str], object]) -> Iterator[str]:
+    for path in _expand(entry):
+        if path.is_dir():
+            yield from _search(path, is_wanted)
+        elif path.is_file():
+            yield str(path.resolve())
 
 
 def _search(folder: Path, is_wanted: Callable[[str], object]) -> Iterator[str]:

@@ -150,6 +150,10 @@ def inspect_unit(files: tuple[str, ...], readers: list[SpectraBuilder], num_exam
             if not matches(reader, files[0]):
                 found.survey = None
             failed = failed or found
+    if failed.survey is None and failed.damage.args[1].startswith("HDU"):  # it is FITS, and nobody's
+        file, *_, expected = failed.damage.args
+        others = "rows of other files: load_table, specutils_adapter"
+        failed.damage = SpectrumFileError(file, "file", "no spectra of a survey that has a reader here", others)
     return failed
 
 

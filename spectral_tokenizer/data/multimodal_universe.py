@@ -27,9 +27,8 @@ import numpy as np
 
 from . import apogee, desi, galah, sdss
 from .builder import Dropped, SpectraBuilder, SurveyConfig
-from .catalogues import join_labels
+from .catalogues import JOINED, join_labels
 from .fits_access import SpectrumFileError, number
-from .schema import LABELS
 from .table import text, whole_row
 from .table_files import read_rows
 from .wavelengths import air_to_vacuum, nominal_sigma
@@ -72,8 +71,9 @@ class MultimodalUniverse(SpectraBuilder):
 
     def read(self, files: tuple[str, ...]) -> Iterator[dict | Dropped]:
         (path,) = files
+        told: set[str] = set()
         for index, values in enumerate(read_rows(path, shared=("spectrum_lambda",))):
-            yield whole_row(f"{Path(path).name}#{index}", self._row, values, self.config.strict)
+            yield whole_row(f"{Path(path).name}#{index}", self._row, values, self.config.strict, told)
 
     def _row(self, source: str, values: dict) -> dict:
         survey = SURVEYS[self.config.survey]
@@ -90,8 +90,8 @@ class MultimodalUniverse(SpectraBuilder):
 def read_labels(survey: type[SpectraBuilder], values: dict) -> tuple[dict, dict]:
     """Labels and flags out of the columns that came from the survey's catalogue."""
     labels = {"class": "STAR"} if survey in (galah.GALAH, apogee.APOGEE) else {}
-    for label in set(LABELS) - {"snr", "label_warnings"}:
-        names = (*survey.CATALOGUE.labels.get(label, ()), label, OTHER_NAMES.get(label, label))
+    for label in JOINED:
+        names = (*survey.CATALOGUE.columns_of(label), OTHER_NAMES.get(label, label))
         candidates = [name.lower() for name in names]
         if found := next((name for name in candidates if values.get(name) is not None), None):
             labels[label] = text(values[found]) if label == "class" else number(values[found])

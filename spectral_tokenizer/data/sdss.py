@@ -120,12 +120,13 @@ class SDSS(SpectraBuilder):
     def read(self, files: tuple[str, ...]) -> Iterator[dict | Dropped]:
         (path,) = files
         with open_fits(path) as hdus:
-            check_unit(path, hdus[0], FLUX_UNIT)
             if is_plate(hdus):
+                check_unit(path, hdus[0], FLUX_UNIT)
                 for fibre, columns in read_plate(path, hdus):
                     yield self._row(path, fibre, f"#{fibre['FIBERID']}", [columns])
                 return
             reject_foreign(path, hdus)
+            check_unit(path, hdus[0], FLUX_UNIT)
             fibre = read_catalogue(path, hdus[2])
             reject_renamed(path, fibre)
             spectra = read_exposures(path, hdus) if self.config.exposures else {"": [read_pixels(path, hdus[1])]}

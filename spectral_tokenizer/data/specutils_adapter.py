@@ -28,7 +28,7 @@ def rows_from_spectra(
 
     The spectral axis may be in any unit of wavelength, frequency, energy or wavenumber and run either way; the flux keeps
     its unit. Any kind of uncertainty becomes an inverse variance; masked pixels (True in specutils) are unusable. The
-    radial velocity is taken where it is set.
+    redshift is taken where it is set, and the radial velocity where that is a star's, |z| below 0.01.
 
     Args:
         spectra: one, a `SpectrumList` or `SpectrumCollection`, or others.
@@ -54,7 +54,7 @@ def rows_from_spectra(
                 "frame": frame,
                 "wavelength": air_to_vacuum(wavelength) if medium == "air" else wavelength,
                 "segment_lengths": [len(wavelength)],
-                "radial_velocity": radial_velocity(spectrum),
+                **shift(spectrum),
                 **pixels,
             }
             finished = finish_row(row)
@@ -86,11 +86,15 @@ def one_by_one(spectrum: Spectrum, ivar: float | None) -> list[dict]:
     return [{"wavelength": wavelength[order], "flux": one[order], "ivar": two[order]} for one, two in arrays]
 
 
-def radial_velocity(spectrum: Spectrum) -> float:
-    """Of the object in km/s, NaN where it is 0, which stands for not set."""
-    velocity = spectrum.radial_velocity
-    value = np.nan if velocity is None else float(np.ravel(velocity.to_value(units.km / units.s))[0])
-    return value if value else np.nan
+def shift(spectrum: Spectrum) -> dict[str, float]:
+    """Of the object: redshift and velocity in km/s, which specutils keeps as one; NaN where it is 0, which stands for not
+    set, and for the velocity of what is no star: there the two are no longer the same but for a factor."""
+    velocity, redshift = spectrum.radial_velocity, spectrum.redshift
+    velocity, redshift = (
+        np.nan if each is None else float(np.ravel(units.Quantity(each).to_value(unit))[0]) or np.nan
+        for each, unit in ((velocity, units.km / units.s), (redshift, units.one))
+    )
+    return {"redshift": redshift, "radial_velocity": velocity if abs(redshift) < 0.01 else np.nan}
 
 
 def spectra_from_row(row: dict, flux_unit: str | units.UnitBase = "") -> SpectrumList:

@@ -5,6 +5,7 @@ columns of `schema.FEATURES` are taken as far as they exist, and any others are 
 `save_to_disk` and ``prepare`` wrote comes back as it was.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from .builder import Dropped, SpectraBuilder, SurveyConfig, check_row
+from .catalogues import known_class
 from .fits_access import SpectrumFileError, number
-from .schema import FEATURES, LABELS
+from .schema import FEATURES, FRAMES, LABELS
 from .table_files import SHARED, read_rows
-from .wavelengths import air_to_vacuum
+from .wavelengths import PLAUSIBLE, air_to_vacuum
 
+
+logger = logging.getLogger(__name__)
 
 MEDIA = ("vacuum", "air")
 PIXELS = ("wavelength", "flux", "ivar", "lsf_sigma")
@@ -42,6 +46,8 @@ class TableConfig(SurveyConfig):
         super().__post_init__()
         if self.medium not in MEDIA:
             raise ValueError(f"medium: found {self.medium!r}; expected one of {MEDIA}")
+        if self.frame is not None and self.frame not in FRAMES:
+            raise ValueError(f"frame: found {self.frame!r}; expected one of {FRAMES}")
         if unknown := {name for name, _ in self.columns} - set(FEATURES):
             raise ValueError(f"columns: found {sorted(unknown)}; expected some of {list(FEATURES)}")
 
@@ -50,7 +56,7 @@ class Table(SpectraBuilder):
     """Rows of Parquet, Arrow and HDF5 files with the canonical columns. A damaged row is left out by itself."""
 
     BUILDER_CONFIG_CLASS = TableConfig
-    VERSION = "1.0.0"
+    VERSION = "1.1.0"
     FILE_NAMES = ("*.parquet", "*.pq", "*.arrow", "*.feather", "*.hdf5", "*.h5")
 
     def read(self, files: tuple[str, ...]) -> Iterator[dict | Dropped]:
@@ -58,9 +64,21 @@ class Table(SpectraBuilder):
         renamed = dict(self.config.columns)
         names = {name: renamed.get(name, name).lower() for name in FEATURES}
         shared = tuple(names[name] for name in SHARED)
+        told: set[str] = set()
         for index, values in enumerate(read_rows(path, shared)):
+            if index == 0:
+                self._check_columns(path, names, set(values))
             canonical = {name: values.get(key) for name, key in names.items()}
-            yield whole_row(f"{Path(path).name}#{index}", self._row, canonical, self.config.strict)
+            yield whole_row(f"{Path(path).name}#{index}", self._row, canonical, self.config.strict, told)
+
+    def _check_columns(self, path: str, names: dict[str, str], found: set[str]) -> None:
+        """Raise `SpectrumFileError` where all rows lack the same thing."""
+        needed = [names[name] for name in ("wavelength", "flux", "ivar") if names[name] not in found]
+        if needed:
+            expected = f"{needed} too, or `columns` that says what the file calls them"
+            raise SpectrumFileError(path, "columns", sorted(found), expected)
+        if names["frame"] not in found and self.config.frame is None:
+            raise SpectrumFileError(path, "column frame", "none", f"one, or the argument `frame`: one of {FRAMES}")
 
     def _row(self, source: str, values: dict) -> dict:
         values["frame"] = text(values["frame"]) or self.config.frame
@@ -73,6 +91,7 @@ class Table(SpectraBuilder):
             name: text(values[name]) if value.dtype == "string" else number(values[name])
             for name, value in LABELS.items()
         }
+        row["class"] = known_class(row["class"]) or row["class"]
         pixels = {name: np.asarray(values[name], dtype=np.float64) for name in PIXELS if values[name] is not None}
         lengths = values["segment_lengths"]
         row |= {
@@ -89,10 +108,21 @@ class Table(SpectraBuilder):
             row["lsf_kind"] = text(values["lsf_kind"]) or "measured"
         if self.config.medium == "air":
             row["wavelength"] = air_to_vacuum(row["wavelength"])
+        check_angstrom(source, row["wavelength"])
         return row
 
 
-def whole_row(source: str, make: Callable[[str, dict], dict], values: dict, strict: bool) -> dict | Dropped:
+def check_angstrom(source: str, wavelength: np.ndarray) -> None:
+    """Raise `SpectrumFileError` for what is probably in nanometres, microns or a logarithm: nothing later would notice."""
+    low, high = PLAUSIBLE
+    if len(wavelength) and not (low <= wavelength.min() and wavelength.max() <= high):
+        found = f"{wavelength.min():g} to {wavelength.max():g}"
+        raise SpectrumFileError(source, "column wavelength", found, f"Angstrom, from {low:g} to {high:g}")
+
+
+def whole_row(
+    source: str, make: Callable[[str, dict], dict], values: dict, strict: bool, told: set[str]
+) -> dict | Dropped:
     """One row of a table, whole or dropped: the rest of the table is not lost with it.
 
     Args:
@@ -100,6 +130,7 @@ def whole_row(source: str, make: Callable[[str, dict], dict], values: dict, stri
         make: (source, values) -> row.
         values: of the table's columns.
         strict: raise instead.
+        told: fields of which the log has an example already; a million rows may lack the same.
 
     Raises:
         SpectrumFileError: the row is damaged, if `strict`.
@@ -113,6 +144,9 @@ def whole_row(source: str, make: Callable[[str, dict], dict], values: dict, stri
             error = SpectrumFileError(source, "values", f"{type(error).__name__}: {error}", "those of a spectrum")
         if strict:
             raise error from None
+        if error.args[1] not in told:
+            logger.warning("%s", error)
+            told.add(error.args[1])
         return Dropped(f"damaged row: {error.args[1]}")
 
 

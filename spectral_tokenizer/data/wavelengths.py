@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 
+PLAUSIBLE = (500.0, 300_000.0)  # Angstrom: a spectrum beyond is probably in another unit
 FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))  # of a Gaussian
 
 
@@ -16,11 +17,13 @@ def air_to_vacuum(wavelength: np.ndarray) -> np.ndarray:
     Scripta 90, 054005). Good to 1e-5 Angstrom from 2000 to 100,000 Angstrom.
 
     Args:
-        wavelength: (any shape) in Angstrom, in air.
+        wavelength: (any shape) in Angstrom, or with a unit of its own, as astropy's quantities; in air.
 
     Returns:
         The same shape, float64, in Angstrom, in vacuum.
     """
+    if getattr(wavelength, "unit", None) is not None:
+        wavelength = wavelength.to("Angstrom").value
     wavelength = np.asarray(wavelength, dtype=np.float64)
     wavenumber_squared = (1e4 / wavelength) ** 2  # 1/micron^2
     index = (

@@ -1,6 +1,8 @@
 """What is written once for all surveys: counting, skipping, caching, processes, row checks."""
 
 import os
+import re
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from native_files import rows_of, write_desi, write_sdss
 from spectral_tokenizer import SpectralProcessor
 from spectral_tokenizer.data import SURVEYS, SpectrumFileError, load_survey, survey_report
 from spectral_tokenizer.data import builder as builder_module
-from spectral_tokenizer.data.builder import Dropped, SpectraBuilder, check_row, fill_resolution, finish_row, to_table
+from spectral_tokenizer.data.builder import SpectraBuilder, check_row, fill_resolution, finish_row, to_table
 from spectral_tokenizer.data.schema import FEATURES
 
 
@@ -146,6 +148,10 @@ def test_data_files(tmp_path, folder):
     assert sorted(plates([good, folder / "spec-0001.fits", folder / "deeper"])) == [1, 2, 3, 4, 5, 7]  # no repetition
     with pytest.raises(FileNotFoundError, match="nowhere"):
         load(tmp_path, folder / "nowhere")
+    (folder / "empty").mkdir()
+    for nothing in (folder / "*.nothing", folder / "empty"):  # beside what is there, it would go unnoticed
+        with pytest.raises(FileNotFoundError, match=f"no files for .*{re.escape(nothing.name)}"):
+            load(tmp_path, [good, nothing])
     with pytest.raises(FileNotFoundError, match="coadd"):
         load_survey("desi", folder, cache_dir=tmp_path / "cache")
 
@@ -181,13 +187,11 @@ def good_row(**changes):
 
 
 def long_row(**changes):
-    """The same and a segment of 16 pixels: what has no patch of which half are usable is left out."""
-    row = good_row(**changes)
-    more = {"wavelength": 5.0 + np.arange(16), "flux": np.ones(16), "ivar": np.ones(16), "lsf_sigma": np.zeros(16)}
-    return row | {
-        **{name: np.concatenate([row[name], each]) for name, each in more.items() if row[name] is not None},
-        "segment_lengths": [*row["segment_lengths"], 16],
-    }
+    """The same and a segment of 200 pixels."""
+    row, ones = good_row(**changes), np.ones(200)
+    more = {"wavelength": 5.0 + np.arange(200), "flux": ones, "ivar": ones}
+    longer = {name: np.concatenate([row[name], each]) for name, each in more.items()}
+    return row | longer | {"segment_lengths": [*row["segment_lengths"], 200]}
 
 
 def test_good_row_passes():
@@ -232,50 +236,61 @@ def test_resolution_says_where_it_comes_from():
 
 def test_float32_overflow_is_unusable():
     row = finish_row(long_row(flux=np.array([1.0, 1e39, 1, 1, -2]), ivar=np.array([1e39, 1, 1e-60, -1, 4.0])))
-    assert row["ivar"].tolist() == [0, 0, 0, 0, 4] + 16 * [1] and np.isfinite(row["flux"]).all()
+    assert row["ivar"].tolist() == [0, 0, 0, 0, 4] + 200 * [1] and np.isfinite(row["flux"]).all()
     assert row["snr"] == 1.0
 
 
+def test_flux_in_a_unit_that_float32_does_not_square_is_refused():
+    """Else the most precise pixels would be called unusable, without a word."""
+    error = np.geomspace(2e-20, 2e-19, 205)
+    with pytest.raises(SpectrumFileError, match=r"column ivar: found up to 2.5e\+39.*expected flux in a larger unit"):
+        finish_row(long_row() | {"flux": np.full(205, 1e-17), "ivar": error**-2})
+    assert finish_row(long_row() | {"flux": np.ones(205), "ivar": (error * 1e17) ** -2})["snr"] > 100
+
+
 @pytest.mark.parametrize(
-    ("num_usable", "segment_lengths", "dropped"),
+    ("num_usable", "segment_lengths", "is_dropped"),
     [
-        (0, [128], "no usable pixel"),
-        (15, [128], "no patch of 32 pixels of which half are usable"),
-        (16, [128], None),
-        (16, [40, 88], "no patch of 32 pixels of which half are usable"),
-        (40, [15, 15, 15, 83], "no patch of 32 pixels of which half are usable"),
+        (15, [128], True),
+        (16, [128], False),
+        (16, [40, 88], True),
+        (40, [15, 15, 15, 83], True),
     ],
 )
-def test_a_row_of_which_no_patch_is_valid_is_left_out(num_usable, segment_lengths, dropped):
+def test_a_row_of_which_no_patch_is_valid_is_left_out(tmp_path, num_usable, segment_lengths, is_dropped):
     """By the processor's rule: it would end a run that comes to it, and again each time that the run goes on."""
     ivar = np.zeros(128)
     ivar[32 : 32 + num_usable] = 1
     if segment_lengths[0] == 15:
         ivar = np.r_[np.ones(45), np.zeros(83)]
     row = {"wavelength": 5000.0 + np.arange(128), "flux": np.ones(128), "ivar": ivar}
-    row = finish_row(good_row(**row, segment_lengths=segment_lengths))
-    assert row == Dropped(dropped) if dropped else row["snr"] == 1.0
-    if num_usable:
-        call = SpectralProcessor()
-        if dropped:
-            with pytest.raises(ValueError, match="at least half of which are usable"):
-                call(np.ones(128), ivar, 5000.0 + np.arange(128), segment_lengths)
-        else:
-            assert call(row)["attention_mask"].sum() == 1
+
+    class Survey(SpectraBuilder):
+        FILE_NAMES = ("*.txt",)
+
+        def read(self, files):
+            yield good_row(object_id="a", **row, segment_lengths=segment_lengths)
+
+    (tmp_path / "a.txt").touch()
+    dataset = Survey(cache_dir=str(tmp_path / "cache"), files=(str(tmp_path / "a.txt"),)).build()
+    dropped = {"no patch of 32 pixels of which half are usable": 1} if is_dropped else {}
+    assert dict(survey_report(dataset).dropped) == dropped and len(dataset) == 1 - len(dropped)
+    with pytest.raises(ValueError, match="half of which are usable") if is_dropped else nullcontext():
+        SpectralProcessor()(row["flux"], row["ivar"], row["wavelength"], segment_lengths)
 
 
 def test_table_keeps_null_and_ragged_lists():
-    short = {"wavelength": np.arange(1.0, 17.0), "flux": np.ones(16), "ivar": np.ones(16), "segment_lengths": [16]}
+    short = {"wavelength": np.array([1.0, 2.0]), "flux": np.ones(2), "ivar": np.ones(2), "segment_lengths": [2]}
     rows = [
-        finish_row(long_row(object_id="a")),
-        finish_row(long_row(object_id="b", lsf_sigma=np.array([1.0, np.nan, 2, 3, -4]), lsf_kind="measured")),
+        finish_row(good_row(object_id="a")),
+        finish_row(good_row(object_id="b", lsf_sigma=np.array([1.0, np.nan, 2, 3, -4]), lsf_kind="measured")),
         finish_row(good_row(object_id="c", **short)),
     ]
     first, second, third = rows_of(Dataset(to_table(rows)))
     assert len(first["lsf_sigma"]) == len(third["lsf_sigma"]) == 0
-    assert second["lsf_sigma"].tolist() == [1, 1.5, 2, 3, 3] + 16 * [0] and second["lsf_kind"] == "measured"
+    assert second["lsf_sigma"].tolist() == [1, 1.5, 2, 3, 3] and second["lsf_kind"] == "measured"
     assert first["lsf_kind"] is None
-    assert second["wavelength"].tolist()[:6] == [1, 2, 3, 2.5, 3.5, 5] and len(third["wavelength"]) == 16
+    assert second["wavelength"].tolist() == [1, 2, 3, 2.5, 3.5] and third["wavelength"].tolist() == [1, 2]
 
 
 def test_a_fifth_survey_is_one_class(tmp_path):

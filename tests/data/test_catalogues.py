@@ -109,6 +109,52 @@ def test_sdss_by_plate_mjd_and_fibre(tmp_path):
     assert (row["class"], row["redshift"]) == ("QSO", np.float64(2.5))
 
 
+def test_somebodys_own_table(tmp_path):
+    """Labels by this package's names, classes in any case, identifiers as text; and nothing that the file's flag says of its
+    own labels is said of these."""
+    path = write_sdss(tmp_path / "spec-1.fits", plate=10656, CLASS="GALAXY", Z=0.25, ZWARNING=4)
+    keys = {"PLATE": np.array([10656]), "MJD": np.array([55555]), "FIBERID": ["7"]}
+    mine = write_table(tmp_path / "mine.fits", **keys, redshift=[2.5], Class=["qso"], teff=[5777.0])
+    row = load_one(tmp_path, "sdss", path, catalogue=mine)
+    assert (row["class"], row["redshift"], row["teff"]) == ("QSO", 2.5, 5777.0) and row["label_warnings"] is None
+    theirs = write_table(tmp_path / "theirs.fits", **keys, redshift=[2.5], ZWARNING=np.array([4]))
+    row = load_one(tmp_path, "sdss", path, catalogue=theirs)
+    assert np.isnan(row["redshift"]) and row["label_warnings"] == "ZWARNING"
+    stellar = write_table(tmp_path / "stellar.fits", **keys, teff=[5777.0])
+    row = load_one(tmp_path, "sdss", path, catalogue=stellar)
+    assert row["class"] is None and np.isnan(row["redshift"]) and row["teff"] == 5777.0
+    assert row["label_warnings"] == "ZWARNING"
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "message"),
+    [
+        ("labels.csv", None, "labels.csv: file: found"),
+        ("no_key.fits", {"teff": [1.0]}, "no_key.fits: column PLATE"),
+        (
+            "no_label.fits",
+            {"PLATE": [1], "MJD": [2], "FIBERID": [3], "MAG": [4.0]},
+            "no_label.fits: columns of labels",
+        ),
+        (
+            "words.fits",
+            {"PLATE": ["a"], "MJD": [2], "FIBERID": [3], "Z": [4.0]},
+            "words.fits: column PLATE: found .S1",
+        ),
+    ],
+)
+def test_a_wrong_catalogue_is_an_error_and_no_damage_of_the_spectra(tmp_path, name, columns, message):
+    path = write_sdss(tmp_path / "spec-1.fits")
+    if columns is None:
+        (tmp_path / name).write_text("PLATE,MJD\n1,2\n")
+    else:
+        write_table(tmp_path / name, **columns)
+    with pytest.raises(SpectrumFileError, match=message):
+        load_survey("sdss", path, cache_dir=tmp_path / "cache", catalogue=tmp_path / name)
+    with pytest.raises(TypeError, match="catalogue: found a dict; expected the path"):
+        load_survey("sdss", path, cache_dir=tmp_path / "cache", catalogue={})
+
+
 def test_desi_neighbours_that_float64_does_not_tell_apart(tmp_path):
     path = write_desi(tmp_path / "coadd-1.fits", [BIG])
     columns = {
@@ -187,7 +233,7 @@ def test_parquet(tmp_path):
     pq.write_table(table, tmp_path / "table.parquet")
     catalogue = Catalogue(tmp_path / "table.parquet", LAYOUT)
     assert catalogue.find(BIG + 1) == ({"teff": 2.5, "class": "STAR"}, {})
-    texts = CatalogueLayout(key=("name",), labels={"teff": ("teff",)})
+    texts = CatalogueLayout(key=("name",), labels={"teff": ("teff",)}, is_text=True)
     pq.write_table(pa.table({"NAME": ["b", "a"], "teff": [1.0, 2.0]}), tmp_path / "texts.parquet")
     assert Catalogue(tmp_path / "texts.parquet", texts).find("a") == ({"teff": 2.0}, {})
     assert Catalogue(tmp_path / "texts.parquet", texts).find("abc") is None

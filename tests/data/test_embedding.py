@@ -68,6 +68,13 @@ def write(model, rows, folder, **settings):
     return write_embeddings(model, SpectralProcessor(), rows, folder, **settings)
 
 
+def test_no_rows_are_no_folder_of_embeddings(model, rows, tmp_path):
+    """It would refuse the right ones afterwards."""
+    with pytest.raises(ValueError, match="expected spectra to embed, found none"):
+        write_embeddings(model, SpectralProcessor(), rows.select([]), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_shards_hold_metadata_and_vectors(model, rows, tmp_path):
     paths = write(model, rows, tmp_path)
     assert [path.name for path in paths] == [f"embeddings-0000{number}-of-00003.parquet" for number in range(3)]

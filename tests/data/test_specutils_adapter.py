@@ -63,6 +63,14 @@ def test_air_mask_and_velocity():
     assert (row["radial_velocity"], row["object_id"], row["survey"]) == (-30.0, "39633297352951413", "lamost")
 
 
+def test_a_redshift_is_no_velocity():
+    """specutils has one for both, by the formula of special relativity."""
+    (far,) = rows_of(rows_from_spectra(spectrum(redshift=0.5), frame="observed"))
+    assert far["redshift"] == pytest.approx(0.5) and np.isnan(far["radial_velocity"])
+    (near,) = rows_of(rows_from_spectra(spectrum(redshift=1e-4), frame="observed"))
+    assert near["redshift"] == pytest.approx(1e-4) and near["radial_velocity"] == pytest.approx(29.979, rel=1e-3)
+
+
 def test_several_spectra():
     stack = spectrum(flux=np.arange(20.0).reshape(2, 10) * units.Jy)
     rows = rows_of(rows_from_spectra(SpectrumList([spectrum(), stack]), frame="rest"))

@@ -98,6 +98,27 @@ def test_options_stand_for_columns(tmp_path):
         load(tmp_path, path, columns={"hue": "colour"})
 
 
+def test_what_all_rows_lack_is_said_once_and_of_the_file(tmp_path, caplog):
+    for changes, options, message in (
+        ({"ivar": None}, {}, r"columns: found .*expected \['ivar'\] too, or `columns`"),
+        ({"frame": None}, {}, "column frame: found none; expected one, or the argument `frame`"),
+    ):
+        path = write(tmp_path, **changes)
+        with pytest.raises(SpectrumFileError, match=message):
+            load(tmp_path, path, strict=True, **options)
+        assert survey_report(load(tmp_path, path, **options)).damaged == 1
+    with pytest.raises(ValueError, match="frame: found 'vacuum'; expected one of"):
+        load(tmp_path, write(tmp_path, frame=None), frame="vacuum")
+    caplog.clear()
+    assert len(load(tmp_path, write(tmp_path, wavelength=[[0.38 + 0.01 * k for k in range(20)]] * 3))) == 0
+    said = [each.message for each in caplog.records if "rows.parquet#" in each.message]
+    assert len(said) == 1 and "found 0.38 to 0.57; expected Angstrom" in said[0]
+
+
+def test_classes_in_any_case(tmp_path):
+    assert load(tmp_path, write(tmp_path, **{"class": ["galaxy", "AGN", None]}))["class"][:] == ["GALAXY", "AGN", None]
+
+
 def test_integers_stay_exact(tmp_path):
     ids = [39633297352951413 + k for k in range(3)]
     assert load(tmp_path, write(tmp_path, object_id=ids))["object_id"][:] == [str(value) for value in ids]
@@ -106,9 +127,11 @@ def test_integers_stay_exact(tmp_path):
 @pytest.mark.parametrize(
     ("column", "value", "reason"),
     [
-        ("wavelength", [5.0] * 20, "wavelength"),
+        ("wavelength", [5000.0] * 20, "wavelength"),
+        ("wavelength", [380.0 + k for k in range(20)], "column wavelength"),
+        ("wavelength", [3.58 + 1e-4 * k for k in range(20)], "column wavelength"),
         ("wavelength", [5000.0 - k for k in range(20)], "wavelength"),
-        ("wavelength", [-1.0 + k for k in range(20)], "wavelength"),
+        ("wavelength", [-1.0 + k for k in range(20)], "column wavelength"),
         ("flux", [1.0] * 19, "flux"),
         ("flux", None, "column flux"),
         ("ivar", [], "ivar"),
