@@ -34,6 +34,7 @@ VARIATIONS = {
     "default": {},
     "autoencoding": {"model_options": {"objective": "autoencoding"}},
     "random hiding alone": {"model_options": {"hiding_weights": [1, 0, 0]}},
+    "blocks more often": {"model_options": {"hiding_weights": [0.2, 0.6, 0.2]}},
     "a quarter to half hidden": {"model_options": {"hidden_fraction": [0.25, 0.5]}},
     "plain inputs and outputs": {"model_options": PLAIN},
     "no functions of wavelength": {"model_options": {"num_pixel_periods": 0}},
