@@ -245,7 +245,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
                 "expected flux, ivar and wavelength, or pooler_output where num_pooling_queries is 0, found neither"
             )
         encoded = self.spectral(
-            flux, ivar, wavelength, attention_mask, lengths, scale, num_pixels, output_hidden_states
+            flux, ivar, wavelength, attention_mask, lengths, scale, num_pixels, output_hidden_states, return_dict=True
         )
         tokens, token_mask = encoded.last_hidden_state, encoded.token_mask
         if lengths is not None:

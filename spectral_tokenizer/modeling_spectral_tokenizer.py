@@ -420,6 +420,7 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
         """Made from the configuration at each call: it holds no state."""
         return OBJECTIVES[self.config.objective](self.config)
 
+    @can_return_tuple
     def forward(
         self,
         flux: Tensor,

@@ -432,6 +432,9 @@ def test_outputs_as_a_tuple_and_hidden_states(inputs):
     model = make_model("labels")
     output = model(**inputs, labels=LABELS["labels"], output_hidden_states=True)
     as_tuple = model(**inputs, labels=LABELS["labels"], return_dict=False)
+    model.config.return_dict = False
+    close(model(**inputs, labels=LABELS["labels"])[0], output.loss)
+    model.config.return_dict = True
     close(as_tuple[0], output.loss)
     close(as_tuple[1], output.logits)
     assert len(output.hidden_states) == 3

@@ -307,6 +307,10 @@ def test_switches_of_the_output_are_those_of_transformers(model, inputs):
     encoder.config.output_hidden_states = True
     assert len(encoder(**inputs).hidden_states) == 3
     encoder.config.output_hidden_states = False
+    model.config.return_dict = False
+    loss, *_ = model(**inputs)
+    assert torch.equal(loss, model(**inputs, return_dict=True).loss) and len(model.encode(**inputs)) == 3
+    model.config.return_dict = True
     tokens, pooled, *_ = encoder(**inputs, return_dict=False)
     assert torch.equal(tokens, asked.last_hidden_state) and torch.equal(pooled, asked.pooler_output)
     assert model.get_input_embeddings() is encoder.get_input_embeddings() is encoder.embeddings
