@@ -121,7 +121,8 @@ class Catalogue:
         for label in JOINED:
             if name := next((name for name in self.layout.columns_of(label) if name in self.columns), None):
                 value = self.columns[name][place]
-                value = text(value.item()) if LABELS[label].dtype == "string" else number(value)
+                # A class that has no name here, such as a star's type, takes no other's place.
+                value = known_class(text(value.item())) if LABELS[label].dtype == "string" else number(value)
                 if value and value == value:
                     labels[label] = value
         flags = {name: int(self.columns[name][place]) for name in self.layout.flags if name in self.columns}

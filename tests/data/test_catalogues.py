@@ -120,7 +120,7 @@ def test_somebodys_own_table(tmp_path):
     theirs = write_table(tmp_path / "theirs.fits", **keys, redshift=[2.5], ZWARNING=np.array([4]))
     row = load_one(tmp_path, "sdss", path, catalogue=theirs)
     assert np.isnan(row["redshift"]) and row["label_warnings"] == "ZWARNING"
-    stellar = write_table(tmp_path / "stellar.fits", **keys, teff=[5777.0])
+    stellar = write_table(tmp_path / "stellar.fits", **keys, teff=[5777.0], CLASS=["giant"])
     row = load_one(tmp_path, "sdss", path, catalogue=stellar)
     assert row["class"] is None and np.isnan(row["redshift"]) and row["teff"] == 5777.0
     assert row["label_warnings"] == "ZWARNING"
