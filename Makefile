@@ -12,7 +12,7 @@ export GOMP_SPINCOUNT ?= 1000
 .PHONY: pretrain test compatibility style
 
 pretrain: $(VENV)/training
-	$(LAUNCH) training/pretrain.py --config training/recipes/demo.yaml $(ARGS)
+	$(LAUNCH) training/pretrain.py --config training/recipes/demo.yaml --resume auto $(ARGS)
 
 test: $(VENV)/dev
 	$(VENV)/bin/ruff check .

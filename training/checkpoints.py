@@ -29,8 +29,6 @@ def save(accelerator, folder: Path, state: dict, keep: int) -> None:
     """
     target = path_of(folder, state["step"])
     aside = folder / f"{ASIDE}{target.name}"
-    if target.exists():  # complete, and of the same step
-        return
     try:
         if accelerator.is_main_process:
             for left_over in folder.glob(f"{ASIDE}*"):  # by a kill
@@ -58,20 +56,38 @@ def save(accelerator, folder: Path, state: dict, keep: int) -> None:
     accelerator.wait_for_everyone()
 
 
-def load(accelerator, folder: Path, resume: str) -> dict | None:
-    """Go on from a checkpoint: "auto" is the newest, if there is one. Returns its state.
+def load(accelerator, folder: Path, resume: str | None, run: dict) -> dict | None:
+    """Go on from a checkpoint: "auto" is the newest, if there is one. Returns its state; None: the run begins.
+
+    Args:
+        resume: "auto", a folder, or None to begin.
+        run: what the order of the rest follows from, and must be as it was.
 
     Raises:
         FileNotFoundError: `resume` names something that is no complete checkpoint.
+        ValueError: checkpoints in `folder` would be mixed with others, or the run is another one now. Names what differs.
     """
-    if resume == "auto":
-        found = complete(folder)
-        if not found:
-            return None
-        checkpoint = found[-1]
-    else:
-        checkpoint = Path(resume)
-        if not (checkpoint / STATE).exists():
-            raise FileNotFoundError(f"{checkpoint}: expected a checkpoint with {STATE}, found none")
+    found = complete(folder)
+    if not resume and found:
+        raise ValueError(
+            f"{folder}: found {found[-1].name} of an earlier run, expected none: --resume auto goes on from it; for "
+            "another run take another --output, or remove this folder"
+        )
+    if not resume or (resume == "auto" and not found):
+        return None
+    checkpoint = found[-1] if resume == "auto" else Path(resume)
+    if not (checkpoint / STATE).exists():
+        raise FileNotFoundError(f"{checkpoint}: expected a checkpoint with {STATE}, found none")
+    if found and checkpoint.resolve() in (each.resolve() for each in found[:-1]):
+        raise ValueError(
+            f"{checkpoint}: found {found[-1].name} beside it, which would win later: remove what comes after"
+        )
+    state = json.loads((checkpoint / STATE).read_text())
+    then = state.get("run", run)
+    if differing := sorted(name for name in run if then.get(name) != run[name]):
+        was, now = ({name: each.get(name) for name in differing} for each in (then, run))
+        raise ValueError(
+            f"{checkpoint}: the run was of {was}, found: {now}. With others start a new one from its --model"
+        )
     accelerator.load_state(str(checkpoint))
-    return json.loads((checkpoint / STATE).read_text())
+    return state

@@ -1,8 +1,13 @@
 """What a run may compute on."""
 
 import os
+from datetime import timedelta
 
 import torch
+
+
+#: For which processes wait for each other: one reads the files, or a rank has most of what is left to do.
+PATIENCE = timedelta(hours=12)
 
 
 def needs_cpu() -> bool:

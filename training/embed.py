@@ -14,12 +14,13 @@ import json
 from pathlib import Path
 
 import embedding_map
+import numpy as np
 import surveys
 import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from datasets import Dataset, concatenate_datasets, load_dataset, load_from_disk
-from devices import needs_cpu
+from devices import PATIENCE, needs_cpu
 from recipe import Recipe, find, parse_data
 from transformers import AutoModel, AutoProcessor
 
@@ -68,6 +69,8 @@ def load_prepared(path: str) -> Dataset:
     """
     if (Path(path) / "dataset_info.json").exists():
         rows = load_from_disk(path)
+    elif surveys.is_prepared(path):
+        rows = surveys.load_prepared([path])
     else:
         files = find_files(path, ["*.parquet"])
         rows = load_dataset("parquet", data_files=files, split="train")
@@ -80,7 +83,7 @@ def load_prepared(path: str) -> Dataset:
 def main() -> None:
     # Told that there is no accelerator, or none to be used: else each of several processes takes itself for the only one.
     use_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available() or needs_cpu()
-    arguments, state = parse_arguments(), PartialState(cpu=use_cpu)
+    arguments, state = parse_arguments(), PartialState(cpu=use_cpu, timeout=PATIENCE)
     output = Path(arguments.output)
     if not arguments.map_only:
         with state.main_process_first():
@@ -99,10 +102,11 @@ def main() -> None:
 
 def finish(output: Path, arguments: argparse.Namespace) -> None:
     """Count, compare neighbours, draw."""
-    rows = read_embeddings(output)
-    problems = [each for each in rows["problem"] if each]
-    print(f"{len(rows)} spectra, {len(problems)} without an embedding" + (f": {problems[0]}" if problems else ""))
-    shown = rows.shuffle(arguments.seed).select(range(min(arguments.map_rows, len(rows))))
+    said = read_embeddings(output, ["problem"])["problem"]
+    problems = [each for each in said if each]
+    print(f"{len(said)} spectra, {len(problems)} without an embedding" + (f": {problems[0]}" if problems else ""))
+    count = min(arguments.map_rows, len(said))
+    shown = read_embeddings(output, rows=np.sort(np.random.default_rng(arguments.seed).permutation(len(said))[:count]))
     scores = embedding_map.neighbours_agree(shown)
     (output / "neighbours.json").write_text(json.dumps(scores, indent=2) + "\n")
     for name, value in scores.items():

@@ -41,6 +41,7 @@ def main() -> None:
         metavar="METRICS",
         help="metrics.json of a run: of its own data, what it held apart alone",
     )
+    parser.add_argument("--spectra", type=int, default=2000, help="of each survey, at most (default: %(default)s)")
     parser.add_argument("--output", required=True, type=Path, help="folder for evaluation.json and evaluation.png")
     parser.add_argument("--simulated", action="store_true", help="say in both that the files are simulated")
     given = parser.parse_args()
@@ -52,6 +53,10 @@ def main() -> None:
     if given.held_by:
         recipe = Recipe(**json.loads(given.held_by.read_text())["recipe"])
         rows |= {survey: held for survey, (_, held) in surveys.parts(recipe).items()}
+    for survey, each in rows.items():  # all are in memory at once
+        if len(each) > given.spectra:
+            print(f"{survey}: {given.spectra} of {len(each)} spectra, drawn")
+            rows[survey] = each.shuffle(seed=0).select(range(given.spectra))
     chi2, found = measure(model, processor, rows)
     counts = {survey: len(each) for survey, each in rows.items()}
     evaluation = {"name": "survey files", "simulated": given.simulated, "num_spectra": counts, "chi2": chi2}

@@ -21,9 +21,9 @@ import figures
 import surveys
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, set_seed
+from accelerate.utils import DistributedType, InitProcessGroupKwargs, set_seed
 from card import write_card
-from devices import needs_cpu, num_cores
+from devices import PATIENCE, needs_cpu, num_cores
 from journal import Interruption, Journal
 from optimisation import SurveyChi2, make_optimizers, schedule, train_step
 from probe import probe
@@ -55,6 +55,7 @@ def main() -> None:
         mixed_precision=recipe.mixed_precision,
         log_with=recipe.trackers or None,
         project_dir=recipe.output,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
     )
     output, is_main = Path(recipe.output), accelerator.is_main_process
     if accelerator.device.type == "cpu":
@@ -86,9 +87,11 @@ def main() -> None:
         accelerator.print("compile: left out, as attention on the CPU goes by the lengths of a step")
     model, *optimizers = accelerator.prepare(model, *make_optimizers(model, recipe))
     state = {"step": 0, "sampler": None, "skipped": 0, "best": None, "spent": {"seconds": 0.0, "flops": 0}}
-    if resume:
-        state = checkpoints.load(accelerator, output / "checkpoints", resume) or state
-        state.setdefault("spent", {"seconds": math.nan, "flops": math.nan})  # checkpoints from before it was counted
+    run = recipe.order() | {"rows": {survey: len(each) for survey, each in train.items()}}
+    state = checkpoints.load(accelerator, output / "checkpoints", resume, run) or state | {"run": run}
+    state.setdefault("spent", {"seconds": math.nan, "flops": math.nan})  # checkpoints from before it was counted
+    if state["step"] > recipe.num_steps:
+        raise ValueError(f"num_steps: found {recipe.num_steps}, expected {state['step']} or more: so many are made")
     accelerator.init_trackers(output.name, config={name: str(each) for name, each in recipe.to_dict().items()})
     steps = surveys.steps(recipe, train, processor, accelerator.unwrap_model(model), accelerator, state["sampler"])
     state = train_loop(accelerator, model, optimizers, steps, surveys.names(recipe, train), recipe, state, validations)

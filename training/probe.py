@@ -14,18 +14,19 @@ MAX_ROWS = 1000
 
 
 def probe(encoder, processor, train: dict[str, Dataset], held: dict[str, Dataset]) -> dict[str, float]:
-    """Fit linear heads on the embeddings of training rows (at most `MAX_ROWS` a survey), score them on rows of other
-    objects.
+    """Fit linear heads on the embeddings of training rows and score them on rows of other objects, at
+    most `MAX_ROWS` a survey each.
 
     Returns:
         `class_accuracy` over surveys that see several classes, the same from 10 labels a class, `redshift_nmad_*` of
         GALAXY and QSO, class known (1.4826 times the median |dz| / (1 + z)), `teff_mad` in K (median absolute error).
         A target with too few labels is left out.
     """
-    train = {survey: each.select(range(min(MAX_ROWS, len(each)))) for survey, each in train.items()}
-    rows = {
-        part: concatenate_datasets(list(datasets.values())) for part, datasets in (("train", train), ("held", held))
-    }
+    train, held = (
+        {survey: each.select(range(min(MAX_ROWS, len(each)))) for survey, each in part.items()}
+        for part in (train, held)
+    )
+    rows = {"train": concatenate_datasets(list(train.values())), "held": concatenate_datasets(list(held.values()))}
     features = {part: embed(encoder, processor, each, progress=True)[0] for part, each in rows.items()}
     labels = {
         part: {name: np.array(each[name]) for name in ("class", "redshift", "teff", "survey")}

@@ -92,11 +92,13 @@ def read_figures(folder: Path, given: Path | None, name: str) -> dict | None:
 def public(metrics: dict) -> dict:
     """Figures without paths of the machine that they were measured on."""
     metrics = json.loads(json.dumps(metrics))
-    for settings in (metrics.get(part) for part in ("recipe", "arguments")):
-        if settings:
-            settings["data"] = dict.fromkeys(settings["data"], "")
-            for name in ("output", "model"):
-                settings[name] = Path(settings.get(name) or "").name
+    for run in (metrics, *(metrics.get("earlier") or [])):
+        for settings in (run.get(part) for part in ("recipe", "arguments")):
+            if settings:
+                settings["data"] = dict.fromkeys(settings.get("data") or {}, "")
+                settings["options"] = dict.fromkeys(settings.get("options") or {}, "")
+                for name in {"output", "model", "stream"} & set(settings):
+                    settings[name] = Path(settings[name] or "").name
     return metrics
 
 

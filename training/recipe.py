@@ -132,6 +132,20 @@ class Recipe:
     def to_dict(self) -> dict:
         return asdict(self)
 
+    def order(self) -> dict:
+        """Settings by which it is drawn which spectra come when: a run that goes on must have the same."""
+        names = (
+            "seed",
+            "split_seed",
+            "validation_fraction",
+            "weights",
+            "max_spectra",
+            "max_tokens",
+            "stream",
+            "data_share",
+        )
+        return {name: getattr(self, name) for name in (*names, "pairs", "views")}
+
     @property
     def is_simulated(self) -> bool:
         """Whether all that is trained on is simulated."""

@@ -1,6 +1,7 @@
 """Spectra to train on and to validate on: survey files, prepared tables, simulated files, or a simulator's endless stream."""
 
 import itertools
+import json
 import os
 import signal
 from collections.abc import Iterable, Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, load_dataset
 from recipe import SIMULATED, Recipe
 
 from spectral_tokenizer.data import SURVEYS, load_survey, load_table, splits
@@ -20,6 +21,7 @@ from spectral_tokenizer.labels_spectral_tokenizer import KnownLabels
 
 Parts = dict[str, tuple[Dataset, Dataset]]  # survey -> rows to train on, rows held apart
 
+PLAN = "_plan.json"  # that `prepare` leaves beside its shards
 STREAMED_SPECTRA = 8  # of each part and survey for baselines and probes, for each one that validation looks at
 SECONDS_TO_LEAVE = 60  # that processes which feed a run have after SIGTERM
 TURN = 3  # of the random numbers, beside those of `spectral_tokenizer.data.packing`
@@ -68,6 +70,10 @@ def read(survey: str, files: str | list[str], options: dict) -> Dataset:
     tables = tables_among(files)
     if not tables:
         return load_survey(survey, files, **options)
+    if all(map(is_prepared, entries_of(files))):
+        if options:
+            raise TypeError(f"options: found {sorted(options)} of {survey}; expected none, as its files are prepared")
+        return load_prepared(tables)
     if len(tables) < len(entries_of(files)):
         raise ValueError(f"{survey}: found tables beside other files: {files}; expected tables alone, or none")
     return load_table(tables, **{"survey": survey, **options})
@@ -80,7 +86,31 @@ def entries_of(files: str | list[str]) -> list[str]:
 def tables_among(files: str | list[str]) -> list[str]:
     """Those entries that are a table's file, a glob of some, or a survey's folder that `prepare` wrote."""
     endings = tuple(pattern.removeprefix("*") for pattern in Table.FILE_NAMES)
-    return [each for each in entries_of(files) if each.endswith(endings) or (Path(each) / "_plan.json").exists()]
+    return [each for each in entries_of(files) if each.endswith(endings) or is_prepared(each)]
+
+
+def is_prepared(entry: str) -> bool:
+    """Whether it is a survey's folder that `prepare` wrote."""
+    return (Path(entry) / PLAN).exists()
+
+
+def load_prepared(folders: list[str]) -> Dataset:
+    """The rows that `prepare` wrote, which it has checked: read as they are.
+
+    Raises:
+        FileNotFoundError: a shard is not there: a task that failed would leave out its part of the survey unnoticed.
+    """
+    shards = []
+    for folder in map(Path, folders):
+        number = json.loads((folder / PLAN).read_text())["shards"]
+        names = [f"train-{shard:05d}-of-{number:05d}.parquet" for shard in range(number)]
+        if missing := [name for name in names if not (folder / name).exists()]:
+            raise FileNotFoundError(
+                f"{folder}: {len(missing)} of {number} shards are not there, {missing[0]} the first: make them by "
+                "spectral-tokenizer prepare"
+            )
+        shards += [str(folder / name) for name in names]
+    return load_dataset("parquet", data_files=shards, split="train", features=FEATURES)
 
 
 def simulated(recipe: Recipe) -> dict[str, Path]:

@@ -237,17 +237,21 @@ class Reader:
 
     def read(self, files: list[str]) -> Reading:
         """What became of files that belong together, whatever they are."""
-        start = time.monotonic()
+        start, pieces = time.monotonic(), []
         with tempfile.TemporaryDirectory(dir=self._folder.name) as scratch:
             request = {"files": files, "scratch": scratch, "seconds": self.seconds, "megabytes": self.megabytes}
             try:
-                with self._connect() as connection:
-                    start = time.monotonic()
-                    connection.settimeout(self.seconds + PATIENCE)
-                    connection.sendall(json.dumps(request).encode() + b"\n")
-                    pieces = list(iter(lambda: connection.recv(2**20), b""))
+                for is_last in (False, True):
+                    with self._connect() as connection:
+                        start = time.monotonic()
+                        try:
+                            pieces = self._ask(connection, request)
+                            break
+                        except ConnectionResetError:  # by a server that was about to die
+                            if is_last:
+                                raise
             except TimeoutError:
-                pieces = []
+                pass
             except OSError:
                 logger.exception("no reader")
                 return Reading(
@@ -258,6 +262,12 @@ class Reader:
         if time.monotonic() - start >= self.seconds:
             return Reading(problem=f"Reading took longer than {self.seconds} seconds, and was stopped.")
         return Reading(problem=f"Reading needed more than {self.megabytes} MB of memory, and was stopped.")
+
+    def _ask(self, connection: socket.socket, request: dict) -> list[bytes]:
+        """The server's answer, as far as there is one."""
+        connection.settimeout(self.seconds + PATIENCE)
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        return list(iter(lambda: connection.recv(2**20), b""))
 
     def _connect(self, patience: float = 60) -> socket.socket:
         """A connection to the server, once it listens.

@@ -5,8 +5,7 @@ The model and its processor are handed in: anything whose output has a `pooler_o
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,10 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from datasets import Dataset
+from fsspec.implementations.local import LocalFileSystem
 from tqdm.auto import tqdm
 
 from .packing import as_arrays, rows_of
 from .schema import RESOLUTION, SPECTRUM
+from .storage import sweep, write_aside
 
 
 MANIFEST = "embeddings.json"
@@ -33,7 +34,7 @@ class Shards:
     another model is refused instead of mixed in.
 
     Args:
-        rows: Fingerprint of the rows: which objects of which files, in which order.
+        rows: Fingerprint of the rows: which objects of which files, in which order, with which labels and how bright.
         model: Fingerprint of the weights.
         num_rows, shard_rows: Rows in all, and in each shard but the last.
         size: Length of a vector.
@@ -189,13 +190,22 @@ def write_shard(rows: Dataset, vectors: np.ndarray, problems: list[str | None], 
     flat = pa.array(vectors.ravel(), type=pa.float32())
     table = table.append_column(EMBEDDING, pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]))
     table = table.append_column(PROBLEM, pa.array(problems, type=pa.string()))
-    aside = path.with_name(f".writing-{path.name}")
-    pq.write_table(table.replace_schema_metadata(None), aside)
-    os.replace(aside, path)
+    with write_aside(
+        LocalFileSystem(), str(path)
+    ) as unfinished:  # by a name of its own: another job may write the same
+        pq.write_table(table.replace_schema_metadata(None), unfinished)
+    sweep(LocalFileSystem(), str(path))
 
 
-def read_embeddings(folder: str | Path) -> Dataset:
+def read_embeddings(
+    folder: str | Path, columns: Sequence[str] | None = None, rows: Sequence[int] | None = None
+) -> Dataset:
     """All shards of a folder as one dataset with the rows' metadata, `embedding` and `problem`.
+
+    Args:
+        folder: Of the embeddings.
+        columns: Those alone.
+        rows: Numbers of the rows to read, ascending; no more than these and one shard are in memory. None: all.
 
     Raises:
         FileNotFoundError: the folder holds no embeddings, or not all shards yet. Names the first that is missing.
@@ -208,7 +218,14 @@ def read_embeddings(folder: str | Path) -> Dataset:
     missing = [path.name for path in paths if not path.exists()]
     if missing:
         raise FileNotFoundError(f"{folder}: {len(missing)} of {len(shards)} shards are not written yet: {missing[0]}")
-    return Dataset(pa.concat_tables([pq.read_table(path) for path in paths]))
+    tables, chosen = [], None if rows is None else np.asarray(rows, dtype=np.int64)
+    for number, path in enumerate(paths):
+        first = number * shards.shard_rows
+        if chosen is None:
+            tables.append(pq.read_table(path, columns=columns))
+        elif len(mine := chosen[(first <= chosen) & (chosen < first + shards.shard_rows)]):
+            tables.append(pq.read_table(path, columns=columns).take(mine - first))
+    return Dataset(pa.concat_tables(tables))
 
 
 def claim(folder: Path, shards: Shards) -> None:
@@ -223,17 +240,20 @@ def claim(folder: Path, shards: Shards) -> None:
             )
             raise ValueError(f"{folder}: holds other embeddings ({told}). Take another folder, or remove this one")
         return
-    aside = path.with_name(f".writing-{os.getpid()}-{MANIFEST}")
-    aside.write_text(json.dumps(asdict(shards), indent=2) + "\n")
-    os.replace(aside, path)
+    with write_aside(LocalFileSystem(), str(path)) as unfinished:
+        Path(unfinished).write_text(json.dumps(asdict(shards), indent=2) + "\n")
 
 
 def rows_fingerprint(rows: Dataset) -> str:
-    """Changes with the objects, their files and their order, but not with where or when the rows were read."""
+    """Changes with the objects, their files, their order, their labels and `snr`, which another reduction changes; but not
+    with where or when the rows were read."""
     digest = hashlib.sha256()
-    names = [name for name in ("survey", "object_id", "source") if name in rows.column_names]
-    for column in rows.select_columns(names).with_format("arrow")[:].columns:
-        digest.update(json.dumps(column.to_pylist()).encode())
+    names = [name for name, feature in rows.features.items() if getattr(feature, "dtype", "list") != "list"]
+    table = rows.select_columns(sorted(names)).with_format("arrow")[:]
+    for name, column in zip(table.column_names, table.columns):
+        is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+        values = column.to_pylist() if is_text else column.to_numpy().tolist()
+        digest.update(json.dumps([name, values]).encode())
     return digest.hexdigest()[:16]
 
 

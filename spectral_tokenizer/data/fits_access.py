@@ -4,6 +4,7 @@ A file is taken as it was in one moment: one up to 16 MiB is read at once, and a
 is refused. Nothing is memory-mapped, because a file that shrinks under a map ends the process.
 """
 
+import errno
 import gzip
 import math
 import os
@@ -39,6 +40,18 @@ _DAMAGE = (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError
 _DAMAGE += (AssertionError, RecursionError, NameError, struct.error, zlib.error, fits.VerifyError, AstropyUserWarning)
 
 
+# What goes away by itself or with another setting: of a file system on the network, of a full disk, of too many open files.
+OF_THE_MACHINE = frozenset(
+    getattr(errno, name)
+    for name in (
+        "EIO", "ESTALE", "EMFILE", "ENFILE", "ENOSPC", "EDQUOT", "ENOMEM", "ETIMEDOUT", "EAGAIN", "EINTR", "EBUSY",
+        "ECONNRESET", "ECONNABORTED", "ECONNREFUSED", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH", "ENOTCONN",
+        "EREMOTEIO",
+    )
+    if hasattr(errno, name)
+)  # fmt: skip
+
+
 class SpectrumFileError(ValueError):
     """A file is damaged, or is not the product that the reader reads.
 
@@ -64,6 +77,7 @@ def open_fits(path: str | Path) -> Iterator[fits.HDUList]:
     Raises:
         SpectrumFileError: the file cannot be opened, something inside it cannot be read while it is open, or it was
             changed meanwhile.
+        OSError: the machine or its network is at fault, not the file: it would be called damaged for good.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", fits.verify.VerifyWarning)  # unparsable cards that nobody asks for
@@ -81,6 +95,8 @@ def open_fits(path: str | Path) -> Iterator[fits.HDUList]:
         except SpectrumFileError:
             raise
         except _DAMAGE as error:
+            if getattr(error, "errno", None) in OF_THE_MACHINE:
+                raise
             found = f"{type(error).__name__}: {error}"
             raise SpectrumFileError(path, "file", found, "a complete FITS file of this survey") from error
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):

@@ -40,13 +40,17 @@ def _files_of(entry: str | Path, is_wanted: Callable[[str], object]) -> Iterator
 
 def _search(folder: Path, is_wanted: Callable[[str], object]) -> Iterator[str]:
     """Files below a folder by their names. A folder may hold millions: only links are asked where they lead."""
-    for place, _, names in os.walk(os.path.realpath(folder)):
-        for name in filter(is_wanted, names):
-            path = os.path.join(place, name)
-            if not os.path.islink(path):
-                yield path
-            elif os.path.isfile(path):
-                yield os.path.realpath(path)
+    waiting = [os.path.realpath(folder)]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                elif is_wanted(entry.name):
+                    if not entry.is_symlink():
+                        yield entry.path
+                    elif os.path.isfile(entry.path):
+                        yield os.path.realpath(entry.path)
 
 
 def _expand(entry: str | Path) -> list[Path]:

@@ -208,7 +208,7 @@ def agree(plan: Plan) -> None:
     if not file_system.exists(path):
         with write_aside(file_system, path) as unfinished:
             file_system.pipe_file(unfinished, json.dumps(ours, indent=2).encode())
-        return
+    # Read also by who has just written: of two tasks that begin together each sees the other's, or both the same.
     theirs = json.loads(file_system.cat_file(path))
     differing = [key for key in ours if theirs.get(key) != ours[key]]
     if differing:

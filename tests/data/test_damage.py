@@ -1,5 +1,6 @@
 """Damage of every kind: each file ends in a row or in a named entry of the report, and the build goes on."""
 
+import errno
 import gzip
 import os
 import time
@@ -50,6 +51,24 @@ def edit(path, change):
 
 
 # Headers and parts
+
+
+@pytest.mark.parametrize("name", ["ESTALE", "EMFILE", "EIO"])
+def test_what_is_the_machines_fault_is_no_damage(tmp_path, monkeypatch, name):
+    """Else the file would be left out for good, also by the run that comes after the fault."""
+    path, opened = write_sdss(tmp_path / "spec-1.fits"), open
+
+    def failing(file, *arguments, **options):
+        if str(file) == str(path):
+            raise OSError(getattr(errno, name), "of the file system")
+        return opened(file, *arguments, **options)
+
+    monkeypatch.setattr(fits_access, "open", failing, raising=False)
+    with pytest.raises(Exception) as error:
+        load_survey("sdss", path, cache_dir=tmp_path / "cache")
+    assert "of the file system" in str(error.value) + str(error.value.__cause__)
+    monkeypatch.undo()
+    assert len(load_survey("sdss", path, cache_dir=tmp_path / "cache")) == 1
 
 
 def test_wrong_order_of_hdus(tmp_path):

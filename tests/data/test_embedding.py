@@ -99,13 +99,13 @@ def test_a_run_goes_on_where_it_stopped(model, rows, tmp_path):
     expected = [path.read_bytes() for path in paths]
     times = [path.stat().st_mtime_ns for path in paths]
     paths[1].unlink()
-    (tmp_path / f".writing-{paths[1].name}").write_bytes(b"half")
+    (tmp_path / f".{paths[1].name}.0a1b2c3d.unfinished").write_bytes(b"half")
     with pytest.raises(FileNotFoundError, match="1 of 3 shards are not written yet: embeddings-00001"):
         read_embeddings(tmp_path)
     write(model, rows, tmp_path)
     assert [path.read_bytes() for path in paths] == expected
     assert [paths[number].stat().st_mtime_ns == times[number] for number in range(3)] == [True, False, True]
-    assert not list(tmp_path.glob(".writing*"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_two_processes_share_the_shards(model, rows, tmp_path):
@@ -128,6 +128,26 @@ def test_other_embeddings_are_not_mixed_in(model, rows, tmp_path):
         write(model, rows, tmp_path, shard_rows=5)
     with pytest.raises(FileNotFoundError, match="expected a folder of embeddings"):
         read_embeddings(tmp_path / "elsewhere")
+
+
+def test_embeddings_of_another_reduction_are_not_mixed_in(model, rows, tmp_path):
+    """The same objects of files with the same names: their brightness and labels tell."""
+    write(model, rows, tmp_path)
+    for name, value in (("teff", 4321.0), ("class", "QSO")):
+        other = rows.remove_columns([each for each in (name,) if each in rows.column_names])
+        with pytest.raises(ValueError, match="rows: found"):
+            write(model, other.add_column(name, [value] * len(rows)), tmp_path)
+
+
+def test_some_rows_of_many_shards(model, rows, tmp_path):
+    write(model, rows, tmp_path)
+    whole = read_embeddings(tmp_path)
+    chosen = [1, 2, len(rows) - 1]
+    some = read_embeddings(tmp_path, ["object_id", "embedding"], chosen)
+    assert (
+        some.column_names == ["object_id", "embedding"]
+        and some[:] == whole.select(chosen).select_columns(some.column_names)[:]
+    )
 
 
 def test_nearest_looks_at_every_number_alike():

@@ -42,7 +42,10 @@ def trained(tmp_path):
     (folder / "README.md").write_text("an older card")
     (folder / "reconstructions.png").write_bytes(b"a picture")
     recipe = {**METRICS["recipe"], "output": "/home/someone/runs/mine", "data": {"sdss": ["/home/someone/sdss"]}}
-    (folder.parent / "metrics.json").write_text(json.dumps({**METRICS, "recipe": recipe}))
+    recipe |= {"options": {"sdss": {"catalogue": "/home/someone/mine.fits"}}}
+    streamed = {**recipe, "stream": "/home/someone/templates", "data_share": 0.5}
+    metrics = {**METRICS, "recipe": recipe, "earlier": [{"recipe": streamed}]}
+    (folder.parent / "metrics.json").write_text(json.dumps(metrics))
     return folder
 
 

@@ -22,6 +22,18 @@ def test_prepared_files_are_read_as_the_surveys_own(simulated_surveys, tmp_path)
         assert rows.features == own.features and json.dumps(rows[:]) == json.dumps(own[:])
 
 
+def test_a_prepared_survey_of_which_a_part_is_missing_is_refused(simulated_surveys, tmp_path):
+    """As tasks of an array that failed leave it."""
+    prepare_survey("sdss", simulated_surveys["sdss"], tmp_path, num_shards=3)
+    recipe = Recipe(data={"sdss": str(tmp_path / "sdss")})
+    whole = surveys.load(recipe)["sdss"]
+    (tmp_path / "sdss" / "train-00001-of-00003.parquet").unlink()
+    with pytest.raises(FileNotFoundError, match="1 of 3 shards are not there, train-00001-of-00003.parquet the first"):
+        surveys.load(recipe)
+    prepare_survey("sdss", simulated_surveys["sdss"], tmp_path)
+    assert surveys.load(recipe)["sdss"][:]["object_id"] == whole[:]["object_id"]
+
+
 def test_options_reach_the_reader(simulated_surveys):
     data = {survey: str(simulated_surveys[survey]) for survey in ("sdss", "galah")}
     with_sky = surveys.load(Recipe(data=data, options={"sdss": {"sky": True}}))

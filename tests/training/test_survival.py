@@ -1,5 +1,6 @@
 """Runs that are killed, or that have nowhere to write: nothing is lost, and the end is the uninterrupted run's."""
 
+import json
 import random
 import resource
 import shutil
@@ -70,6 +71,24 @@ def test_told_to_leave_while_it_measures_a_run_leaves_and_keeps_its_model(recipe
     assert_same_end(output, expected)
     run(recipe, output, "--resume", "auto")
     assert (output / "metrics.json").exists() and (output / "model" / "README.md").exists()
+
+
+def test_runs_are_not_mixed(tmp_path):
+    """What lies there of another run would be kept, and gone on from, in place of the new one's."""
+    for step in (2, 4):
+        (tmp_path / f"step-{step:08d}").mkdir()
+        state = {"step": step, "run": {"seed": 0, "rows": {"sdss": 10}}}
+        (tmp_path / f"step-{step:08d}" / "run.json").write_text(json.dumps(state))
+    accelerator, run = SimpleNamespace(load_state=lambda _: None), {"seed": 0, "rows": {"sdss": 10}}
+    assert checkpoints.load(accelerator, tmp_path, "auto", run)["step"] == 4
+    assert checkpoints.load(accelerator, tmp_path / "new", None, run) is None
+    assert checkpoints.load(accelerator, tmp_path / "new", "auto", run) is None
+    with pytest.raises(ValueError, match="found step-00000004 of an earlier run, expected none: --resume auto"):
+        checkpoints.load(accelerator, tmp_path, None, run)
+    with pytest.raises(ValueError, match="step-00000002: found step-00000004 beside it"):
+        checkpoints.load(accelerator, tmp_path, str(tmp_path / "step-00000002"), run)
+    with pytest.raises(ValueError, match=r"the run was of {'rows': {'sdss': 10}}, found: {'rows': {'sdss': 11}}"):
+        checkpoints.load(accelerator, tmp_path, "auto", {**run, "rows": {"sdss": 11}})
 
 
 def test_a_full_disk_is_said_and_leaves_the_last_checkpoint(recipe, uninterrupted, tmp_path):
