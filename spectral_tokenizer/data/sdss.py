@@ -15,9 +15,11 @@ exposure and arm; on request an exposure is a row, with the blue and the red arm
 - ELODIE_TEFF and its like are those of the best-fitting template, even for white dwarfs: they are no labels.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +85,7 @@ class SDSS(SpectraBuilder):
     """
 
     BUILDER_CONFIG_CLASS = SDSSConfig
-    VERSION = "1.2.0"
+    VERSION = "1.3.0"
     FILE_NAMES = ("spec-*.fits", "spec-*.fits.gz", "spPlate-*.fits", "spPlate-*.fits.gz")
     WAVELENGTHS = (3400.0, 10700.0)
     ARCHIVE = "https://data.sdss.org/sas/dr17"
@@ -119,6 +121,9 @@ class SDSS(SpectraBuilder):
 
     def read(self, files: tuple[str, ...]) -> Iterator[dict | Dropped]:
         (path,) = files
+        if self._first_of_its_name.get(bare_name(path), path) != path:
+            yield Dropped("a fibre that another file holds too")
+            return
         with open_fits(path) as hdus:
             if is_plate(hdus):
                 check_unit(path, hdus[0], FLUX_UNIT)
@@ -134,6 +139,15 @@ class SDSS(SpectraBuilder):
                 yield Dropped("no single exposures")
             for suffix, arms in spectra.items():
                 yield self._row(path, fibre, suffix, arms)
+
+    @cached_property
+    def _first_of_its_name(self) -> dict[str, str]:
+        """Of a fibre's full and lite file, or of two reductions, the first by its path: that is the full one."""
+        found: dict[str, str] = {}
+        for file in self.config.files:
+            if FILE_NAME.fullmatch(name := bare_name(file)):
+                found.setdefault(name, file)
+        return found
 
     def _row(self, path: str, fibre: dict, suffix: str, arms: list[dict]) -> dict | Dropped:
         """The row of a fibre's arms, the columns of each as `read_pixels` gives them; a coadd is one arm."""
@@ -151,6 +165,11 @@ class SDSS(SpectraBuilder):
             **join_arms(arms),
             **({} if is_sky else self.join_labels(labels, flags, path, key)),
         }
+
+
+def bare_name(path: str) -> str:
+    """A file's name, compressed or not."""
+    return os.path.basename(path).removesuffix(".gz")
 
 
 def reject_foreign(path: str, hdus: fits.HDUList) -> None:

@@ -187,3 +187,14 @@ def test_descending_wavelengths_are_damage(tmp_path):
         hdus[1].data["loglam"][5] = hdus[1].data["loglam"][3]
     with pytest.raises(SpectrumFileError, match="ascending"):
         load(tmp_path, path, strict=True)
+
+
+def test_a_fibre_in_two_files_is_one_row(tmp_path):
+    """As a tree with full and lite files has it, or one of two reductions."""
+    for place in ("full", "lite"):
+        (tmp_path / place).mkdir()
+        write_sdss(tmp_path / place / "spec-0001-55555-0007.fits", flux=np.full(64, 1.0 + (place == "lite")))
+    dataset = load_survey("sdss", tmp_path, cache_dir=tmp_path / "cache")
+    assert dict(survey_report(dataset).dropped) == {"a fibre that another file holds too": 1}
+    (row,) = rows_of(dataset)
+    assert (row["flux"] == 1.0).all()
