@@ -75,9 +75,9 @@ def as_spectra(flux, ivar, wavelength, segment_lengths) -> Iterator[tuple]:
             f"{' and no '.join(missing)}. ivar is 1 / error**2 per pixel, 0 where the pixel is unusable; wavelength is in "
             "vacuum Angstrom"
         )
-    if len(flux) == 0 or np.ndim(next(iter(flux))) == 0:
+    if len(flux) == 0 or np.ndim(first(flux)) == 0:
         flux, ivar, wavelength, segment_lengths = [flux], [ivar], [wavelength], [segment_lengths]
-    if np.ndim(next(iter(wavelength))) == 0:  # one grid for all
+    if np.ndim(first(wavelength)) == 0:  # one grid for all
         wavelength = [wavelength] * len(flux)
     counts = {"flux": len(flux), "ivar": len(ivar), "wavelength": len(wavelength)}
     if segment_lengths is None:
@@ -90,12 +90,18 @@ def as_spectra(flux, ivar, wavelength, segment_lengths) -> Iterator[tuple]:
         yield f"spectrum {position}", *spectrum
 
 
+def first(values):
+    """The first of several, also in pandas, where a column may begin at any index. Not by `iter`, which makes a tensor of each
+    of a tensor's numbers."""
+    return values.iloc[0] if hasattr(values, "iloc") else values[0]
+
+
 def rows_of_columns(columns: Mapping) -> list[Mapping]:
     """One row, or a mapping of columns that hold several -> a list of rows."""
     missing = [name for name in COLUMNS if columns.get(name) is None]
     if missing:
         raise ValueError(f"a row needs the columns flux, ivar and wavelength, missing: {', '.join(missing)}")
-    if len(columns["flux"]) == 0 or np.ndim(next(iter(columns["flux"]))) == 0:
+    if len(columns["flux"]) == 0 or np.ndim(first(columns["flux"])) == 0:
         return [columns]
     names = [name for name in (*COLUMNS, "segment_lengths", "object_id") if name in columns]
     return [dict(zip(names, row)) for row in zip(*(columns[name] for name in names))]
