@@ -198,7 +198,8 @@ def read_aspcap(path: str, hdus: fits.HDUList, visits: bool) -> tuple[dict[str, 
 
 
 def read_visit(path: str, hdus: fits.HDUList, visits: bool) -> tuple[dict[str, dict], dict, dict]:
-    """One visit's spectrum, no labels, and a flag: whether its velocity is unreliable. Reversing (chip, pixel) altogether makes both chips and pixels ascend."""
+    """One visit's spectrum, no labels, and a flag: whether its velocity is unreliable. Reversing (chip, pixel) altogether makes
+    both chips and pixels ascend."""
     wavelength = get_image(path, hdus[4])
     sigma = resolution(wavelength, lsf_coefficients(hdus))
     images = get_image(path, hdus[1]), get_image(path, hdus[2]), native(hdus[3].data)

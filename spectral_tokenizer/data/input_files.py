@@ -24,7 +24,8 @@ def find_files(data_files: str | Path | Iterable[str | Path], file_names: Iterab
     entries = [data_files] if isinstance(data_files, (str, Path)) else list(data_files)
     is_wanted = re.compile("|".join(fnmatch.translate(pattern) for pattern in file_names)).match
     found = {str(entry): set(_files_of(entry, is_wanted)) for entry in entries}
-    if empty := [entry for entry, files in found.items() if not files] or (not found and [""]):
+    empty = [entry for entry, files in found.items() if not files]
+    if empty or not found:
         names = shorten(", ".join(file_names), 120, placeholder=", ...")
         raise FileNotFoundError(f"no files for {empty}; in folders looked for {names}")
     return sorted(set().union(*found.values()))

@@ -121,7 +121,7 @@ class SDSS(SpectraBuilder):
 
     def read(self, files: tuple[str, ...]) -> Iterator[dict | Dropped]:
         (path,) = files
-        if self._first_of_its_name.get(bare_name(path), path) != path:
+        if self._firsts_of_several.get(bare_name(path), path) != path:
             yield Dropped("a fibre that another file holds too")
             return
         with open_fits(path) as hdus:
@@ -141,13 +141,21 @@ class SDSS(SpectraBuilder):
                 yield self._row(path, fibre, suffix, arms)
 
     @cached_property
-    def _first_of_its_name(self) -> dict[str, str]:
-        """Of a fibre's full and lite file, or of two reductions, the first by its path: that is the full one."""
-        found: dict[str, str] = {}
+    def _firsts_of_several(self) -> dict[str, str]:
+        """Of a fibre's full and lite file, or of two reductions, the first by its path: that is the full one. Of fibres with
+        one file, which there are millions of, nothing is kept."""
+        seen: set[int] = set()
+        several: set[str] = set()
         for file in self.config.files:
-            if FILE_NAME.fullmatch(name := bare_name(file)):
-                found.setdefault(name, file)
-        return found
+            name = bare_name(file)
+            if hash(name) in seen and FILE_NAME.fullmatch(name):
+                several.add(name)
+            seen.add(hash(name))
+        firsts: dict[str, str] = {}
+        for file in self.config.files if several else ():
+            if (name := bare_name(file)) in several:
+                firsts.setdefault(name, file)
+        return firsts
 
     def _row(self, path: str, fibre: dict, suffix: str, arms: list[dict]) -> dict | Dropped:
         """The row of a fibre's arms, the columns of each as `read_pixels` gives them; a coadd is one arm."""
