@@ -142,7 +142,7 @@ def without_masks_and_units(name: str, flux, ivar, wavelength) -> list[np.ndarra
     Raises:
         ValueError: units that do not go together.
     """
-    # numpy's and astropy's; in pandas, this is a method.
+    # True where a pixel is not to be used, in numpy as in astropy; in pandas, this is a method.
     masks = [getattr(each, "mask", None) for each in (flux, ivar, wavelength)]
     unit = getattr(flux, "unit", None)
     try:

@@ -61,7 +61,8 @@ LABEL_CUTS = (
     LabelCut("M_H_BAD", "ASPCAPFLAG", ("fe_h",), bits=1 << 19),
     LabelCut("VSCATTER", "VSCATTER", ("radial_velocity",)),
 )
-MAX_VISIT_SCATTER = 10.0  # km/s; of DR17's visits here whose velocity is wrong by 90 to 590 all have 10.9 and more
+# km/s. The visits here that differ from their apStar by 125 to 590 all have 10.8 and more.
+MAX_VISIT_SCATTER = 10.0
 BAD_BITS = sum(1 << bit for bit in (*range(8), 14))
 BLANK_ERROR = 1e9  # apStar writes 1e10 on pixels without data
 ASPCAP_BAD_ERROR = 10.0
