@@ -205,6 +205,20 @@ def patch_spectrum(spectrum: Spectrum, flux: np.ndarray, ivar: np.ndarray, wavel
     return scale
 
 
+def valid_patches(spectrum: Spectrum, ivar: np.ndarray) -> np.ndarray:
+    """Which patches are at least half usable: ivar (patches, patch_size) -> (patches,) booleans. Raises ValueError
+    where none is."""
+    patch_size = ivar.shape[1]
+    usable = np.count_nonzero(ivar, axis=1)
+    is_valid = 2 * usable >= patch_size
+    if not is_valid.any():
+        raise ValueError(
+            f"{spectrum.name}: expected a patch of {patch_size} pixels at least half of which are usable, found: none "
+            f"({usable.sum()} usable of {len(spectrum.flux)} pixels)"
+        )
+    return is_valid
+
+
 def robust_scale(flux: np.ndarray, ivar: np.ndarray) -> float:
     """The larger of median flux and median error, (pixels,) each: positive, and not smaller than what the noise allows
     to be known."""

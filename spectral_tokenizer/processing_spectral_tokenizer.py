@@ -12,7 +12,11 @@ from .patching_spectral_tokenizer import (
     lay_out_wavelength,
     num_pixels,
     patch_spectrum,
+    valid_patches,
 )
+
+
+PIXELS = {"flux": np.float32, "ivar": np.float32, "wavelength": np.float64}
 
 
 class SpectralProcessor(FeatureExtractionMixin):
@@ -70,45 +74,43 @@ class SpectralProcessor(FeatureExtractionMixin):
                 found and what was expected.
         """
         spectra = checked_spectra(flux, ivar, wavelength, segment_lengths)
-        counts = [spectrum.num_patches(self.patch_size) for spectrum in spectra]
-        if packed:
-            ends = np.cumsum(counts)
-            places = [(0, slice(end - count, end)) for count, end in zip(counts, ends)]
-            features = self.patch(spectra, places, (1, int(ends[-1])))
-            is_valid = features.pop("attention_mask").astype(bool)
-            lengths = np.add.reduceat(is_valid[0], ends - counts, dtype=np.int64).tolist()
-            features = {name: features[name][is_valid][None] for name in ("flux", "ivar", "wavelength")} | {
-                "scale": features["scale"]
-            }
-            return BatchFeature({**BatchFeature(features, tensor_type=return_tensors or "np"), "lengths": lengths})
-        places = [(row, slice(count)) for row, count in enumerate(counts)]
-        return BatchFeature(
-            self.patch(spectra, places, (len(spectra), max(counts))), tensor_type=return_tensors or "np"
-        )
+        if not packed:
+            return BatchFeature(self.pad(spectra), tensor_type=return_tensors or "np")
+        features, lengths = self.pack(spectra)
+        return BatchFeature({**BatchFeature(features, tensor_type=return_tensors or "np"), "lengths": lengths})
 
-    def patch(self, spectra: list[Spectrum], places: list[tuple[int, slice]], shape: tuple[int, int]) -> dict:
-        """Normalise and patch spectra, each into its row and columns of patches; `shape` is (rows, columns)."""
-        features = {
-            "flux": np.zeros((*shape, self.patch_size), dtype=np.float32),
-            "ivar": np.zeros((*shape, self.patch_size), dtype=np.float32),
-            "wavelength": np.zeros((*shape, self.patch_size)),
-            "attention_mask": np.zeros(shape, dtype=np.int64),
-            "num_pixels": np.zeros(shape, dtype=np.int64),
-            "scale": np.zeros(len(spectra)),
-        }
-        for position, (spectrum, place) in enumerate(zip(spectra, places)):
-            arrays = (features[name][place] for name in ("flux", "ivar", "wavelength"))
-            features["scale"][position] = patch_spectrum(spectrum, *arrays)
-            features["num_pixels"][place] = num_pixels(spectrum.segment_lengths, self.patch_size)
-            is_usable = features["ivar"][place] > 0
-            is_valid = 2 * np.count_nonzero(is_usable, axis=1) >= self.patch_size
-            if not is_valid.any():
-                raise ValueError(
-                    f"{spectrum.name}: expected a patch of {self.patch_size} pixels at least half of which are "
-                    f"usable, found: none ({is_usable.sum()} usable of {len(spectrum.flux)} pixels)"
-                )
-            features["attention_mask"][place] = is_valid
+    def pad(self, spectra: list[Spectrum]) -> dict:
+        """All patches of each spectrum in a row of its own."""
+        counts = [spectrum.num_patches(self.patch_size) for spectrum in spectra]
+        shape = (len(spectra), max(counts))
+        features = self.empty(shape) | {"attention_mask": np.zeros(shape, dtype=np.int64)}
+        features |= {"scale": np.zeros(len(spectra)), "num_pixels": np.zeros(shape, dtype=np.int64)}
+        for row, (spectrum, count) in enumerate(zip(spectra, counts)):
+            pixels = [features[name][row, :count] for name in PIXELS]
+            features["scale"][row] = patch_spectrum(spectrum, *pixels)
+            features["attention_mask"][row, :count] = valid_patches(spectrum, pixels[1])
+            features["num_pixels"][row, :count] = num_pixels(spectrum.segment_lengths, self.patch_size)
         return features
+
+    def pack(self, spectra: list[Spectrum]) -> tuple[dict, list[int]]:
+        """The valid patches of all spectra, one behind the other, and how many each has."""
+        counts = [spectrum.num_patches(self.patch_size) for spectrum in spectra]
+        features = self.empty((1, sum(counts)))
+        scale, lengths, total = np.zeros(len(spectra)), [], 0
+        for position, (spectrum, count) in enumerate(zip(spectra, counts)):
+            pixels = [features[name][0, total : total + count] for name in PIXELS]
+            scale[position] = patch_spectrum(spectrum, *pixels)
+            is_valid = valid_patches(spectrum, pixels[1])
+            lengths.append(int(np.count_nonzero(is_valid)))
+            # Over the invalid ones while they are in the processor's cache: a selection of all would move them again.
+            for each in pixels:
+                each[: lengths[-1]] = each[is_valid]
+            total += lengths[-1]
+        return {name: features[name][:, :total] for name in PIXELS} | {"scale": scale}, lengths
+
+    def empty(self, shape: tuple[int, int]) -> dict:
+        """No pixels yet, for (rows, patches)."""
+        return {name: np.zeros((*shape, self.patch_size), dtype) for name, dtype in PIXELS.items()}
 
     def patch_wavelength(self, wavelength, segment_lengths=None, return_tensors: str | None = None) -> BatchFeature:
         r"""
