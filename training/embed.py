@@ -24,8 +24,10 @@ from devices import PATIENCE, needs_cpu
 from recipe import Recipe, find, parse_data
 from transformers import AutoModel, AutoProcessor
 
+from spectral_tokenizer.data import load_prepared
 from spectral_tokenizer.data.embedding import read_embeddings, write_embeddings
 from spectral_tokenizer.data.input_files import find_files
+from spectral_tokenizer.data.prepared import is_prepared
 from spectral_tokenizer.data.schema import SPECTRUM
 from spectral_tokenizer.data.simulation import SURVEYS
 
@@ -51,7 +53,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def load_rows(arguments: argparse.Namespace) -> Dataset:
     """Rows from survey files, from prepared tables, or of simulated spectra."""
     if arguments.rows:
-        parts = [load_prepared(path) for path in arguments.rows]
+        parts = [read_rows(path) for path in arguments.rows]
     else:
         recipe = Recipe(
             data=parse_data(arguments.data), simulate=dict.fromkeys(SURVEYS, arguments.simulate),
@@ -61,7 +63,7 @@ def load_rows(arguments: argparse.Namespace) -> Dataset:
     return concatenate_datasets(parts)
 
 
-def load_prepared(path: str) -> Dataset:
+def read_rows(path: str) -> Dataset:
     """Rows from Parquet files (a file, a glob or a folder of them) or a folder that `save_to_disk` wrote.
 
     Raises:
@@ -69,14 +71,17 @@ def load_prepared(path: str) -> Dataset:
     """
     if (Path(path) / "dataset_info.json").exists():
         rows = load_from_disk(path)
-    elif surveys.is_prepared(path):
-        rows = surveys.load_prepared([path])
+    elif is_prepared(path):
+        rows = load_prepared(path)
     else:
         files = find_files(path, ["*.parquet"])
         rows = load_dataset("parquet", data_files=files, split="train")
     missing = sorted({"object_id", *SPECTRUM} - set(rows.column_names))
     if missing:
-        raise ValueError(f"{path}: expected rows with the columns of a spectrum, missing: {missing}")
+        raise ValueError(
+            f"{path}: expected rows with the columns of a spectrum, missing: {missing}. A table of one's own, with no more than "
+            f"wavelength, flux and ivar, goes in as --data NAME={path}"
+        )
     return rows
 
 

@@ -1,7 +1,6 @@
 """Spectra to train on and to validate on: survey files, prepared tables, simulated files, or a simulator's endless stream."""
 
 import itertools
-import json
 import os
 import signal
 from collections.abc import Iterable, Iterator
@@ -9,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from datasets import Dataset, load_dataset
+from datasets import Dataset
 from recipe import SIMULATED, Recipe
 
-from spectral_tokenizer.data import SURVEYS, load_survey, load_table, splits
+from spectral_tokenizer.data import SURVEYS, load_prepared, load_survey, load_table, splits
 from spectral_tokenizer.data.packing import MixtureSampler, PackedSteps, count_patches
+from spectral_tokenizer.data.prepared import is_prepared
 from spectral_tokenizer.data.schema import FEATURES
 from spectral_tokenizer.data.table import Table
 from spectral_tokenizer.labels_spectral_tokenizer import KnownLabels
@@ -21,7 +21,6 @@ from spectral_tokenizer.labels_spectral_tokenizer import KnownLabels
 
 Parts = dict[str, tuple[Dataset, Dataset]]  # survey -> rows to train on, rows held apart
 
-PLAN = "_plan.json"  # that `prepare` leaves beside its shards
 STREAMED_SPECTRA = 8  # of each part and survey for baselines and probes, for each one that validation looks at
 SECONDS_TO_LEAVE = 60  # that processes which feed a run have after SIGTERM
 TURN = 3  # of the random numbers, beside those of `spectral_tokenizer.data.packing`
@@ -87,30 +86,6 @@ def tables_among(files: str | list[str]) -> list[str]:
     """Those entries that are a table's file, a glob of some, or a survey's folder that `prepare` wrote."""
     endings = tuple(pattern.removeprefix("*") for pattern in Table.FILE_NAMES)
     return [each for each in entries_of(files) if each.endswith(endings) or is_prepared(each)]
-
-
-def is_prepared(entry: str) -> bool:
-    """Whether it is a survey's folder that `prepare` wrote."""
-    return (Path(entry) / PLAN).exists()
-
-
-def load_prepared(folders: list[str]) -> Dataset:
-    """The rows that `prepare` wrote, which it has checked: read as they are.
-
-    Raises:
-        FileNotFoundError: a shard is not there: a task that failed would leave out its part of the survey unnoticed.
-    """
-    shards = []
-    for folder in map(Path, folders):
-        number = json.loads((folder / PLAN).read_text())["shards"]
-        names = [f"train-{shard:05d}-of-{number:05d}.parquet" for shard in range(number)]
-        if missing := [name for name in names if not (folder / name).exists()]:
-            raise FileNotFoundError(
-                f"{folder}: {len(missing)} of {number} shards are not there, {missing[0]} the first: make them by "
-                "spectral-tokenizer prepare"
-            )
-        shards += [str(folder / name) for name in names]
-    return load_dataset("parquet", data_files=shards, split="train", features=FEATURES)
 
 
 def simulated(recipe: Recipe) -> dict[str, Path]:

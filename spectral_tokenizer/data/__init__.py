@@ -1,4 +1,5 @@
-"""From the surveys' own files, or from tables, to one kind of row: `load_survey`, `load_table`; at scale `prepare_survey`.
+"""From the surveys' own files, or from tables, to one kind of row: `load_survey`, `load_table`; at scale `prepare_survey`,
+read back by `load_prepared`.
 
 A survey is one module with one class; a further one is one more file and one more line in `SURVEYS`.
 """
@@ -18,6 +19,7 @@ from .galah import GALAH
 from .lamost import LAMOST
 from .multimodal_universe import MultimodalUniverse
 from .prepare import prepare_files
+from .prepared import load_prepared
 from .report import SurveyReport, survey_report
 from .sdss import SDSS
 from .sources import find_sources
@@ -29,6 +31,7 @@ __all__ = [
     "SpectrumFileError",
     "SurveyReport",
     "load_multimodal_universe",
+    "load_prepared",
     "load_survey",
     "load_table",
     "prepare_survey",

@@ -35,6 +35,7 @@ from tqdm.auto import tqdm
 from .builder import SpectraBuilder
 from .card import write_card
 from .input_files import fingerprint
+from .prepared import PLAN, rows_name, shard_name
 from .report import FileRecord, SurveyReport
 from .schema import FEATURES
 from .sources import Sources, find_sources
@@ -90,10 +91,6 @@ class Plan:
         """The file system and the results' folder in it. For each process anew: connections do not survive a fork."""
         return url_to_fs(self.output, **self.storage_options)
 
-    def name_of(self, shard: int) -> str:
-        """The part of a shard's names that tells it from the others."""
-        return f"{shard:05d}-of-{self.num_shards:05d}"
-
     def as_dict(self) -> dict:
         """What two runs must agree on to work on one result."""
         digest = hashlib.sha256()
@@ -127,7 +124,8 @@ def prepare_files(
     """Write a survey's rows as Parquet, with a manifest. What is there already is not made again.
 
     A run that was killed goes on when it is started again with the same arguments. Shards whose input files have
-    changed since are made anew. Read the result with ``load_dataset("OUTPUT", "SURVEY")`` or as any other Parquet files.
+    changed since are made anew. Read the result with `load_prepared`, from the Hub with
+    ``load_dataset("OUTPUT", "SURVEY")``, or as any other Parquet files.
 
     Args:
         survey: the survey's builder.
@@ -192,7 +190,7 @@ def default_shards(units: list[tuple[str, ...]]) -> int:
 def planned_shards(output: str, storage_options: dict) -> int | None:
     """The number of shards of an earlier run, if there was one."""
     file_system, folder = url_to_fs(output, **storage_options)
-    path = f"{folder}/_plan.json"
+    path = f"{folder}/{PLAN}"
     return json.loads(file_system.cat_file(path))["shards"] if file_system.exists(path) else None
 
 
@@ -203,7 +201,7 @@ def agree(plan: Plan) -> None:
         ValueError: it is another one.
     """
     file_system, folder = plan.storage()
-    path, ours = f"{folder}/_plan.json", plan.as_dict()
+    path, ours = f"{folder}/{PLAN}", plan.as_dict()
     file_system.makedirs(f"{folder}/_manifest", exist_ok=True)
     if not file_system.exists(path):
         with write_aside(file_system, path) as unfinished:
@@ -214,7 +212,7 @@ def agree(plan: Plan) -> None:
     if differing:
         found, expected = ({key: each.get(key) for key in differing} for each in (ours, theirs))
         raise ValueError(
-            f"{plan.output} was prepared from something else: found {found}; expected {expected}, as _plan.json there "
+            f"{plan.output} was prepared from something else: found {found}; expected {expected}, as {PLAN} there "
             "says. Choose another output folder, or remove this one"
         )
 
@@ -271,8 +269,8 @@ def write_in_worker(shard: int) -> SurveyReport:
 def write_shard(plan: Plan, shard: int, advance: Callable[[int], object]) -> SurveyReport:
     """Make one shard, unless it is there, made from the files as they are now; and its report either way."""
     file_system, folder = plan.storage()
-    rows_path = f"{folder}/train-{plan.name_of(shard)}.parquet"
-    manifest_path = f"{folder}/_manifest/{plan.name_of(shard)}.jsonl"
+    rows_path = f"{folder}/{rows_name(shard, plan.num_shards)}"
+    manifest_path = f"{folder}/_manifest/{shard_name(shard, plan.num_shards)}.jsonl"
     inputs = fingerprint_of(plan, shard)
     if inputs == made_from(file_system, rows_path):
         advance(len(plan.units_of(shard)))

@@ -18,7 +18,7 @@ import pytest
 from datasets import get_dataset_config_names, load_dataset
 from native_files import rows_of, write_desi, write_galah_ccd, write_redshifts, write_sdss
 
-from spectral_tokenizer.data import SURVEYS, SpectrumFileError, load_survey, prepare_survey
+from spectral_tokenizer.data import SURVEYS, SpectrumFileError, load_prepared, load_survey, prepare_survey
 from spectral_tokenizer.data import builder as builder_module
 from spectral_tokenizer.data import prepare as prepare_module
 from spectral_tokenizer.data.prepare import default_shards
@@ -190,6 +190,18 @@ def test_more_tasks_than_files(tmp_path, folder):
     assert len(list((tmp_path / "out").rglob("*.parquet"))) == 1
     with pytest.raises(ValueError, match="shard: found 3; expected 0 to 2"):
         prepare_survey("sdss", file, tmp_path / "out", num_shards=3, shards=[3])
+
+
+def test_prepared_rows_are_read_back_whole_or_not_at_all(tmp_path, folder):
+    prepare_survey("sdss", folder, tmp_path, num_shards=4)
+    rows, own = load_prepared(tmp_path / "sdss"), load_survey("sdss", folder)
+    assert rows.features == own.features and rows["object_id"][:] == own["object_id"][:]
+    assert len(load_prepared([tmp_path / "sdss", tmp_path / "sdss"])) == 2 * len(own)
+    (tmp_path / "sdss" / "train-00001-of-00004.parquet").unlink()
+    with pytest.raises(FileNotFoundError, match="1 of 4 shards are not there, train-00001-of-00004.parquet the first"):
+        load_prepared(tmp_path / "sdss")
+    with pytest.raises(FileNotFoundError, match="expected a survey's folder that prepare wrote, found no _plan.json"):
+        load_prepared(tmp_path)
 
 
 def test_nothing_is_made_twice(tmp_path, folder):
