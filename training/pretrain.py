@@ -58,6 +58,10 @@ def main() -> None:
         kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
     )
     output, is_main = Path(recipe.output), accelerator.is_main_process
+    is_sharded = accelerator.distributed_type == DistributedType.FSDP
+    if is_sharded and recipe.optimizer == "muon":
+        # Accelerate writes one optimiser per model to a sharded run's checkpoints.
+        raise ValueError("optimizer: found muon, expected adamw where weights are sharded (FSDP)")
     if accelerator.device.type == "cpu":
         # `accelerate launch` allows one thread per process unless told otherwise, and leaves the other cores idle.
         torch.set_num_threads(max(1, num_cores() // accelerator.num_processes))
@@ -74,7 +78,7 @@ def main() -> None:
     cap = model.config.residual_cap or 10.0
     validations = {}
     # Sharded weights are only together when all processes look at them.
-    if is_main or accelerator.distributed_type == DistributedType.FSDP:
+    if is_main or is_sharded:
         validations = {
             survey: SurveyValidation(
                 known[survey], held[survey], processor, recipe.validation_spectra, cap, recipe.seed
@@ -95,10 +99,11 @@ def main() -> None:
     accelerator.init_trackers(output.name, config={name: str(each) for name, each in recipe.to_dict().items()})
     steps = surveys.steps(recipe, train, processor, accelerator.unwrap_model(model), accelerator, state["sampler"])
     state = train_loop(accelerator, model, optimizers, steps, surveys.names(recipe, train), recipe, state, validations)
+    trained = whole(accelerator, model)
     if is_main and state["step"] == recipe.num_steps:
         compute = {**describe_device(accelerator.device, accelerator.num_processes), **state["spent"]}
         counts = surveys.num_trained_on(recipe, train)
-        finish(accelerator.unwrap_model(model), processor, recipe, validations, (known, held), counts, compute)
+        finish(trained, processor, recipe, validations, (known, held), counts, compute)
     # Before the processes part: gradients' buckets that outlive the process group wait for each other at exit.
     model, *optimizers = accelerator.free_memory(model, *optimizers)
     accelerator.end_training()
@@ -183,6 +188,21 @@ def report(
     journal.write(step, chi2=scores)
     blocks = ", ".join(f"{survey} {each['block']['mean']:.2f}" for survey, each in scores.items())
     journal.say(f"step {step}: chi2 on hidden blocks: {blocks}")
+
+
+def whole(accelerator, model):
+    """The model with all of its weights. Of sharded ones all processes have to give theirs, and the main one gets a
+    model; the others get none."""
+    unwrapped = accelerator.unwrap_model(model)
+    if accelerator.distributed_type != DistributedType.FSDP:
+        return unwrapped
+    weights = accelerator.get_state_dict(model)
+    if not accelerator.is_main_process:
+        return None
+    attention = unwrapped.config._attn_implementation
+    built = AutoModelForPreTraining.from_config(unwrapped.config, attn_implementation=attention)
+    built.load_state_dict(weights)
+    return built.to(accelerator.device)
 
 
 def earlier_runs(recipe: Recipe) -> list[dict]:

@@ -20,10 +20,14 @@ def environment(**variables):
     return {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", **variables}
 
 
-def command(recipe: Path, output: Path, *arguments: str, launch: tuple[str, ...] = ()) -> list[str]:
+PRETRAIN = ROOT / "training" / "pretrain.py"
+
+
+def command(
+    recipe: Path, output: Path, *arguments: str, launch: tuple[str, ...] = (), script: Path = PRETRAIN
+) -> list[str]:
     launcher = [sys.executable, "-m", "accelerate.commands.launch", *launch]
-    script = [str(ROOT / "training" / "pretrain.py"), "--config", str(recipe), "--output", str(output)]
-    return [*launcher, *script, *arguments]
+    return [*launcher, str(script), "--config", str(recipe), "--output", str(output), *arguments]
 
 
 def run(*arguments, **keywords) -> str:
