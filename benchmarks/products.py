@@ -13,20 +13,23 @@ from pathlib import Path
 from datasets.utils.logging import disable_progress_bar
 
 from spectral_tokenizer.data import SURVEYS, load_survey, survey_report
+from spectral_tokenizer.data.builder import options_of
+from spectral_tokenizer.data.inspection import product_of
 
 
 def find_products(folder: Path) -> dict[tuple[str, str, str], list[str]]:
     """Files by survey, folder and product; those that are no survey's under the survey ``""``."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        matches = (
-            name
+        # Where several match, the one whose pattern says most: LAMOST's spec-?????-*_sp??-???.fits, not SDSS's spec-*.fits.
+        patterns = (
+            (len(pattern), name)
             for name, survey in SURVEYS.items()
             for pattern in survey.FILE_NAMES
             if fnmatch.fnmatchcase(path.name, pattern)
         )
-        survey = next(matches, "")
-        product = "CCDs" if survey == "galah" else path.name.split("-")[0].split(".")[0] if survey else "other files"
+        _, survey = max(patterns, default=(0, ""))
+        product = product_of(path.name) if survey else "other files"
         place = str(path.parent.relative_to(folder))
         found.setdefault((survey, place, product), []).append(str(path))
     return found
@@ -34,8 +37,7 @@ def find_products(folder: Path) -> dict[tuple[str, str, str], list[str]]:
 
 def account(survey: str, files: list[str], cache: str, options: dict) -> dict:
     """What became of one product's files."""
-    known = SURVEYS[survey].BUILDER_CONFIG_CLASS.__dataclass_fields__
-    chosen = {name: value for name, value in options.items() if name in known}
+    chosen = {name: value for name, value in options.items() if name in options_of(SURVEYS[survey])}
     dataset = load_survey(survey, files, cache_dir=cache, **chosen)
     report = survey_report(dataset)
     return {

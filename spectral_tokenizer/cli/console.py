@@ -90,10 +90,7 @@ def read_options(given: Iterable[str], known: dict[str, str]) -> dict[str, bool 
 
 def reader_options(surveys: Iterable[type]) -> dict[str, str]:
     """The options of the surveys' readers, with their type's name."""
-    from datasets import BuilderConfig
+    from ..data.builder import options_of
 
-    others = {*BuilderConfig.__dataclass_fields__, "files", "strict", "absent"}  # Datasets' own, and what is no choice
-    fields = (field for survey in surveys for field in survey.BUILDER_CONFIG_CLASS.__dataclass_fields__.values())
-    return {
-        field.name: getattr(field.type, "__name__", str(field.type)) for field in fields if field.name not in others
-    }
+    found = {name: kind for survey in surveys for name, kind in options_of(survey).items()}
+    return {name: getattr(kind, "__name__", str(kind)) for name, kind in found.items()}

@@ -9,7 +9,7 @@ from .console import console, read_entries, read_options, reader_options
 
 
 def prepare(
-    survey: Annotated[str, typer.Argument(metavar="SURVEY", help="sdss, desi, galah, apogee or lamost.")],
+    survey: Annotated[str, typer.Argument(metavar="SURVEY", help="A survey; an unknown name lists them.")],
     files: Annotated[
         list[str],
         typer.Argument(

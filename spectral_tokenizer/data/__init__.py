@@ -9,10 +9,10 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from datasets import BuilderConfig, Dataset
+from datasets import Dataset
 
 from .apogee import APOGEE
-from .builder import SpectraBuilder
+from .builder import SpectraBuilder, check_options
 from .desi import DESI
 from .fits_access import SpectrumFileError
 from .galah import GALAH
@@ -71,7 +71,7 @@ def load_survey(
 
     Args:
         name: one of `SURVEYS`.
-        data_files: a file, a glob, a folder (searched to any depth for the survey's file names); an address
+        data_files: a file, a glob, a folder (searched to any depth, links followed, for the survey's file names); an address
             (``https://...``); an identifier as the survey's ``address`` takes it, which is downloaded from its
             archive; or several of these.
         base_url: of a mirror of the archive. By default the environment variable SPECTRAL_TOKENIZER_{SURVEY}_URL, such
@@ -88,9 +88,10 @@ def load_survey(
 
     Raises:
         ValueError: an unknown survey.
-        TypeError: an option that the survey does not have.
+        TypeError: an option that the survey does not have, or a value that it does not take.
         FileNotFoundError: no files.
-        SpectrumFileError: a damaged or foreign file, or one that the archive does not have, if `strict`.
+        SpectrumFileError: a damaged or foreign file, or one that the archive does not have, if `strict`; a ``catalogue``
+            that cannot be read.
         ConnectionError: the archive cannot be reached.
     """
     return _load(find_survey(name), data_files, cache_dir, num_proc, strict, options, base_url)
@@ -162,17 +163,13 @@ def _load(
     options: dict,
     base_url: str | None = None,
 ) -> Dataset:
-    known = set(builder_class.BUILDER_CONFIG_CLASS.__dataclass_fields__)
-    if unknown := sorted(set(options) - known):
-        expected = sorted(known - set(BuilderConfig.__dataclass_fields__) - {"files", "absent", "strict"})
-        raise TypeError(f"options: found {unknown}; expected some of {expected}")
+    options = check_options(builder_class, options)
     sources = find_sources(data_files, builder_class, base_url, cache_dir)
     absent = sources.fetch(sources.files)
     if strict and absent:
         raise next(iter(absent.values()))
     here = (file for file in sources.files if file not in sources.entries or os.path.exists(file))
     files = [file for file in here if file not in absent]
-    options = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
     if absent:
         options["absent"] = tuple(dict.fromkeys(error.args for error in absent.values()))
     builder = builder_class(cache_dir=cache_dir and str(cache_dir), files=tuple(files), strict=strict, **options)

@@ -67,14 +67,13 @@ BAD_BITS = sum(1 << bit for bit in (*range(8), 14))
 BLANK_ERROR = 1e9  # apStar writes 1e10 on pixels without data
 ASPCAP_BAD_ERROR = 10.0
 FLUX_UNIT = re.compile(r"^Flux \(10\^-17")
-STAR_NAME = re.compile(r"2M\d{8}[+-]\d{7}")
+STAR = re.compile(r"2M\d{8}[+-]\d{7}")
 GRID = (4.179, 6e-6)  # log10 of the first wavelength in Angstrom, and step: of every star and release
 CHIP_GAPS = (15834.0, 16454.0)  # Angstrom, centres of the gaps between the chips for a star at rest
 GAP_SEARCH = 40.0  # Angstrom to either side: 700 km/s
 IDENTIFIER = re.compile(
     r"(?:(?P<product>apStar|asStar|aspcapStar)/)?(?P<telescope>apo25m|apo1m|lco25m)/(?P<field>[^/]+)/(?P<star>[^/]+)"
 )
-STAR = re.compile(r"2M\d{8}[+-]\d{7}")
 RESOLVING_POWER = 22500.0
 LIKELY_RESOLVING_POWER = (10000.0, 40000.0)  # coefficients that say otherwise are not believed
 MIN_GAP_PIXELS = 100  # the gaps have 170 and more; bad columns have less
@@ -99,7 +98,7 @@ class APOGEE(SpectraBuilder):
     """
 
     BUILDER_CONFIG_CLASS = APOGEEConfig
-    VERSION = "1.3.0"
+    VERSION = "1.4.0"
     FILE_NAMES = tuple(
         f"{name}-*.fits{suffix}"
         for name in ("apStar", "asStar", "aspcapStar", "apVisit", "asVisit")
@@ -143,14 +142,14 @@ class APOGEE(SpectraBuilder):
             spectra, labels, flags = PRODUCTS[product](path, hdus, self.config.visits)
             apogee_id = str(header.get("OBJID") or header.get("OBJ") or "").strip()
             labels |= {"class": "STAR", "ra": number(header.get("RA")), "dec": number(header.get("DEC"))}
-            if (match := STAR_NAME.search(Path(path).name)) and apogee_id and match[0] != apogee_id:
+            if (match := STAR.search(Path(path).name)) and apogee_id and match[0] != apogee_id:
                 raise SpectrumFileError(path, "OBJID", apogee_id, "the star in the file's name")
             for visit, spectrum in spectra.items():
                 velocity = {"radial_velocity": number(header.get(f"VHELIO{visit}"))}
                 row = {"object_id": apogee_id, "source": Path(path).name + (f"#{visit}" if visit else ""), **spectrum}
-                joined = self.join_labels(labels | velocity, flags, path, apogee_id)
                 # The catalogue's velocity is the mean of the visits.
-                yield {**row, **joined, **(velocity if visit else {})}
+                own = tuple(velocity) if visit or product == "apVisit" else ()
+                yield row | self.join_labels(labels | velocity, flags, path, apogee_id, own)
 
 
 def find_product(path: str, hdus: fits.HDUList) -> str:
@@ -178,7 +177,7 @@ def read_star(path: str, hdus: fits.HDUList, visits: bool) -> tuple[dict[str, di
     for visit, row in rows.items():
         flux, error, flags = (native(image[row]) for image in images)
         is_usable = ((flags.astype(np.int64) & BAD_BITS) == 0) & (error > 0) & (error < BLANK_ERROR)
-        spectra[visit] = log_spectrum(path, hdus[1].header, flux, error, is_usable, is_blank=flux == 0)
+        spectra[visit] = log_spectrum(path, hdus[1].header, flux, error, is_usable)
         spectra[visit] |= resolution(spectra[visit]["wavelength"], lsf_coefficients(hdus))
     return spectra, {}, {}
 
@@ -194,7 +193,7 @@ def read_aspcap(path: str, hdus: fits.HDUList, visits: bool) -> tuple[dict[str, 
     teff, logg, _, metallicity = columns.pop("PARAM")[0][:4]
     labels = {"teff": number(teff), "logg": number(logg), "fe_h": number(metallicity)}
     flags = {name: int(values[0]) for name, values in columns.items()}
-    spectrum = log_spectrum(path, hdus[1].header, flux, error, is_usable, is_blank=flux == 0)
+    spectrum = log_spectrum(path, hdus[1].header, flux, error, is_usable)
     return {"": spectrum | resolution(spectrum["wavelength"], None)}, labels, flags
 
 
@@ -222,9 +221,7 @@ def read_visit(path: str, hdus: fits.HDUList, visits: bool) -> tuple[dict[str, d
 PRODUCTS = {"apStar": read_star, "aspcapStar": read_aspcap, "apVisit": read_visit}
 
 
-def log_spectrum(
-    path: str, header: fits.Header, flux: np.ndarray, error: np.ndarray, is_usable: np.ndarray, is_blank: np.ndarray
-) -> dict:
+def log_spectrum(path: str, header: fits.Header, flux: np.ndarray, error: np.ndarray, is_usable: np.ndarray) -> dict:
     """The columns common to the rest-frame products, on their log-linear grid."""
     axis = header.get("CRVAL1"), header.get("CDELT1"), header.get("CRPIX1", 1)
     if None in axis or np.abs(np.subtract(axis, (*GRID, 1))).max() > 1e-9:
@@ -235,7 +232,7 @@ def log_spectrum(
         "wavelength": wavelength,
         "flux": flux,
         "ivar": inverse_variance(error, is_usable),
-        "segment_lengths": chip_lengths(wavelength, is_blank),
+        "segment_lengths": chip_lengths(wavelength, is_blank=flux == 0),
     }
 
 

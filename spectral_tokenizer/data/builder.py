@@ -7,7 +7,7 @@ its cache, in a folder named after the survey's module, the input files' fingerp
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from .tables import UnitRows, to_table
 PATCH_SIZE = 32  # of every size in hub_configs
 PIXELS_PER_BATCH = 2**20  # 20 bytes each: a record batch stays near 20 MB
 MAX_STEP_CHANGE = 0.1  # of a step, from pixel to pixel; rounding to float32 changes it by 0.01 at most
-MAX_FLOAT32 = np.finfo(np.float32).max
+MAX_FLOAT32, MIN_FLOAT32 = np.finfo(np.float32).max, np.finfo(np.float32).smallest_subnormal
 
 
 @dataclass
@@ -129,9 +129,15 @@ class SpectraBuilder(ArrowBasedBuilder):
         raise NotImplementedError
 
     def join_labels(
-        self, labels: dict, flags: dict[str, int], file: str, key: int | tuple[int, ...] | str | None
+        self,
+        labels: dict,
+        flags: dict[str, int],
+        file: str,
+        key: int | tuple[int, ...] | str | None,
+        own: Iterable[str] = (),
     ) -> dict:
-        """An object's labels from its own `file` and from the catalogue, as far as the survey's flags trust them."""
+        """An object's labels from its own `file` and from the catalogue, as far as the survey's flags trust them; see
+        `catalogues.join_labels`."""
         if self._beside[0] != file:  # a file system of a cluster is not to be asked once per row
             self._beside = file, self.config.beside(file)
         path = self.config.catalogue or self._beside[1]
@@ -140,7 +146,7 @@ class SpectraBuilder(ArrowBasedBuilder):
         if path is not None and (self._catalogue is None or self._catalogue.path != path):
             self._catalogue = Catalogue(path, self.CATALOGUE)  # the latest one alone stays in memory
         catalogue = None if path is None else self._catalogue
-        return join_labels(labels, flags, self.LABEL_CUTS, catalogue, key, self.config.unreliable_labels)
+        return join_labels(labels, flags, self.LABEL_CUTS, catalogue, key, self.config.unreliable_labels, own)
 
     def group_files(self, files: Iterable[str]) -> list[tuple[str, ...]]:
         """The units that `read` takes; one file each unless a subclass says otherwise."""
@@ -242,6 +248,29 @@ class SpectraBuilder(ArrowBasedBuilder):
         self.info.description = report.to_json()
 
 
+def options_of(survey: type[SpectraBuilder]) -> dict[str, type]:
+    """The reader's options and their types: what its configuration has besides Datasets' own fields and what is no choice."""
+    others = {*BuilderConfig.__dataclass_fields__, "files", "strict", "absent"}
+    fields = survey.BUILDER_CONFIG_CLASS.__dataclass_fields__
+    return {name: field.type for name, field in fields.items() if name not in others}
+
+
+def check_options(survey: type[SpectraBuilder], options: Mapping) -> dict:
+    """Options as the reader takes them, paths as text.
+
+    Raises:
+        TypeError: the reader does not have one of them, or expects True or False there.
+    """
+    known = options_of(survey)
+    if unknown := sorted(set(options) - set(known)):
+        raise TypeError(f"options: found {unknown}; expected some of {sorted(known)}")
+    for name, value in options.items():
+        if known[name] is bool and not isinstance(value, bool):
+            raise TypeError(f"{name}: found {value!r}; expected True or False")
+    # Not by `Path`: Datasets puts a class of its own in its place, in modules with a builder.
+    return {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in options.items()}
+
+
 def finish_row(row: dict) -> dict | Dropped:
     """Fill in what is missing, state bad pixels once (ivar = 0) and check all that later code relies on.
 
@@ -254,7 +283,7 @@ def finish_row(row: dict) -> dict | Dropped:
     check_row(row)
     row["lsf_sigma"] = fill_resolution(row["lsf_sigma"], row["segment_lengths"])
     row["lsf_kind"] = row["lsf_kind"] if len(row["lsf_sigma"]) else None
-    check_float32(row["source"], ivar)
+    check_float32(row["source"], flux, ivar)
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows float32 is as useless as infinity
         flux, ivar = flux.astype(np.float32, copy=False), ivar.astype(np.float32, copy=False)
     is_finite = np.isfinite(flux)
@@ -266,16 +295,23 @@ def finish_row(row: dict) -> dict | Dropped:
     return row
 
 
-def check_float32(source: str, ivar: np.ndarray) -> None:
-    """Check that ivar fits: of flux in erg/s/cm2/A as it is, 1e-17 and so on, it does not, of the best pixels first.
+def check_float32(source: str, flux: np.ndarray, ivar: np.ndarray) -> None:
+    """Check that flux and ivar fit: of flux in erg/s/cm2/A as it is, 1e-17 and so on, ivar does not, of the best pixels
+    first.
 
     Raises:
-        SpectrumFileError: too much of it does not. One pixel in a hundred may hold anything.
+        SpectrumFileError: too much of them does not. One pixel in a hundred may hold anything.
     """
-    is_too_large = (ivar > MAX_FLOAT32) & np.isfinite(ivar)
-    if is_too_large.sum() > 0.01 * len(ivar):
-        found = f"up to {ivar[is_too_large].max():.2g}, which float32 does not hold, in {is_too_large.sum()} pixels"
-        raise SpectrumFileError(source, "column ivar", found, "flux in a larger unit, such as 1e-17 erg/s/cm2/A")
+    size = np.abs(flux)
+    misfits = (
+        ("ivar", ivar, (ivar > MAX_FLOAT32) & np.isfinite(ivar), "flux in a larger unit, such as 1e-17 erg/s/cm2/A"),
+        ("ivar", ivar, (ivar > 0) & (ivar < MIN_FLOAT32), "flux in a smaller unit"),
+        ("flux", flux, (size > MAX_FLOAT32) & np.isfinite(size), "flux in a smaller unit"),
+    )
+    for name, values, is_wrong, expected in misfits:
+        if is_wrong.sum() > 0.01 * len(values):
+            found = f"numbers like {values[is_wrong][0]:.2g}, which float32 does not hold, in {is_wrong.sum()} pixels"
+            raise SpectrumFileError(source, f"column {name}", found, expected)
 
 
 def has_patch(is_usable: np.ndarray, segment_lengths: Sequence[int]) -> bool:

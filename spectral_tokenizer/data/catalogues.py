@@ -90,7 +90,7 @@ class Catalogue:
 
     Raises:
         SpectrumFileError: the file is damaged, has no column of the key or none of a label, or holds integers of the key
-            as floats, which are not exact beyond 2^53, or as text that is none.
+            as floats, which are not exact beyond 2^53, or as text that is none; or flags that are no integers.
     """
 
     def __init__(self, path: str | Path, layout: CatalogueLayout):
@@ -103,6 +103,10 @@ class Catalogue:
         order = np.argsort(keys, kind="stable")
         if layout.best in columns:
             order = np.lexsort((-columns.pop(layout.best).astype(np.float64), keys))
+        for name in set(layout.flags) & set(columns):
+            if columns[name].dtype.kind not in "iub":
+                # As of Parquet's nulls: what is not known of an object is not known to be good.
+                raise SpectrumFileError(path, f"column {name}", columns[name].dtype, "integers, in every row")
         self.keys = keys[order]
         self.columns = {name: values[order] for name, values in columns.items()}
 
@@ -123,7 +127,7 @@ class Catalogue:
                 value = self.columns[name][place]
                 # A class that has no name here, such as a star's type, takes no other's place.
                 value = known_class(text(value.item())) if LABELS[label].dtype == "string" else number(value)
-                if value and value == value:
+                if value is not None and value == value:
                     labels[label] = value
         flags = {name: int(self.columns[name][place]) for name in self.layout.flags if name in self.columns}
         return labels, flags
@@ -136,6 +140,7 @@ def join_labels(
     catalogue: Catalogue | None,
     key: int | tuple[int, ...] | str | None,
     keep_unreliable: bool,
+    own: Iterable[str] = (),
 ) -> dict:
     """An object's labels: those of its own file, those of the catalogue in their place, and the cuts. A flag of the file says
     nothing of a catalogue's labels, as somebody may have looked again; one of the catalogue counts for both.
@@ -147,6 +152,7 @@ def join_labels(
         catalogue: of the survey, if one was given.
         key: the object's.
         keep_unreliable: labels that a cut calls unreliable stay.
+        own: labels of this spectrum rather than of its object, such as a visit's velocity: no catalogue's takes their place.
 
     Returns:
         `labels` and ``label_warnings``; a star's redshift is its radial velocity too, unless that is given.
@@ -157,7 +163,7 @@ def join_labels(
         if there is None:
             warnings.append(NOT_FOUND)
         else:
-            found, found_flags = there
+            found, found_flags = {name: value for name, value in there[0].items() if name not in own}, there[1]
     of_the_file = set(labels) - set(found)
     labels, flags = {**labels, **found}, {**flags, **found_flags}
     blanked = set()

@@ -15,7 +15,7 @@ def find_files(data_files: str | Path | Iterable[str | Path], file_names: Iterab
 
     Args:
         data_files: a path, a glob (``**`` allowed), a folder, or several of these. What is named or globbed is taken
-            whatever its name; a folder is searched to any depth for `file_names`.
+            whatever its name; a folder is searched to any depth for `file_names`, links followed.
         file_names: the survey's file names, as glob patterns.
 
     Raises:
@@ -42,16 +42,17 @@ def _files_of(entry: str | Path, is_wanted: Callable[[str], object]) -> Iterator
 def _search(folder: Path, is_wanted: Callable[[str], object]) -> Iterator[str]:
     """Files below a folder by their names. A folder may hold millions: only links are asked where they lead."""
     waiting = [os.path.realpath(folder)]
+    seen = set(waiting)  # links may lead in a circle
     while waiting:
         with os.scandir(waiting.pop()) as entries:
             for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                elif is_wanted(entry.name):
-                    if not entry.is_symlink():
-                        yield entry.path
-                    elif os.path.isfile(entry.path):
-                        yield os.path.realpath(entry.path)
+                path = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
+                if entry.is_dir():
+                    if path not in seen:
+                        seen.add(path)
+                        waiting.append(path)
+                elif is_wanted(entry.name) and (not entry.is_symlink() or os.path.isfile(path)):
+                    yield path
 
 
 def _expand(entry: str | Path) -> list[Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .builder import Dropped, SpectraBuilder
+from .builder import Dropped, SpectraBuilder, check_options, options_of
 from .fits_access import SpectrumFileError
 from .input_files import find_files
 from .schema import LABELS
@@ -102,9 +102,8 @@ def inspect_files(
     with tempfile.TemporaryDirectory() as cache_dir:
         readers = []
         for survey in surveys.values():
-            known = survey.BUILDER_CONFIG_CLASS.__dataclass_fields__
-            chosen = {name: value for name, value in options.items() if name in known}
-            readers.append(survey(cache_dir=cache_dir, files=tuple(files), **chosen))
+            chosen = {name: value for name, value in options.items() if name in options_of(survey)}
+            readers.append(survey(cache_dir=cache_dir, files=tuple(files), **check_options(survey, chosen)))
         for unit, candidates in group_by_reader(files, readers):
             yield inspect_unit(unit, candidates, num_examples)
 

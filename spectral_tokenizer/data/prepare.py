@@ -32,7 +32,7 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from tqdm.auto import tqdm
 
-from .builder import SpectraBuilder
+from .builder import SpectraBuilder, check_options
 from .card import write_card
 from .input_files import fingerprint
 from .prepared import PLAN, rows_name, shard_name
@@ -145,12 +145,15 @@ def prepare_files(
     Raises:
         FileNotFoundError: no files.
         ConnectionError: the archive cannot be reached; what is finished stays.
-        ValueError: the output was prepared from other files or with other options; or a shard that does not exist.
+        ValueError: the output was prepared from other files or with other options; or a shard that does not exist, or none.
+        TypeError: as `load_survey`.
         SpectrumFileError: a damaged or foreign file, if `strict`.
         ChildProcessError: a process was killed, mostly for want of memory.
     """
     output = f"{os.fspath(output).rstrip('/')}/{survey_name(survey)}"
-    options = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
+    options = check_options(survey, options)
+    if num_shards is not None and num_shards < 1:
+        raise ValueError(f"num_shards: found {num_shards}; expected 1 or more")
     sources = find_sources(data_files, survey, base_url, cache_dir)
     units = group(survey, sources.files)
     number = num_shards or planned_shards(output, storage_options or {}) or default_shards(units)
@@ -308,12 +311,13 @@ def write_rows(
     inputs: str,
     advance: Callable[[int], object],
 ) -> list[FileRecord]:
-    """Read a shard's units and write their rows, a row group per batch of the reader; and what became of each unit."""
+    """Read a shard's units and write their rows, a row group per batch of the reader, which may span units; and what became
+    of each unit."""
     units, manifest = fetch_units(plan, shard)
     advance(len(manifest))
     schema = FEATURES.arrow_schema
     schema = schema.with_metadata({**schema.metadata, INPUTS: inputs.encode()})
-    done = 0
+    done = len(manifest)
     with tempfile.TemporaryDirectory() as cache_dir:
         files = tuple(file for unit in units for file in unit)
         reader = plan.survey(cache_dir=cache_dir, files=files, strict=plan.strict, **plan.options)
@@ -321,11 +325,11 @@ def write_rows(
         reader.config.files = tuple(plan.sources.files)
         reader.manifest = manifest
         with file_system.open(path, "wb") as file, pq.ParquetWriter(file, schema, **PARQUET) as writer:
-            for key, table in reader._generate_tables(units):
+            for _, table in reader._generate_tables(units):
                 writer.write_table(table.cast(schema), row_group_size=len(table))
-                advance(key.original_shard_id - done)
-                done = key.original_shard_id
-    advance(len(units) - done)
+                advance(len(manifest) - done)
+                done = len(manifest)
+    advance(len(manifest) - done)
     return manifest
 
 

@@ -15,11 +15,11 @@ exposure and arm; on request an exposure is a row, with the blue and the red arm
 - ELODIE_TEFF and its like are those of the best-fitting template, even for white dwarfs: they are no labels.
 """
 
+import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +85,7 @@ class SDSS(SpectraBuilder):
     """
 
     BUILDER_CONFIG_CLASS = SDSSConfig
-    VERSION = "1.3.0"
+    VERSION = "1.4.0"
     FILE_NAMES = ("spec-*.fits", "spec-*.fits.gz", "spPlate-*.fits", "spPlate-*.fits.gz")
     WAVELENGTHS = (3400.0, 10700.0)
     ARCHIVE = "https://data.sdss.org/sas/dr17"
@@ -119,11 +119,35 @@ class SDSS(SpectraBuilder):
         name = name.format(int(match["plate"]), match["mjd"], int(match["fiber"]))
         return Address(f"{project}/spectro/redux/{match['run2d']}/spectra/lite/{plate}/{name}")
 
+    def group_files(self, files: Iterable[str]) -> list[tuple[str, ...]]:
+        """The files of one fibre together, sorted by their paths: of full and lite file the full one comes first, of two
+        reductions "103" before "26", and v5_13_2 before v5_7_0."""
+        named = sorted((bare_name(file), file) for file in files)
+        units = [
+            tuple(file for _, file in group)
+            for name, group in itertools.groupby(
+                named, key=lambda each: each[0] if FILE_NAME.fullmatch(each[0]) else each
+            )
+        ]
+        return sorted(units)
+
     def read(self, files: tuple[str, ...]) -> Iterator[dict | Dropped]:
-        (path,) = files
-        if self._firsts_of_several.get(bare_name(path), path) != path:
-            yield Dropped("a fibre that another file holds too")
+        """The first of a fibre's files that can be read."""
+        *others, last = files
+        for number_left, path in zip(range(len(others), 0, -1), others):
+            try:
+                rows = list(self._read_file(path))
+            except SpectrumFileError:
+                if self.config.strict:
+                    raise
+                yield Dropped("a damaged file of a fibre that another file holds")
+                continue
+            yield from rows
+            yield from [Dropped("a fibre that another file holds too")] * number_left
             return
+        yield from self._read_file(last)
+
+    def _read_file(self, path: str) -> Iterator[dict | Dropped]:
         with open_fits(path) as hdus:
             if is_plate(hdus):
                 check_unit(path, hdus[0], FLUX_UNIT)
@@ -139,23 +163,6 @@ class SDSS(SpectraBuilder):
                 yield Dropped("no single exposures")
             for suffix, arms in spectra.items():
                 yield self._row(path, fibre, suffix, arms)
-
-    @cached_property
-    def _firsts_of_several(self) -> dict[str, str]:
-        """Of a fibre's full and lite file, or of two reductions, the first by its path: that is the full one. Of fibres with
-        one file, which there are millions of, nothing is kept."""
-        seen: set[int] = set()
-        several: set[str] = set()
-        for file in self.config.files:
-            name = bare_name(file)
-            if hash(name) in seen and FILE_NAME.fullmatch(name):
-                several.add(name)
-            seen.add(hash(name))
-        firsts: dict[str, str] = {}
-        for file in self.config.files if several else ():
-            if (name := bare_name(file)) in several:
-                firsts.setdefault(name, file)
-        return firsts
 
     def _row(self, path: str, fibre: dict, suffix: str, arms: list[dict]) -> dict | Dropped:
         """The row of a fibre's arms, the columns of each as `read_pixels` gives them; a coadd is one arm."""

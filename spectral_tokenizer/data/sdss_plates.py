@@ -21,9 +21,10 @@ PLUG_COLUMNS = ("OBJTYPE", "RA", "DEC")
 
 
 def is_plate(hdus: fits.HDUList) -> bool:
-    """Whether a file is a spPlate; spSpec files begin in the same way."""
-    header = hdus[0].header
-    return header["NAXIS"] == 2 and "COEFF0" in header and isinstance(find_hdu(hdus, 5), fits.BinTableHDU)
+    """Whether a file is a spPlate; spSpec files begin in the same way, but have tables alone after that."""
+    header, ivar, plugs = hdus[0].header, find_hdu(hdus, 1), find_hdu(hdus, 5)
+    is_image = not isinstance(ivar, fits.BinTableHDU)
+    return header["NAXIS"] == 2 and "COEFF0" in header and is_image and isinstance(plugs, fits.BinTableHDU)
 
 
 def read_plate(path: str, hdus: fits.HDUList) -> Iterator[tuple[dict, dict]]:

@@ -53,7 +53,8 @@ def split(
         name -> (rows to learn from, rows held back), in their old order.
 
     Raises:
-        ValueError: another `by`, or a fraction that is not between 0 and 1.
+        ValueError: another `by`, a fraction that is not between 0 and 1, or datasets of so few objects, all of them shared,
+            that one of them would have nothing on one side.
     """
     if by not in ("object", "sky") or not 0 < fraction < 1:
         raise ValueError(f'by {by!r}, fraction {fraction}; expected "object" or "sky", and a fraction between 0 and 1')
@@ -65,22 +66,44 @@ def split(
         logger.warning(
             "split: %d of %d rows have no position; they are known by their object_id", num_missing, len(rows)
         )
-    parts = {}
+    parts, whole = {}, []
     for name, dataset in datasets.items():
         own = rows[rows["dataset"] == name]
         if own["group"].nunique() < 2:
             logger.warning("split: %s has one object alone, which is both learned from and held back", name)
             parts[name] = (dataset, dataset)
             continue
-        # At least one object on each side, and then on that side in all datasets.
-        if not is_held[own.index].any():
-            is_held |= rows["group"] == own["group"][own["draw"].idxmin()]
-        if is_held[own.index].all():
-            is_held &= rows["group"] != own["group"][own["draw"].idxmax()]
+        if is_held[own.index].nunique() < 2:
+            is_held = move_one(name, rows, is_held, whole)
+        whole.append(own.index)
     for name, dataset in datasets.items():
         held = is_held[rows["dataset"] == name].to_numpy()
         parts.setdefault(name, (dataset.select(np.flatnonzero(~held)), dataset.select(np.flatnonzero(held))))
     return parts
+
+
+def move_one(name: str, rows: pd.DataFrame, is_held: pd.Series, whole: list[pd.Index]) -> pd.Series:
+    """Hold back one object of a dataset of which none is, or let one go where all are: in all datasets, as it is one object.
+
+    Args:
+        name: the dataset's.
+        rows: with the columns of `positions`, ``group`` and ``draw``.
+        is_held: (rows,) booleans.
+        whole: rows of each dataset that has both sides, and keeps them.
+
+    Returns:
+        `is_held` after that.
+    """
+    own = rows["dataset"] == name
+    hold = not is_held[own].any()
+    for group in rows[own].sort_values("draw", ascending=hold)["group"].unique():
+        moved = is_held.mask(rows["group"] == group, hold)
+        if all(moved[each].nunique() == 2 for each in whole):
+            return moved
+    raise ValueError(
+        f"{name}: found {rows['group'][own].nunique()} objects, shared with other datasets; expected more, as one would "
+        "have nothing to learn from or nothing held back"
+    )
 
 
 def positions(name: str, dataset: Dataset) -> pd.DataFrame:

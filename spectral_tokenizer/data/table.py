@@ -56,7 +56,7 @@ class Table(SpectraBuilder):
     """Rows of Parquet, Arrow and HDF5 files with the canonical columns. A damaged row is left out by itself."""
 
     BUILDER_CONFIG_CLASS = TableConfig
-    VERSION = "1.1.0"
+    VERSION = "1.2.0"
     FILE_NAMES = ("*.parquet", "*.pq", "*.arrow", "*.feather", "*.hdf5", "*.h5")
 
     def read(self, files: tuple[str, ...]) -> Iterator[dict | Dropped]:

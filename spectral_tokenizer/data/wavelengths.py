@@ -12,9 +12,9 @@ FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))  # of a Gaussian
 def air_to_vacuum(wavelength: np.ndarray) -> np.ndarray:
     """Convert wavelengths in standard air to vacuum.
 
-    The refractive index is that of Ciddor (1996, Applied Optics 35, 1566) for dry air at 15 C, 1 atm and 450 ppm
-    CO2, as a function of the wavelength in air, in N. Piskunov's fit for VALD3 (Ryabchikova et al. 2015, Physica
-    Scripta 90, 054005). Good to 1e-5 Angstrom from 2000 to 100,000 Angstrom.
+    N. Piskunov's inverse, for VALD3 (Ryabchikova et al. 2015, Physica Scripta 90, 054005), of Morton (2000, ApJS 130,
+    403), whose refractive index is that of Birch & Downs (1994, Metrologia 31, 315). From 4,000 to 17,000 Angstrom it
+    is within 1e-8 Angstrom of Morton's and within 1e-4 of Ciddor's (1996, Applied Optics 35, 1566).
 
     Args:
         wavelength: (any shape) in Angstrom, or with a unit of its own, as astropy's quantities; in air.

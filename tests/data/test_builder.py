@@ -161,6 +161,10 @@ def test_unknown_survey_and_option(tmp_path, folder):
         load_survey("rave", folder)
     with pytest.raises(TypeError, match="clouds"):
         load(tmp_path, folder, clouds=True)
+    with pytest.raises(TypeError, match="data_dir"):  # Datasets' own: nothing is read from there
+        load_survey("sdss", folder, data_dir="nowhere")
+    with pytest.raises(TypeError, match="sky: found 'no'; expected True or False"):
+        load_survey("sdss", folder, sky="no")
 
 
 def test_memory_is_bounded(tmp_path, folder, monkeypatch):
@@ -243,9 +247,16 @@ def test_float32_overflow_is_unusable():
 def test_flux_in_a_unit_that_float32_does_not_square_is_refused():
     """Else the most precise pixels would be called unusable, without a word."""
     error = np.geomspace(2e-20, 2e-19, 205)
-    with pytest.raises(SpectrumFileError, match=r"column ivar: found up to 2.5e\+39.*expected flux in a larger unit"):
+    with pytest.raises(
+        SpectrumFileError, match=r"column ivar: found numbers like 2.5e\+39.*expected flux in a larger unit"
+    ):
         finish_row(long_row() | {"flux": np.full(205, 1e-17), "ivar": error**-2})
     assert finish_row(long_row() | {"flux": np.ones(205), "ivar": (error * 1e17) ** -2})["snr"] > 100
+    for flux, ivar, name in ((3e40, 1e-20, "flux"), (3e30, 1e-60, "ivar")):
+        with pytest.raises(
+            SpectrumFileError, match=f"column {name}: found numbers like .*expected flux in a smaller unit"
+        ):
+            finish_row(long_row() | {"flux": np.full(205, flux), "ivar": np.full(205, ivar)})
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from astropy.io import fits
 from native_files import (
     rows_of,
     write_apstar,
+    write_apvisit,
     write_aspcapstar,
     write_desi,
     write_galah_ccd,
@@ -124,6 +126,38 @@ def test_somebodys_own_table(tmp_path):
     row = load_one(tmp_path, "sdss", path, catalogue=stellar)
     assert row["class"] is None and np.isnan(row["redshift"]) and row["teff"] == 5777.0
     assert row["label_warnings"] == "ZWARNING"
+
+
+def test_a_label_of_zero_is_a_label(tmp_path):
+    """As the Sun's [Fe/H]."""
+    path = write_galah_ccd(tmp_path, STAR, 1, velocity=30.0)
+    columns = {"sobject_id": [int(STAR)], "teff": [5777.0], "fe_h": [0.0], "rv_galah": [0.0]}
+    pq.write_table(pa.table(columns), tmp_path / "mine.parquet")
+    row = load_one(tmp_path, "galah", path, catalogue=tmp_path / "mine.parquet")
+    assert (row["teff"], row["fe_h"], row["radial_velocity"]) == (5777.0, 0.0, 0.0)
+
+
+def test_flags_that_are_not_there_are_refused(tmp_path):
+    """Neither good, nor bad, nor a fault of the spectrum."""
+    path = write_sdss(tmp_path / "spec-1.fits")
+    columns = {"PLATE": [1, 1], "MJD": [55555] * 2, "FIBERID": [7, 8], "Z": [0.5, None], "ZWARNING": [None, 0]}
+    pq.write_table(pa.table(columns), tmp_path / "mine.parquet")
+    with pytest.raises(SpectrumFileError, match="mine.parquet: column ZWARNING: found float64; expected integers, in"):
+        load_survey("sdss", path, cache_dir=tmp_path / "cache", catalogue=tmp_path / "mine.parquet")
+    pq.write_table(pa.table(columns | {"ZWARNING": [0, 0]}), tmp_path / "mine.parquet")
+    assert load_one(tmp_path, "sdss", path, catalogue=tmp_path / "mine.parquet")["redshift"] == 0.5
+
+
+def test_a_visit_keeps_its_own_velocity(tmp_path):
+    """The catalogue's is the mean of all visits; whether its own is to be believed, the visit's file says."""
+    names = {"APOGEE_ID": ["2M00000000+0000002"], "TEFF": [4100.0], "VHELIO_AVG": [99.0]}
+    catalogue = write_table(tmp_path / "allStar.fits", **names)
+    for scatter, velocity, warning in ((1.0, 5.0, None), (11.0, np.nan, "VSCATTER")):
+        path = write_apvisit(tmp_path / f"apVisit-{scatter}.fits")
+        fits.setval(path, "VSCATTER", value=scatter)
+        row = load_one(tmp_path, "apogee", path, catalogue=catalogue)
+        np.testing.assert_equal((row["radial_velocity"], row["teff"]), (velocity, 4100.0))
+        assert row["label_warnings"] == warning
 
 
 @pytest.mark.parametrize(

@@ -441,6 +441,20 @@ def test_things_that_are_no_files(tmp_path):
     assert len(load(tmp_path, "sdss", tmp_path)) == 1
 
 
+def test_links_are_followed_once(tmp_path):
+    """As of a tree that is spread over several disks."""
+    for disk, fibers in (("disk1", (1,)), ("disk2", (2, 3))):
+        (tmp_path / disk).mkdir()
+        for fiber in fibers:
+            write_sdss(tmp_path / disk / f"spec-{fiber}.fits", FIBERID=fiber)
+    (tmp_path / "disk1" / "more").symlink_to(tmp_path / "disk2")
+    (tmp_path / "disk1" / "again").symlink_to(tmp_path / "disk2")
+    (tmp_path / "disk2" / "back").symlink_to(tmp_path / "disk1")
+    (tmp_path / "disk1" / "spec-9.fits").symlink_to(tmp_path / "disk2" / "spec-2.fits")
+    dataset = load_survey("sdss", tmp_path / "disk1", cache_dir=tmp_path / "cache")
+    assert sorted(dataset["object_id"][:]) == [f"0001-55555-000{fiber}" for fiber in (1, 2, 3)]
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_without_permission(tmp_path):
     write_sdss(tmp_path / "spec-1.fits")

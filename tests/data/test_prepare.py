@@ -204,6 +204,23 @@ def test_prepared_rows_are_read_back_whole_or_not_at_all(tmp_path, folder):
         load_prepared(tmp_path)
 
 
+def test_progress_is_told_as_files_are_read(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr(builder_module, "PIXELS_PER_BATCH", 1)
+    told, bar = [], prepare_module.tqdm
+
+    class Bar(bar):
+        def update(self, number=1):
+            told.append(number)
+            return super().update(number)
+
+    monkeypatch.setattr(prepare_module, "tqdm", Bar)
+    report = prepare_survey("sdss", folder, tmp_path, num_shards=1)
+    assert sum(told) == report.files and max(told) < report.files
+    told.clear()
+    prepare_survey("sdss", folder, tmp_path)
+    assert sum(told) == report.files
+
+
 def test_nothing_is_made_twice(tmp_path, folder):
     first = prepare_survey("sdss", folder, tmp_path / "out", num_shards=4)
     out = tmp_path / "out" / "sdss"
@@ -254,6 +271,10 @@ def test_unknown_survey_option_and_no_files(tmp_path, folder):
         prepare_survey("rave", folder, tmp_path / "out")
     with pytest.raises(TypeError, match="clouds"):
         prepare_survey("sdss", folder, tmp_path / "out", clouds=True)
+    for number in (0, -1):
+        with pytest.raises(ValueError, match=f"num_shards: found {number}; expected 1 or more"):
+            prepare_survey("sdss", folder, tmp_path / "out", num_shards=number)
+    assert not (tmp_path / "out").exists()
     with pytest.raises(FileNotFoundError, match="nowhere"):
         prepare_survey("sdss", folder / "nowhere", tmp_path / "out")
     assert not list(tmp_path.rglob("*.parquet"))

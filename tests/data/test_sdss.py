@@ -3,7 +3,7 @@ import pytest
 from astropy.io import fits
 from native_files import rows_of, write_plate, write_sdss, write_table
 
-from spectral_tokenizer.data import SpectrumFileError, load_survey, sdss_plates, survey_report
+from spectral_tokenizer.data import SDSS, SpectrumFileError, load_survey, sdss_plates, survey_report
 
 
 def load(tmp_path, path, **options):
@@ -146,6 +146,14 @@ def write_legacy(path):
     image.writeto(path)
 
 
+def write_whole_legacy(path):
+    """With the tables that a spSpec file has."""
+    write_legacy(path)
+    lines = fits.BinTableHDU.from_columns([fits.Column("wave", "D", array=np.arange(3.0))])
+    with fits.open(path, mode="append") as hdus:
+        hdus.extend([lines] * 6)
+
+
 def write_other_table(path):
     table = fits.BinTableHDU.from_columns([fits.Column("wave", "D", array=np.arange(3.0))])
     fits.HDUList([fits.PrimaryHDU(), table, table]).writeto(path)
@@ -155,6 +163,7 @@ def write_other_table(path):
     ("write", "message"),
     [
         (write_legacy, "legacy spSpec"),
+        (write_whole_legacy, "legacy spSpec"),
         (write_other_table, "HDU 1: found columns"),
         (lambda path: fits.PrimaryHDU(np.ones(4)).writeto(path), "HDU 1"),
         (lambda path: write_sdss(path, header={"VACUUM": False}), "VACUUM"),
@@ -198,3 +207,31 @@ def test_a_fibre_in_two_files_is_one_row(tmp_path):
     assert dict(survey_report(dataset).dropped) == {"a fibre that another file holds too": 1}
     (row,) = rows_of(dataset)
     assert (row["flux"] == 1.0).all()
+
+
+def test_of_a_fibres_files_one_that_can_be_read_is_taken(tmp_path):
+    for place in ("full", "lite"):
+        (tmp_path / place).mkdir()
+        write_sdss(tmp_path / place / "spec-0001-55555-0007.fits", flux=np.full(64, 1.0 + (place == "lite")))
+    full = tmp_path / "full" / "spec-0001-55555-0007.fits"
+    full.write_bytes(full.read_bytes()[:6000])
+    dataset = load_survey("sdss", tmp_path, cache_dir=tmp_path / "cache")
+    assert dict(survey_report(dataset).dropped) == {"a damaged file of a fibre that another file holds": 1}
+    (row,) = rows_of(dataset)
+    assert (row["flux"] == 2.0).all()
+    with pytest.raises(SpectrumFileError, match="full/spec-0001-55555-0007.fits"):
+        load_survey("sdss", tmp_path, cache_dir=tmp_path / "cache", strict=True)
+
+
+def test_a_fibres_files_are_one_unit_wherever_they_lie(tmp_path):
+    """So that no two shards of a survey, prepared apart, have the fibre."""
+    names = [
+        "a/spec-0001-55555-0007.fits",
+        "a/spec-0001-55555-0008.fits",
+        "b/spec-0001-55555-0007.fits.gz",
+        "b/other.fits",
+    ]
+    reader = SDSS(cache_dir=str(tmp_path))
+    assert reader.group_files([*reversed(names), "a/other.fits"]) == [
+        ("a/other.fits",), (names[0], names[2]), (names[1],), ("b/other.fits",),
+    ]  # fmt: skip

@@ -125,3 +125,21 @@ def test_simulated_stars_of_several_surveys(simulated_surveys, tmp_path):
     shared = {(round(ra, 4), round(dec, 4)) for ra, dec in zip(rows["sdss"]["ra"], rows["sdss"]["dec"])}
     shared &= {(round(ra, 4), round(dec, 4)) for ra, dec in zip(rows["desi"]["ra"], rows["desi"]["dec"])}
     assert shared and not on_side[0] & on_side[1]
+
+
+def test_few_shared_objects_leave_no_side_empty():
+    """What is done for one dataset must not undo what was done for another."""
+    for seed in range(100):
+        names = {"b": ("1", "2"), "a": ("2", "3"), "c": ("3", "1", "4")}
+        tables = {
+            name: dataset("sdss", each, [10.0 * int(one) for one in each], [0.0] * len(each))
+            for name, each in names.items()
+        }
+        parts = split(tables, 0.3, seed=seed)
+        assert all(len(side) for pair in parts.values() for side in pair)
+        held = {one for _, side in parts.values() for one in side["object_id"]}
+        assert not held & {one for side, _ in parts.values() for one in side["object_id"]}
+    del tables["c"]
+    tables["d"] = dataset("sdss", ("1", "3"), [10.0, 30.0], [0.0, 0.0])  # three pairs of three objects
+    with pytest.raises(ValueError, match="d: found 2 objects, shared with other datasets; expected more"):
+        split(tables, 0.3)
