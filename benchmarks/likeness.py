@@ -19,8 +19,8 @@ from scipy.ndimage import gaussian_filter1d, percentile_filter, uniform_filter1d
 
 from spectral_tokenizer.data import load_survey
 from spectral_tokenizer.data.simulation import galah
-from spectral_tokenizer.data.simulation.lines import SPEED_OF_LIGHT
 from spectral_tokenizer.data.simulation.templates import OPTICAL_STEP, optical_star_model
+from spectral_tokenizer.data.wavelengths import SPEED_OF_LIGHT
 from training.simulated.spectrographs import spectrograph
 from training.simulated.stars import LabelledStars, TemplateStars
 from training.simulated.template_files import templates_folder

@@ -19,7 +19,7 @@ import numpy as np
 from datasets import Dataset
 
 from spectral_tokenizer.data import load_survey
-from spectral_tokenizer.data.fits_access import SPEED_OF_LIGHT
+from spectral_tokenizer.data.wavelengths import SPEED_OF_LIGHT
 
 
 FWHM_PER_SIGMA = 2.3548

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModel
 
 from spectral_tokenizer import SpectralConfig, SpectralModel
-from spectral_tokenizer.data.simulation.lines import SPEED_OF_LIGHT
+from spectral_tokenizer.data.wavelengths import SPEED_OF_LIGHT
 from training.simulated.patches import Spectra
 
 

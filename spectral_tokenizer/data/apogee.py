@@ -34,7 +34,7 @@ from numpy.polynomial import hermite_e, polynomial
 from .archive import Address
 from .builder import Dropped, SpectraBuilder, SurveyConfig
 from .catalogues import CatalogueLayout, LabelCut
-from .fits_access import SpectrumFileError, check_unit, describe, get_image, native, number, open_fits
+from .fits_access import SpectrumFileError, Unit, check_unit, describe, get_image, native, number, open_fits
 from .fits_tables import column_names, get_columns
 from .sdss import SDSS
 from .wavelengths import FWHM_PER_SIGMA, nominal_sigma
@@ -66,7 +66,7 @@ MAX_VISIT_SCATTER = 10.0
 BAD_BITS = sum(1 << bit for bit in (*range(8), 14))
 BLANK_ERROR = 1e9  # apStar writes 1e10 on pixels without data
 ASPCAP_BAD_ERROR = 10.0
-FLUX_UNIT = re.compile(r"^Flux \(10\^-17")
+FLUX_UNIT = Unit(r"^Flux \(10\^-17", "Flux (10^-17 erg/s/cm^2/Ang)")
 STAR = re.compile(r"2M\d{8}[+-]\d{7}")
 GRID = (4.179, 6e-6)  # log10 of the first wavelength in Angstrom, and step: of every star and release
 CHIP_GAPS = (15834.0, 16454.0)  # Angstrom, centres of the gaps between the chips for a star at rest

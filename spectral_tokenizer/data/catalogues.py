@@ -18,9 +18,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from astropy.io import fits
 
-from .fits_access import SPEED_OF_LIGHT, SpectrumFileError, describe, find_hdu, number, open_fits
+from .fits_access import SpectrumFileError, describe, find_hdu, number, open_fits
 from .fits_tables import get_columns, text
 from .schema import CLASSES, LABELS
+from .wavelengths import SPEED_OF_LIGHT
 
 
 KEY_PART = 10**5  # identifiers of several numbers, as plate, MJD and fibre, have five digits each

@@ -37,6 +37,7 @@ from .builder import Dropped, SpectraBuilder, SurveyConfig
 from .catalogues import CatalogueLayout, LabelCut
 from .fits_access import (
     SpectrumFileError,
+    Unit,
     check_unit,
     describe,
     find_hdu,
@@ -57,8 +58,8 @@ CAMERAS = ("B", "R", "Z")
 KINDS = ("WAVELENGTH", "FLUX", "IVAR", "MASK", "RESOLUTION")
 ROWS_PER_BLOCK = 32  # read at once: 14 MB, of which the resolution is 11
 RESOLVING_POWER = ((3600.0, 9800.0), (2000.0, 5500.0))  # at Angstrom
-FLUX_UNIT = re.compile(r"^(10\*\*-17|1e-17) erg", re.IGNORECASE)
-WAVELENGTH_UNIT = re.compile(r"Angstrom", re.IGNORECASE)
+FLUX_UNIT = Unit(r"^(10\*\*-17|1e-17) erg", "10**-17 erg/(s cm2 Angstrom)")
+WAVELENGTH_UNIT = Unit("Angstrom", "Angstrom")
 FIBER_COLUMNS = ("COADD_FIBERSTATUS", "FIBERSTATUS", "OBJTYPE", "TARGET_RA", "TARGET_DEC")
 CATALOGUE = CatalogueLayout(
     key=("TARGETID",),

@@ -17,14 +17,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
 
 
-SPEED_OF_LIGHT = 299792.458  # km/s
 MAX_IN_MEMORY = 2**24  # bytes; larger files are read piece by piece, from disk
 MIN_BOMB, MAX_COMPRESSION = 2**26, 100  # more bytes than that, and that many times the file's: noise does not compress
 PIECE = 2**20  # bytes
@@ -223,17 +222,22 @@ def get_image(path: str | Path, hdu: fits.hdu.base.ExtensionHDU) -> np.ndarray:
     return native(data)
 
 
-def check_unit(
-    path: str | Path, hdu: fits.hdu.base.ExtensionHDU, expected: re.Pattern, keyword: str = "BUNIT"
-) -> None:
+class Unit(NamedTuple):
+    """A unit as headers spell it, in whichever case, and as one reads it."""
+
+    pattern: str
+    text: str
+
+
+def check_unit(path: str | Path, hdu: fits.hdu.base.ExtensionHDU, expected: "Unit", keyword: str = "BUNIT") -> None:
     """Check a unit where the header names one.
 
     Raises:
         SpectrumFileError: it is another than the survey's, which no reader converts.
     """
     unit = hdu.header.get(keyword)
-    if unit is not None and not expected.search(str(unit)):
-        raise SpectrumFileError(path, f"{keyword} of HDU {hdu.name}", repr(unit), f"a unit like {expected.pattern}")
+    if unit is not None and not re.search(expected.pattern, str(unit), re.IGNORECASE):
+        raise SpectrumFileError(path, f"{keyword} of HDU {hdu.name}", repr(unit), expected.text)
 
 
 def verify_checksum(path: str | Path, hdu: fits.hdu.base.ExtensionHDU) -> None:

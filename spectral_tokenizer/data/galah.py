@@ -35,8 +35,8 @@ from .archive import Address
 from .builder import SpectraBuilder, SurveyConfig
 from .catalogues import CatalogueLayout, LabelCut
 from .fits_access import (
-    SPEED_OF_LIGHT,
     SpectrumFileError,
+    Unit,
     check_unit,
     describe,
     find_hdu,
@@ -44,14 +44,14 @@ from .fits_access import (
     number,
     open_fits,
 )
-from .wavelengths import air_to_vacuum, nominal_sigma
+from .wavelengths import SPEED_OF_LIGHT, air_to_vacuum, nominal_sigma
 
 
 FILE_NAME = re.compile(r"(?P<sobject_id>\d{15})(?P<ccd>[1-4])\.fits(\.gz)?")
 MIN_RELATIVE_SIGMA = 0.1
 #: Where a CCD begins and its step, air Angstrom; stars differ by some Angstrom and by some per mille.
 CCD_GRIDS = {"1": (4713.3, 0.0460), "2": (5648.5, 0.0547), "3": (6478.0, 0.0632), "4": (7585.3, 0.0736)}
-ANGSTROM = re.compile(r"^ *angstroms? *$", re.IGNORECASE)
+ANGSTROM = Unit(r"^ *angstroms? *$", "Angstroms")
 RESOLVING_POWER = {"1": 27000.0, "2": 22500.0, "3": 22500.0, "4": 22000.0}  # by CCD
 CATALOGUE = CatalogueLayout(
     key=("sobject_id",),

@@ -36,7 +36,6 @@ from .wavelengths import air_to_vacuum, nominal_sigma
 
 BYTES_AS_TEXT = re.compile(r"b(['\"])(.*)\1")
 MIN_IVAR = 1e-18  # APOGEE's blank pixels have error 1e10
-APOGEE_GRID = (4.179, 6e-6)  # log10 of the first wavelength, and step
 DESI_GRID = (3600.0, 0.8)
 GALAH_SHIFT = 2  # pixels
 GALAH_BANDS = {"b": "1", "g": "2", "r": "3", "i": "4"}
@@ -207,7 +206,7 @@ def galah_pixels(source: str, values: dict) -> dict:
 
 def apogee_pixels(source: str, values: dict) -> dict:
     arrays = pixel_columns(source, values, ("flux", "ivar", "lambda"))
-    first, step = APOGEE_GRID
+    first, step = apogee.GRID
     index = np.round((np.log10(arrays["lambda"]) - first) / step).astype(np.int64)
     wavelength = 10.0 ** (first + step * index)
     ivar = arrays["ivar"]

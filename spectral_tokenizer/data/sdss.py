@@ -28,7 +28,7 @@ from astropy.io import fits
 from .archive import Address
 from .builder import Dropped, SpectraBuilder, SurveyConfig
 from .catalogues import CatalogueLayout, LabelCut
-from .fits_access import SpectrumFileError, check_unit, describe, get_hdu, number, open_fits
+from .fits_access import SpectrumFileError, Unit, check_unit, describe, get_hdu, number, open_fits
 from .fits_tables import column_names, get_columns, get_pixels, text
 from .sdss_plates import find_plate_redshifts, is_plate, read_plate
 from .wavelengths import nominal_sigma
@@ -50,7 +50,7 @@ CATALOGUE = CatalogueLayout(
 )
 LABEL_CUTS = (LabelCut("ZWARNING", "ZWARNING", ("class", "redshift", "radial_velocity"), bits=~(1 << 4)),)
 FILE_NAME = re.compile(r"spec-(\d{4,5})-(\d{5})-(\d{4})\.fits(?:\.gz)?")
-FLUX_UNIT = re.compile(r"1e-17 *erg/cm\^2/s/Ang", re.IGNORECASE)
+FLUX_UNIT = Unit(r"1e-17 *erg/cm\^2/s/Ang", "1e-17 erg/cm^2/s/Ang")
 EXPOSURE_NAME = re.compile(r"(?P<camera>[BR])(?P<spectrograph>[12])-(?P<exposure>\d{8})")
 GRID_STEP = 1e-4  # dex per pixel
 GRID_TOLERANCE = 5e-7  # dex; rounding log10(wavelength) to float32 moves it by up to 2.4e-7

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from spectral_tokenizer.data import load_survey
-from spectral_tokenizer.data.fits_access import SPEED_OF_LIGHT
 from spectral_tokenizer.data.simulation import simulate
+from spectral_tokenizer.data.wavelengths import SPEED_OF_LIGHT
 
 
 H_ALPHA = 6564.61  # vacuum Angstrom

@@ -9,13 +9,13 @@ from astropy.io import fits
 
 from spectral_tokenizer.data import load_survey, survey_report
 from spectral_tokenizer.data.simulation import SURVEYS, apogee, desi, galah, sdss, simulate
-from spectral_tokenizer.data.simulation.__main__ import main
 from spectral_tokenizer.data.simulation.fits_files import card, image, table, write_file
-from spectral_tokenizer.data.simulation.lines import SPEED_OF_LIGHT, air_to_vacuum, hydrogen_series
+from spectral_tokenizer.data.simulation.lines import hydrogen_series
 from spectral_tokenizer.data.simulation.population import Target, draw_targets
 from spectral_tokenizer.data.simulation.quasars import forest_transmission
 from spectral_tokenizer.data.simulation.stars import star_model
 from spectral_tokenizer.data.simulation.templates import optical_templates
+from spectral_tokenizer.data.wavelengths import SPEED_OF_LIGHT, air_to_vacuum
 
 
 NUM_OBJECTS = {"sdss": 30, "desi": 62, "galah": 24, "apogee": 24}
@@ -96,12 +96,6 @@ def test_refuses_what_it_cannot_do(tmp_path):
     with pytest.raises(ValueError, match="shared_stars"):
         simulate(tmp_path / "new", 1, shared_stars=1.5)
     assert not (tmp_path / "new").exists()
-
-
-def test_command_line(tmp_path, capsys):
-    main([str(tmp_path / "out"), "--num-objects", "1", "--surveys", "apogee", "--seed", "3"])
-    assert "apogee" in capsys.readouterr().out
-    assert len(list((tmp_path / "out" / "apogee").glob("ap*.fits"))) == 1
 
 
 def test_shared_stars_are_one_object(truth):

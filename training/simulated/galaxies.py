@@ -11,8 +11,9 @@ from astropy.io import fits
 from torch import Tensor
 
 from spectral_tokenizer.data.simulation import galaxies as physics
-from spectral_tokenizer.data.simulation.lines import NEBULAR_LINES, SPEED_OF_LIGHT, air_to_vacuum
+from spectral_tokenizer.data.simulation.lines import NEBULAR_LINES
 from spectral_tokenizer.data.simulation.population import draw_galaxy
+from spectral_tokenizer.data.wavelengths import SPEED_OF_LIGHT, air_to_vacuum
 
 from .random import Random
 from .spectrographs import LogGrid, broaden

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from spectral_tokenizer.data.simulation import apogee, desi, galah, sdss
-from spectral_tokenizer.data.simulation.lines import SPEED_OF_LIGHT
+from spectral_tokenizer.data.wavelengths import SPEED_OF_LIGHT
 
 from .populations import OBSERVATION, Objects
 from .random import Random

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from spectral_tokenizer import patching_spectral_tokenizer as patching
-from spectral_tokenizer.data.simulation.lines import SPEED_OF_LIGHT
+from spectral_tokenizer.data.wavelengths import SPEED_OF_LIGHT
 
 from .observing import BANDS, FRAMES, Observation
 from .populations import KINDS

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spectral_tokenizer.data.simulation.lines import SPEED_OF_LIGHT
+from spectral_tokenizer.data.wavelengths import SPEED_OF_LIGHT
 
 from . import galaxies, quasars, stars
 from .random import Random

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from spectral_tokenizer.data.simulation import quasars as physics
-from spectral_tokenizer.data.simulation.lines import SPEED_OF_LIGHT
+from spectral_tokenizer.data.wavelengths import SPEED_OF_LIGHT
 
 from .random import Random
 from .spectrographs import LogGrid

@@ -16,7 +16,7 @@ from torch import Tensor
 from spectral_tokenizer.data.apogee import CHIP_GAPS
 from spectral_tokenizer.data.simulation import apogee, desi, galah, sdss
 from spectral_tokenizer.data.simulation.instruments import Detector, velocity_sigma
-from spectral_tokenizer.data.simulation.lines import SPEED_OF_LIGHT, air_to_vacuum
+from spectral_tokenizer.data.wavelengths import SPEED_OF_LIGHT, air_to_vacuum
 
 
 # Optical templates are smoothed by this before they are sampled; the line spread function is narrowed by as much.

@@ -14,11 +14,11 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from spectral_tokenizer.data.simulation import apogee, galah
-from spectral_tokenizer.data.simulation.lines import SPEED_OF_LIGHT
 from spectral_tokenizer.data.simulation.opacity import eddington_barbier, electron_pressure, rosseland_mean
 from spectral_tokenizer.data.simulation.population import DWARF_LOGG, DWARF_TEFF, draw_star
 from spectral_tokenizer.data.simulation.stars import StarModel, hydrogen_floor, stratified
 from spectral_tokenizer.data.simulation.templates import optical_star_model
+from spectral_tokenizer.data.wavelengths import SPEED_OF_LIGHT
 
 from .random import Random
 from .spectrographs import TEMPLATE_SMOOTHING, LogGrid, Spectrograph, broaden

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..wavelengths import SPEED_OF_LIGHT
 from .fits_files import image, table, write_file
 from .instruments import Detector, add_noise, bad_pixels, cosmic_rays, smooth_error, velocity_sigma
-from .lines import SPEED_OF_LIGHT
 from .population import Target
 from .stars import StarModel, star_model
 from .templates import extinction, stack_labels

@@ -9,7 +9,8 @@ from functools import cache
 
 import numpy as np
 
-from .lines import NEBULAR_LINES, SPEED_OF_LIGHT
+from ..wavelengths import SPEED_OF_LIGHT
+from .lines import NEBULAR_LINES
 from .stars import equal_blocks, star_model
 
 

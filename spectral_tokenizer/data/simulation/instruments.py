@@ -8,7 +8,8 @@ from functools import cache, cached_property
 
 import numpy as np
 
-from .lines import FOREST_SEED, SPEED_OF_LIGHT, TELLURIC_BANDS, sky_lines
+from ..wavelengths import SPEED_OF_LIGHT
+from .lines import FOREST_SEED, TELLURIC_BANDS, sky_lines
 
 
 SAMPLES_PER_SIGMA = 4

@@ -22,7 +22,6 @@ from typing import NamedTuple
 import numpy as np
 
 
-SPEED_OF_LIGHT = 299792.458  # km/s
 RYDBERG_HYDROGEN = 109677.58  # 1/cm
 
 
@@ -114,18 +113,6 @@ TELLURIC_BANDS = [
     (16430.0, 16600.0, 0.12, "CH4"),
     (16600.0, 17000.0, 0.25, "CH4"),
 ]
-
-
-def air_to_vacuum(wavelength: np.ndarray) -> np.ndarray:
-    """Air Angstrom to vacuum Angstrom (the inverse of Morton 2000, ApJS 130, 403, as VALD gives it)."""
-    squared_wavenumber = (1e4 / np.asarray(wavelength, dtype=np.float64)) ** 2
-    index = (
-        1.0
-        + 8.336624212083e-5
-        + 2.408926869968e-2 / (130.1065924522 - squared_wavenumber)
-        + 1.599740894897e-4 / (38.92568793293 - squared_wavenumber)
-    )
-    return wavelength * index
 
 
 def read_csv(name: str) -> list[dict[str, str]]:

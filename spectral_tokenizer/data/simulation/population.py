@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .lines import SPEED_OF_LIGHT
+from ..wavelengths import SPEED_OF_LIGHT
 
 
 SURVEY_NUMBERS = {"sdss": 1, "desi": 2, "galah": 3, "apogee": 4}

@@ -9,8 +9,9 @@ from functools import cache
 
 import numpy as np
 
+from ..wavelengths import SPEED_OF_LIGHT
 from .galaxies import add_lines
-from .lines import BROAD_LINES, FOREST_SEED, NEBULAR_LINES, SPEED_OF_LIGHT
+from .lines import BROAD_LINES, FOREST_SEED, NEBULAR_LINES
 
 
 STEP = 50.0  # km/s

@@ -18,7 +18,8 @@ from functools import cache
 
 import numpy as np
 
-from .lines import SPEED_OF_LIGHT, LineTable, atomic_lines, forest_lines, hydrogen_series, molecular_lines
+from ..wavelengths import SPEED_OF_LIGHT
+from .lines import LineTable, atomic_lines, forest_lines, hydrogen_series, molecular_lines
 from .opacity import (
     ALPHA_ELEMENTS,
     BOLTZMANN,

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..wavelengths import SPEED_OF_LIGHT
 from . import galaxies, quasars
 from .instruments import Detector
-from .lines import SPEED_OF_LIGHT
 from .population import Target
 from .stars import StarModel, star_model
 
