@@ -44,8 +44,8 @@ class TargetConfig:
         range: Smallest and largest value that bins reach to, in the target's unit. Needed for `"bins"`.
         num_bins: Bins across `range`.
         tolerance: How far a prediction may be off to count as right, in the transformed target. None: `scale`.
-        temperature: Factor on the predicted standard deviation, or on the width of the logits' distribution, by which
-            68 % intervals hold 68 % of the truths: see `calibrate`.
+        temperature: Factor on the predicted standard deviation, or divisor of the logits of bins, by which 68 %
+            intervals hold 68 % of the truths: see `calibrate`.
         confidence_threshold: Confidence under which a prediction is flagged: see `calibrate`.
     """
 
@@ -82,6 +82,7 @@ class SpectralConfig(PreTrainedConfig):
         patch_size: Pixels per patch. A token is one patch.
         hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: Encoder, as in any ViT.
         num_decoder_layers: Cross-attention layers of the decoder, of the same width.
+        hidden_act, hidden_dropout, attention_dropout, layer_norm_eps: As everywhere in Transformers.
         initializer_range: Standard deviation of fresh weights. None: 1 / sqrt(inputs) of each layer.
         num_latents: Learned tokens that join the patches: a code of fixed size for any survey. 0 for none.
         num_periods, min_period, max_period: Sines and cosines of the wavelength code and the range of their periods
@@ -97,7 +98,7 @@ class SpectralConfig(PreTrainedConfig):
             sqrt(sigma^2 + error_floor^2)), log sigma and usability of every pixel, and the patch mean.
             `"flux_and_error"` (the paper): asinh(flux) and sigma.
         error_floor: Error added in quadrature in the inputs, in units of the spectrum's scale.
-        patch_outputs: `"level_and_residual"`: one level and a residual of zero mean per patch. `"flux"`: 32 fluxes.
+        patch_outputs: `"level_and_residual"`: one level and a residual of zero mean per patch. `"flux"`: one flux per pixel.
         decoder_reads: `"tokens"`: latents and patches. `"latents"`: the latents alone, which makes them a bottleneck.
         pooling: What `pooler_output` is. `"latents"`: the latents, flattened. `"segments"`: patch tokens averaged in
             `num_segments` stretches of wavelength, flattened. `"mean"` (the paper): one average.
@@ -179,14 +180,22 @@ class SpectralConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     def validate_sizes(self):
-        """Heads share the width evenly; periods are a range."""
+        """Heads share the width evenly; there is something to look at; periods are a range."""
+        for name in ("patch_size", "hidden_size", "num_hidden_layers", "num_attention_heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected 1 or more, found: {getattr(self, name)}")
+        for name in ("num_latents", "num_pixel_periods", "num_pooling_queries"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: expected 0 or more, found: {getattr(self, name)}")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size must be a multiple of num_attention_heads, found: {self.hidden_size} and "
                 f"{self.num_attention_heads} heads"
             )
-        if not 0 < self.min_period < self.max_period:
-            raise ValueError(f"expected 0 < min_period < max_period, found: {self.min_period}, {self.max_period}")
+        for least, most in (("min_period", "max_period"), ("min_pixel_period", "max_pixel_period")):
+            if not 0 < getattr(self, least) < getattr(self, most):
+                found = f"{getattr(self, least)}, {getattr(self, most)}"
+                raise ValueError(f"expected 0 < {least} < {most}, found: {found}")
 
     def validate_latents(self):
         """Latents can only be read or pooled where there are some."""

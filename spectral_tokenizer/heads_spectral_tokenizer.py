@@ -11,7 +11,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput, can_return_tuple, logging
 
 from .configuration_spectral_tokenizer import SpectralConfig
-from .modeling_spectral_tokenizer import SpectralModel, SpectralPreTrainedModel
+from .modeling_spectral_tokenizer import SpectralModel, SpectralModelOutput, SpectralPreTrainedModel
 from .targets_spectral_tokenizer import make_targets
 
 
@@ -48,13 +48,6 @@ class SpectralClassifierOutput(ModelOutput):
     hidden_states: tuple[Tensor, ...] | None = None
 
 
-def pooled_size(config: SpectralConfig) -> int:
-    """Length of the vector that a head reads."""
-    if config.num_pooling_queries:
-        return config.num_pooling_queries * config.hidden_size
-    return config.pooled_size
-
-
 class SpectralAttentionPooling(nn.Module):
     """Learned queries look at all tokens of a spectrum and answer with a vector of fixed size."""
 
@@ -87,7 +80,7 @@ class SpectralHead(nn.Module):
 
     def __init__(self, config: SpectralConfig, num_outputs: int):
         super().__init__()
-        size = pooled_size(config)
+        size = config.num_pooling_queries * config.hidden_size or config.pooled_size
         self.pooling = SpectralAttentionPooling(config) if config.num_pooling_queries else None
         # Saved with the weights; see `fit_scales`.
         self.register_buffer("feature_mean", torch.zeros(size))
@@ -97,16 +90,17 @@ class SpectralHead(nn.Module):
         self.dense = nn.Linear(size, width) if width else None
         self.out_proj = nn.Linear(width or size, num_outputs)
 
-    def pool(self, tokens: Tensor | None, token_mask: Tensor | None, pooled: Tensor) -> Tensor:
+    def pool(self, encoded: SpectralModelOutput) -> Tensor:
         """What is read of each spectrum, before standardisation: (batch, features) float32."""
-        return (pooled if self.pooling is None else self.pooling(tokens, token_mask)).float()
+        if self.pooling is None:
+            return encoded.pooler_output.float()
+        return self.pooling(encoded.last_hidden_state, encoded.token_mask).float()
 
-    def forward(self, tokens: Tensor | None, token_mask: Tensor | None, pooled: Tensor) -> Tensor:
-        """Padded tokens, which are there (both for a pooling of its own alone) and the encoder's `pooler_output` -> (batch,
-        num_outputs) float32."""
+    def forward(self, encoded: SpectralModelOutput) -> Tensor:
+        """What the encoder says of padded spectra -> (batch, num_outputs) float32."""
         # Not under autocast: in bfloat16 a temperature would be rounded to some 20 K.
-        with torch.autocast(pooled.device.type, enabled=False):
-            features = self.pool(tokens, token_mask, pooled)
+        with torch.autocast(encoded.pooler_output.device.type, enabled=False):
+            features = self.pool(encoded)
             features = (features - self.feature_mean.float()) / self.feature_scale.float()
             hidden = self.dropout(features.to(self.out_proj.weight.dtype))
             if self.dense is not None:
@@ -135,7 +129,6 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
 
     def __init__(self, config: SpectralConfig):
         super().__init__(config)
-        config.validate()  # what `from_pretrained` was given was set one by one, and unchecked together
         config.label2id = {name: index for index, name in config.id2label.items()}
         self.spectral = SpectralModel(config)
         self.head = SpectralHead(config, self.targets.num_outputs)
@@ -212,9 +205,10 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
             ValueError: neither spectra nor `pooler_output`, or labels of another shape or type, or outside of what their target's transform or bins take.
         """
         encoded = self.encode(
-            flux, ivar, wavelength, attention_mask, lengths, scale, num_pixels, pooler_output, output_hidden_states
-        )
-        outputs = self.head(*encoded[:3])
+            flux, ivar, wavelength, pooler_output, attention_mask=attention_mask, lengths=lengths,
+            output_hidden_states=output_hidden_states,
+        )  # fmt: skip
+        outputs = self.head(encoded)
         loss = None
         if labels is not None:
             if self.training:
@@ -222,38 +216,25 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
             labels = labels.to(outputs.device)
             count = self.targets.count(labels) if num_items_in_batch is None else num_items_in_batch
             loss = self.targets.cost(outputs, labels) / count
-        return SpectralClassifierOutput(loss=loss, **self.targets.answer(outputs), hidden_states=encoded[3])
+        return SpectralClassifierOutput(loss=loss, **self.targets.answer(outputs), hidden_states=encoded.hidden_states)
 
-    def encode(
-        self,
-        flux=None,
-        ivar=None,
-        wavelength=None,
-        attention_mask=None,
-        lengths=None,
-        scale=None,
-        num_pixels=None,
-        pooler_output=None,
-        output_hidden_states=None,
-    ) -> tuple:
-        """Padded tokens, which are there, `pooler_output` and hidden states, whether the input was padded or packed. With
-        `pooler_output` given there is nothing else."""
+    def encode(self, flux=None, ivar=None, wavelength=None, pooler_output=None, **inputs) -> SpectralModelOutput:
+        """The encoder's output, its tokens padded whether the input was padded or packed. With `pooler_output` given there
+        is nothing else."""
         if pooler_output is not None and self.head.pooling is None:
-            return None, None, pooler_output, None
+            return SpectralModelOutput(pooler_output=pooler_output)
         if flux is None:
             raise ValueError(
                 "expected flux, ivar and wavelength, or pooler_output where num_pooling_queries is 0, found neither"
             )
-        encoded = self.spectral(
-            flux, ivar, wavelength, attention_mask, lengths, scale, num_pixels, output_hidden_states, return_dict=True
-        )
-        tokens, token_mask = encoded.last_hidden_state, encoded.token_mask
-        if lengths is not None:
-            parts = tokens[0].split([self.config.num_latents + length for length in lengths])
+        encoded = self.spectral(flux, ivar, wavelength, **inputs, return_dict=True)
+        if encoded.token_mask is None:
+            parts = encoded.last_hidden_state[0].split([self.config.num_latents + each for each in inputs["lengths"]])
             tokens = nn.utils.rnn.pad_sequence(parts, batch_first=True)
-            positions = torch.arange(tokens.shape[1], device=tokens.device)
-            token_mask = positions < torch.tensor([len(part) for part in parts], device=tokens.device)[:, None]
-        return tokens, token_mask, encoded.pooler_output, encoded.hidden_states
+            number = torch.tensor([len(part) for part in parts], device=tokens.device)
+            encoded.last_hidden_state = tokens
+            encoded.token_mask = torch.arange(tokens.shape[1], device=tokens.device) < number[:, None]
+        return encoded
 
     def bin_edges(self, name: str) -> Tensor:
         """Edges of the bins of a target in its own unit, (num_bins + 1,) float64: what `probabilities` refers to."""
@@ -275,7 +256,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         """
         features, labels = [], []
         for inputs, known in self.labelled(islice(batches, num_batches)):
-            features.append(self.head.pool(*self.encode(**inputs)[:3]).double())
+            features.append(self.head.pool(self.encode(**inputs)).double())
             labels.append(known)
         features = torch.cat(features)
         found = features.mean(0).cpu(), features.std(0).cpu(), self.targets.scales(torch.cat(labels))
@@ -299,7 +280,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         """
         outputs, labels = [], []
         for inputs, known in self.labelled(batches):
-            outputs.append(self.head(*self.encode(**inputs)[:3]))
+            outputs.append(self.head(self.encode(**inputs)))
             labels.append(known)
         labels = torch.cat(labels).to(self.device)
         self.update(self.targets.calibrate(torch.cat(outputs), labels, false_alarms))

@@ -90,6 +90,10 @@ class SpectralPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_attention_backend = True
 
+    def __init__(self, config: SpectralConfig, *args, **kwargs):
+        super().__init__(config, *args, **kwargs)
+        config.validate()  # what `from_pretrained` was given was set one by one, and unchecked together
+
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
         """As everywhere in Transformers, but weights come from safetensors alone, also where a repository holds nothing
@@ -242,8 +246,7 @@ class SpectralModel(SpectralPreTrainedModel):
                 f"flux, ivar and wavelength must share one shape (batch, patches, {patch_size}), found: "
                 f"{tuple(flux.shape)}, {tuple(ivar.shape)}, {tuple(wavelength.shape)}"
             )
-        if wavelength.dtype not in (torch.float64, torch.float32):
-            raise ValueError(f"wavelength must be float64: in {wavelength.dtype} it no longer tells pixels apart")
+        check_precision(wavelength)
         if lengths is not None:
             if len(flux) != 1 or sum(lengths) != flux.shape[1] or attention_mask is not None:
                 raise ValueError(
@@ -342,6 +345,14 @@ class SpectralModel(SpectralPreTrainedModel):
             return pooled
         is_empty = torch.tensor([length == 0 for length in patches.lengths], device=pooled.device)
         return pooled.masked_fill(is_empty[:, None], 0)
+
+
+def check_precision(wavelength: Tensor) -> None:
+    """Raise ValueError where wavelengths are too coarse to tell pixels apart."""
+    if wavelength.dtype not in (torch.float64, torch.float32):
+        raise ValueError(
+            f"wavelength: expected float64 (float32 is taken: 0.001 A at 17,000 A), found: {wavelength.dtype}"
+        )
 
 
 def has_enough(ivar: Tensor) -> Tensor:
@@ -528,8 +539,9 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
         Args:
             tokens: (batch, tokens, hidden_size): `last_hidden_state` of `encode`, or (1, all tokens, hidden_size) where
                 spectra came packed.
-            wavelength: (batch, patches, patch_size), float64, vacuum Angstrom: patches of any grid, see
-                `SpectralProcessor.patch_wavelength`. Each patch is answered by itself.
+            wavelength: (batch, patches, patch_size), or (1, patches, patch_size) for all spectra; float64, vacuum Angstrom:
+                patches of any grid, see `SpectralProcessor.patch_wavelength`. Each patch is answered by itself. Beyond
+                what a spectrum covers the answer is a guess.
             token_mask: (batch, tokens), `token_mask` of `encode`: of padded spectra.
             lengths: As `encode` was given them: of packed spectra, in place of `token_mask`.
 
@@ -540,15 +552,16 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
             ValueError: shapes or numbers of spectra do not fit together, or neither `token_mask` nor `lengths` says which
                 tokens are whose.
         """
-        batch, num_patches, patch_size = wavelength.shape
         packed_tokens, num_tokens = self.pack_tokens(tokens, token_mask, lengths)
+        if len(wavelength) == 1:
+            wavelength = wavelength.expand(len(num_tokens), -1, -1)
+        batch, num_patches, patch_size = wavelength.shape
         if len(num_tokens) != batch or patch_size != self.config.patch_size:
             raise ValueError(
                 f"wavelength: expected shape ({len(num_tokens)} spectra, patches, {self.config.patch_size}), found: "
                 f"{tuple(wavelength.shape)}"
             )
-        if wavelength.dtype not in (torch.float64, torch.float32):
-            raise ValueError(f"wavelength must be float64: in {wavelength.dtype} it no longer tells pixels apart")
+        check_precision(wavelength)
         wavelength = wavelength.double().flatten(0, 1)
         nothing = torch.zeros_like(wavelength, dtype=torch.float32)
         asked = self.spectral.locate(PackedPatches(nothing, nothing, wavelength, [num_patches] * batch))

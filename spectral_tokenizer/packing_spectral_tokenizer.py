@@ -74,7 +74,7 @@ def selected_lengths(is_selected: Tensor, lengths: list[int]) -> list[int]:
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
-    """Move a small CPU tensor without making the processor wait for the work that the device has been given."""
+    """Move a small CPU tensor without making the CPU wait for the work that the device has been given."""
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 

@@ -1,7 +1,7 @@
 # Copyright 2026 The spectral_tokenizer authors. Licensed under the Apache License, Version 2.0.
 """Spectra in every form that people hold them in -> checked arrays -> normalised patches.
 
-One spectrum at a time: its arrays stay in the processor's cache, which beats flat arrays over a whole batch by two."""
+One spectrum at a time: its arrays stay in the CPU's cache, which beats flat arrays over a whole batch by two."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -79,15 +79,20 @@ def as_spectra(flux, ivar, wavelength, segment_lengths) -> Iterator[tuple]:
         flux, ivar, wavelength, segment_lengths = [flux], [ivar], [wavelength], [segment_lengths]
     if np.ndim(first(wavelength)) == 0:  # one grid for all
         wavelength = [wavelength] * len(flux)
-    counts = {"flux": len(flux), "ivar": len(ivar), "wavelength": len(wavelength)}
     if segment_lengths is None:
         segment_lengths = [None] * len(flux)
     elif np.ndim(segment_lengths[0]) == 0 and segment_lengths[0] is not None:
         segment_lengths = [segment_lengths] * len(flux)
-    if len({*counts.values(), len(segment_lengths)}) > 1:
-        raise ValueError(f"expected as many spectra in every argument, found: {counts}")
+    given = {"flux": flux, "ivar": ivar, "wavelength": wavelength, "segment_lengths": segment_lengths}
+    check_counts({name: len(each) for name, each in given.items()})
     for position, spectrum in enumerate(zip(flux, ivar, wavelength, segment_lengths)):
         yield f"spectrum {position}", *spectrum
+
+
+def check_counts(counts: dict[str, int]) -> None:
+    """Raise ValueError unless there are as many spectra in each."""
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"expected as many spectra in every argument or column, found: {counts}")
 
 
 def first(values):
@@ -103,7 +108,8 @@ def rows_of_columns(columns: Mapping) -> list[Mapping]:
         raise ValueError(f"a row needs the columns flux, ivar and wavelength, missing: {', '.join(missing)}")
     if len(columns["flux"]) == 0 or np.ndim(first(columns["flux"])) == 0:
         return [columns]
-    names = [name for name in (*COLUMNS, "segment_lengths", "object_id") if name in columns]
+    names = [name for name in (*COLUMNS, "segment_lengths", "object_id") if columns.get(name) is not None]
+    check_counts({name: len(columns[name]) for name in names})
     return [dict(zip(names, row)) for row in zip(*(columns[name] for name in names))]
 
 
@@ -146,8 +152,7 @@ def without_masks_and_units(name: str, flux, ivar, wavelength) -> list[np.ndarra
     masks = [getattr(each, "mask", None) for each in (flux, ivar, wavelength)]
     unit = getattr(flux, "unit", None)
     try:
-        if getattr(wavelength, "unit", None) is not None:
-            wavelength = wavelength.to("Angstrom").value
+        wavelength = in_angstrom(wavelength)
         if unit is not None and getattr(ivar, "unit", None) is not None:
             ivar = ivar.to(unit**-2).value
     except Exception as error:
@@ -161,6 +166,11 @@ def without_masks_and_units(name: str, flux, ivar, wavelength) -> list[np.ndarra
         if isinstance(mask, np.ndarray) and mask.shape == arrays[1].shape:
             arrays[1] = np.where(mask, 0.0, arrays[1])
     return arrays
+
+
+def in_angstrom(wavelength):
+    """Wavelengths as they are, converted where they have a unit of their own, as astropy's quantities."""
+    return wavelength if getattr(wavelength, "unit", None) is None else wavelength.to("Angstrom").value
 
 
 def check_wavelength(name: str, wavelength: np.ndarray, segment_lengths: tuple[int, ...]) -> None:

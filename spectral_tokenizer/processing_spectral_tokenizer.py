@@ -9,6 +9,7 @@ from .patching_spectral_tokenizer import (
     Spectrum,
     checked,
     checked_spectra,
+    in_angstrom,
     lay_out_wavelength,
     num_pixels,
     patch_spectrum,
@@ -102,7 +103,7 @@ class SpectralProcessor(FeatureExtractionMixin):
             scale[position] = patch_spectrum(spectrum, *pixels)
             is_valid = valid_patches(spectrum, pixels[1])
             lengths.append(int(np.count_nonzero(is_valid)))
-            # Over the invalid ones while they are in the processor's cache: a selection of all would move them again.
+            # Over the invalid ones while they are in the CPU's cache: a selection of all would move them again.
             for each in pixels:
                 each[: lengths[-1]] = each[is_valid]
             total += lengths[-1]
@@ -117,12 +118,13 @@ class SpectralProcessor(FeatureExtractionMixin):
         Patches of any grid, to ask the decoder for.
 
         Args:
-            wavelength: (pixels,) vacuum Angstrom, ascending inside each segment.
+            wavelength: (pixels,) vacuum Angstrom, or with a unit of its own; ascending inside each segment.
             segment_lengths: As in `__call__`.
 
         Returns:
             **wavelength** (1, patches, patch_size) float64 and **num_pixels** (1, patches).
         """
+        wavelength = in_angstrom(wavelength)
         grid = checked("wavelength", wavelength, wavelength, wavelength, segment_lengths)
         patches = np.empty((1, grid.num_patches(self.patch_size), self.patch_size))
         lay_out_wavelength(grid.wavelength, grid.segment_lengths, patches[0])
@@ -160,9 +162,8 @@ class SpectralProcessor(FeatureExtractionMixin):
     def to_dict(self) -> dict:
         # One class serves AutoProcessor and AutoFeatureExtractor, which Trainer's saving goes through.
         output = super().to_dict()
-        reference = "processing_spectral_tokenizer.SpectralProcessor"
-        for class_reference in (output.get("auto_map") or {}).values():
-            reference = class_reference
+        own = "processing_spectral_tokenizer.SpectralProcessor"
+        reference = next(iter((output.get("auto_map") or {}).values()), own)
         return {**output, "auto_map": {"AutoProcessor": reference, "AutoFeatureExtractor": reference}}
 
 

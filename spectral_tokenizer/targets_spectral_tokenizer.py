@@ -11,9 +11,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from transformers.utils import logging
 
 from .configuration_spectral_tokenizer import SpectralConfig, TargetConfig
 
+
+logger = logging.get_logger(__name__)
 
 # A central interval of this probability is what one standard deviation to both sides is for a Gaussian.
 ONE_SIGMA = math.erf(2**-0.5)
@@ -83,9 +86,17 @@ class ClassTarget:
         return {}
 
     def calibrate(self, outputs: Tensor, labels: Tensor, false_alarms: float) -> dict[str, float]:
-        """The temperature of least cost on spectra not trained on (arXiv 1706.04599), as a setting."""
+        """The temperature of least cost on spectra not trained on (arXiv 1706.04599), as a setting; none where no class is
+        known, and none where all answers are right: the cost then falls without end."""
+        is_known = labels.flatten() != -100 if self.is_single else ~labels.isnan().all(1)
+        if not is_known.any():
+            return {}
         costs = [self.cost(outputs / temperature, labels).item() for temperature in TEMPERATURES]
-        return {"classifier_temperature": TEMPERATURES[costs.index(min(costs))]}
+        best = costs.index(min(costs))
+        if best == 0:
+            logger.warning("calibrate: found no wrong answer to learn the temperature from; it stays as it is")
+            return {}
+        return {"classifier_temperature": TEMPERATURES[best]}
 
 
 class RegressionTarget:

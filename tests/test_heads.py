@@ -331,6 +331,18 @@ def test_calibration_makes_intervals_hold_68_percent(head, factor):
     assert flagged <= 0.06
 
 
+def test_nothing_is_calibrated_on_nothing(inputs):
+    """A temperature of 0.1, the least that is looked at, would make logits ten times as sure."""
+    for head, unknown in (("classes", torch.full((4,), -100)), ("tags", torch.full((4, 3), NAN))):
+        model = make_model(head)
+        model.calibrate([{**inputs, "labels": unknown}])
+        assert model.config.classifier_temperature == 1
+    right = torch.eye(3)[torch.tensor([0, 1, 2, 0])] * 5
+    assert make_model("classes").targets.calibrate(right, right.argmax(-1), 0.05) == {}
+    wrong = right.argmax(-1).roll(1)
+    assert make_model("classes").targets.calibrate(right, wrong, 0.05)["classifier_temperature"] > 1
+
+
 def test_calibration_stays_in_the_checkpoint(inputs, tmp_path):
     for head, labels in LABELS.items():
         model = make_model(head)
@@ -358,7 +370,7 @@ def test_padded_packed_and_alone_are_the_same(pooling, rows, inputs):
 def test_minus_100_is_a_number_where_labels_are_numbers(inputs):
     labels = torch.tensor([[-100.0, 1.0], [-100.0, NAN], [2.0, 3.0], [NAN, NAN]])
     model = make_model("labels")
-    cost = model.targets.cost(model.head(*model.encode(**inputs)[:3]), labels)
+    cost = model.targets.cost(model.head(model.encode(**inputs)), labels)
     close(model(**inputs, labels=labels).loss, cost / 8)
     with pytest.raises(ValueError, match="expected 0 to 1, and NaN where unknown, .* found: -100.0"):
         make_model("tags")(**inputs, labels=torch.tensor([[0.0, 1.0, -100.0]] * 4))

@@ -256,7 +256,13 @@ def test_packed_spectra_are_decoded_each_from_its_own_tokens(model, rows, inputs
         with pytest.raises(ValueError, match="expected tokens and the token_mask that encode gave"):
             model.decode(tokens, inputs["wavelength"], **wrong)
     with pytest.raises(ValueError, match=r"wavelength: expected shape \(4 spectra"):
-        model.decode(tokens, inputs["wavelength"][:1], lengths=packed["lengths"])
+        model.decode(tokens, inputs["wavelength"][:2], lengths=packed["lengths"])
+
+
+def test_one_grid_serves_all_spectra(model, inputs):
+    encoded, grid = model.encode(**inputs), inputs["wavelength"][:1]
+    expected = model.decode(encoded.last_hidden_state, grid.expand(4, -1, -1), encoded.token_mask)
+    assert torch.equal(model.decode(encoded.last_hidden_state, grid, encoded.token_mask), expected)
 
 
 def test_an_answer_does_not_depend_on_the_other_questions(model, inputs):

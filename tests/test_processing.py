@@ -248,3 +248,21 @@ def test_a_grid_to_ask_for_has_the_same_patches_as_a_spectrum_on_it(processor):
     inputs = processor(row)
     np.testing.assert_array_equal(grid["wavelength"], inputs["wavelength"])
     np.testing.assert_array_equal(grid["num_pixels"], inputs["num_pixels"])
+
+
+def test_a_grid_may_have_a_unit(processor):
+    units = pytest.importorskip("astropy.units")
+    wavelength = 5000 + 2.0 * np.arange(100)
+    found = processor.patch_wavelength(0.1 * wavelength * units.nm)
+    np.testing.assert_allclose(found["wavelength"], processor.patch_wavelength(wavelength)["wavelength"])
+
+
+def test_columns_of_different_lengths_lose_no_spectrum(processor):
+    """The rest would be left out without a word."""
+    flux, ivar, wavelength, _ = columns(spectrum("sdss"))
+    three = {"flux": [flux] * 3, "ivar": [ivar] * 3, "wavelength": [wavelength] * 3}
+    for wrong in ({"ivar": [ivar] * 2}, {"object_id": ["a"]}, {"segment_lengths": [[len(flux)]] * 2}):
+        (name,) = wrong
+        with pytest.raises(ValueError, match=f"expected as many spectra .*'{name}': {len(wrong[name])}"):
+            processor({**three, **wrong})
+    assert len(processor({**three, "segment_lengths": None})["flux"]) == 3

@@ -64,5 +64,5 @@ def test_hidden_blocks_are_predicted_better_than_by_straight_lines(released, sim
     """On the package's own simulator, most of whose stars and galaxies it was not trained on."""
     model, processor = released
     rows = load_survey(survey, simulated_surveys[survey])
-    found = SurveyValidation(rows, rows, processor, 12, cap=10.0)
+    found = SurveyValidation(rows, rows, processor, 12)
     assert found.evaluate(model)["block"]["mean"] < found.baselines["interpolation"]["block"]["mean"]

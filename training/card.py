@@ -13,14 +13,15 @@ from string import Template
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from recipe import ROOT, SIMULATED
+from validation import BASELINES
 
 from spectral_tokenizer.configuration_spectral_tokenizer import LABELS
 from spectral_tokenizer.data import SURVEYS
+from spectral_tokenizer.objectives_spectral_tokenizer import HIDING
 
 
 NOT_MEASURED = "not measured"
-PREDICTIONS = ("model", "interpolation", "mean spectrum")
-STYLES = ("random", "block", "arm")
+PREDICTIONS = ("model", *BASELINES)
 HELD = "spectra held apart"
 EXAMPLE = '''\
 """Embed a spectrum given as arrays: flux, inverse variance (0: unusable) and wavelength (vacuum Angstrom)."""
@@ -265,13 +266,15 @@ def label_words(runs: list[dict]) -> str:
         words += "\n\nThe decoder was asked for the simulator's flux without noise."
     for run, recipe in zip(runs, recipes):
         options = recipe.get("model_options") or {}
-        if not options.get("label_weight"):
+        weight = options.get("label_weight")
+        if not weight and not run.get("labels"):
             continue
         # Runs did not always record what they asked for; a checkpoint's own targets outlive the defaults they were.
         names = ", ".join(run.get("labels") or ["class", *options.get("label_targets", LABELS)])
         return words + (
-            f"\n\nBeside the flux, the latents were asked for {names} of the objects whose labels were known (weight "
-            f"{options['label_weight']:g}). What linear heads find below is therefore not learned from spectra alone."
+            f"\n\nBeside the flux, the latents were asked for {names} of the objects whose labels were known"
+            f"{f' (weight {weight:g})' if weight else ''}. What linear heads find below is therefore not learned from "
+            "spectra alone."
         )
     return words
 
@@ -301,7 +304,7 @@ def chi2_table(chi2: dict | None) -> str:
     """A line per survey and manner of hiding, a column per prediction, the best one bold."""
     rows = []
     for survey in (chi2 or {}).get("model", {}):
-        for style in STYLES:
+        for style in HIDING:
             values = [chi2_of(chi2, name, survey, style) for name in PREDICTIONS]
             best = min((value for value in values if is_number(value)), default=None)
             rows.append(
@@ -369,7 +372,7 @@ def chi2_results(chi2: dict | None, spectra: str, simulated: bool) -> list[EvalR
             metric_value=chi2_of(chi2, "model", survey, style),
         )
         for survey in (chi2 or {}).get("model", {})
-        for style in STYLES
+        for style in HIDING
         if is_number(chi2_of(chi2, "model", survey, style))
     ]
 

@@ -78,9 +78,9 @@ def load(accelerator, folder: Path, resume: str | None, run: dict) -> dict | Non
     checkpoint = found[-1] if resume == "auto" else Path(resume)
     if not (checkpoint / STATE).exists():
         raise FileNotFoundError(f"{checkpoint}: expected a checkpoint with {STATE}, found none")
-    if found and checkpoint.resolve() in (each.resolve() for each in found[:-1]):
+    if found and checkpoint.resolve() != found[-1].resolve():
         raise ValueError(
-            f"{checkpoint}: found {found[-1].name} beside it, which would win later: remove what comes after"
+            f"{checkpoint}: found {found[-1]}, which would win later: remove what comes after it, or take another --output"
         )
     state = json.loads((checkpoint / STATE).read_text())
     then = state.get("run", run)

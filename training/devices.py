@@ -6,7 +6,7 @@ from datetime import timedelta
 import torch
 
 
-#: For which processes wait for each other: one reads the files, or a rank has most of what is left to do.
+#: How long processes wait for each other, while one reads the files or has most of the work left.
 PATIENCE = timedelta(hours=12)
 
 

@@ -43,11 +43,16 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--shard-rows", type=int, default=8192, help="rows per file (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--num-workers", type=int, default=0, help="processes that prepare batches ahead")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="the encoder's")
+    parser.add_argument(
+        "--dtype", choices=["float32", "bfloat16"], default="float32", help="number type of the encoder"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of simulated spectra and of the map")
     parser.add_argument("--map-rows", type=int, default=20000, help="spectra that the map shows, at most")
     parser.add_argument("--map-only", action="store_true", help="do not embed: read what is there")
-    return parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
+    if given.rows and given.data:
+        parser.error("expected --rows or --data, found both")
+    return given
 
 
 def load_rows(arguments: argparse.Namespace) -> Dataset:

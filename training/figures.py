@@ -1,5 +1,6 @@
 """What the model sees, what it was not shown, and what it says: one panel per survey."""
 
+import itertools
 from pathlib import Path
 
 import matplotlib
@@ -26,7 +27,8 @@ def reconstructions(model, validations: dict, path: Path, simulated: bool) -> Pa
         upper, lower, gap = axes[3 * position : 3 * position + 3]
         gap.set_axis_off()
         row = int(np.argsort(validation.rows["snr"])[int(0.75 * len(validation.rows))])
-        batch = next(each for each in enumerate_spectra(validation) if each["row"] == row)
+        spectra = (each for part in validation.batches for each in part.spectra("block"))
+        batch = next(itertools.islice(spectra, row, None))
         inputs = {name: torch.as_tensor(batch[name])[None].to(device) for name in ("flux", "ivar", "wavelength")}
         output = model(
             **inputs, lengths=[len(batch["flux"])], masked_patches=torch.as_tensor(batch["is_hidden"])[None]
@@ -44,17 +46,6 @@ def reconstructions(model, validations: dict, path: Path, simulated: bool) -> Pa
     figure.savefig(path, dpi=110)
     plt.close(figure)
     return path
-
-
-def enumerate_spectra(validation):
-    """The spectra of a validation set one by one, with their hidden block."""
-    row = 0
-    for batch in validation.batches:
-        ends = np.cumsum(batch.inputs["lengths"])
-        for start, end in zip([0, *ends[:-1]], ends):
-            part = {name: batch.inputs[name][0, start:end].numpy() for name in ("flux", "ivar", "wavelength")}
-            yield {"row": row, "is_hidden": batch.is_hidden["block"][0, start:end].numpy(), **part}
-            row += 1
 
 
 def draw(upper, lower, spectrum: dict, reconstruction: np.ndarray) -> None:

@@ -94,11 +94,16 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[FineTuningArgum
     parser.add_argument("--config", required=True, help="recipe, e.g. training/recipes/finetune_class.yaml")
     several = {"nargs": "+", "action": "extend", "default": []}
     parser.add_argument("--data", **several, metavar="SURVEY=PATH", help="survey files, folder or glob")
+    parser.add_argument(
+        "--simulated", action="store_true", help="the spectra in --data are simulated: the card will say so"
+    )
     parser.add_argument("--model", help="checkpoint or size to start from (default: the recipe's)")
     parser.add_argument("--output", help="folder to write to (default: the recipe's)")
     parser.add_argument("--resume", metavar="auto|FOLDER", help="go on from the last checkpoint, or from this one")
     parser.add_argument("--set", **several, metavar="NAME=VALUE", help="any other setting, as in YAML")
     given = parser.parse_args(arguments)
+    if given.simulated and not given.data:
+        parser.error("--simulated says of --data what it is: expected both, found no --data")
     settings = yaml.safe_load(find(given.config).read_text())
     for pair in given.set:
         name, separator, value = pair.partition("=")
@@ -108,7 +113,8 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[FineTuningArgum
     chosen = {"model": given.model, "output_dir": given.output, "resume": given.resume}
     settings |= {name: value for name, value in chosen.items() if value is not None}
     if given.data:
-        settings["data"] = parse_data(given.data)
+        # What the recipe says of its own data is not true of these.
+        settings |= {"data": parse_data(given.data), "data_is_simulated": given.simulated, "data_description": ""}
     settings = {name: as_number(value) for name, value in settings.items()}
     # Rows have columns that the model does not take: Trainer would drop them before the collator sees them.
     fixed = {"remove_unused_columns": False, "label_names": ["labels"]}

@@ -1,4 +1,4 @@
-"""chi2 of a trained model on survey files it never saw, beside straight lines and the survey's mean spectrum.
+"""chi2 of a trained model on survey files, or on what a run held apart, beside straight lines and the mean spectrum.
 
     python training/measure.py --model runs/released/model --data sdss=PATH desi=PATH --output runs/released
 
@@ -13,28 +13,19 @@ import figures
 import surveys
 from recipe import Recipe, parse_data
 from transformers import AutoModelForPreTraining, AutoProcessor
-from validation import SurveyValidation, table
-
-
-BASELINES = ("interpolation", "mean spectrum")
-
-
-def measure(model, processor, rows: dict) -> tuple[dict, dict[str, SurveyValidation]]:
-    """chi2 per pixel of the model and of the baselines, as in `metrics.json`, and the spectra it was measured on."""
-    cap = model.config.residual_cap or 10.0
-    # The mean spectrum is that of the very spectra it is compared on: there may be few, and it is flattered, not harmed.
-    found = {survey: SurveyValidation(each, each, processor, len(each), cap) for survey, each in rows.items()}
-    scores = {survey: each.evaluate(model) for survey, each in found.items()}
-    baselines = {survey: each.baselines for survey, each in found.items()}
-    print(table(scores, baselines))
-    chi2 = {name: {survey: each[name] for survey, each in baselines.items()} for name in BASELINES}
-    return {"model": scores, **chi2}, found
+from validation import SurveyValidation, measure, table
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure a trained tokenizer on survey files.")
     parser.add_argument("--model", required=True, help="folder or name of a trained model")
-    parser.add_argument("--data", nargs="+", default=[], metavar="SURVEY=PATH", help="as of pretrain.py")
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        default=[],
+        metavar="SURVEY=PATH",
+        help="survey files, folder or glob, e.g. sdss=/data/sdss",
+    )
     parser.add_argument(
         "--held-by",
         type=Path,
@@ -50,19 +41,26 @@ def main() -> None:
     model = AutoModelForPreTraining.from_pretrained(given.model).eval()
     processor = AutoProcessor.from_pretrained(given.model)
     rows = surveys.load(Recipe(data=parse_data(given.data))) if given.data else {}
+    is_simulated = given.simulated
     if given.held_by:
         recipe = Recipe(**json.loads(given.held_by.read_text())["recipe"])
-        rows |= {survey: held for survey, (_, held) in surveys.parts(recipe).items()}
+        held = {survey: each for survey, (_, each) in surveys.parts(recipe).items()}
+        if twice := sorted(set(rows) & set(held)):
+            parser.error(f"expected surveys in --data that the run of --held-by did not have, found: {twice}")
+        rows, is_simulated = rows | held, is_simulated or recipe.is_simulated
     for survey, each in rows.items():  # all are in memory at once
         if len(each) > given.spectra:
             print(f"{survey}: {given.spectra} of {len(each)} spectra, drawn")
             rows[survey] = each.shuffle(seed=0).select(range(given.spectra))
-    chi2, found = measure(model, processor, rows)
+    # The mean spectrum is that of the very spectra it is compared on: there may be few, and it is flattered, not harmed.
+    found = {survey: SurveyValidation(each, each, processor, len(each)) for survey, each in rows.items()}
+    chi2 = measure(model, found)
+    print(table(chi2))
     counts = {survey: len(each) for survey, each in rows.items()}
-    evaluation = {"name": "survey files", "simulated": given.simulated, "num_spectra": counts, "chi2": chi2}
+    evaluation = {"name": "survey files", "simulated": is_simulated, "num_spectra": counts, "chi2": chi2}
     given.output.mkdir(parents=True, exist_ok=True)
     (given.output / "evaluation.json").write_text(json.dumps(evaluation, indent=2) + "\n")
-    figure = figures.reconstructions(model, found, given.output / "evaluation.png", given.simulated)
+    figure = figures.reconstructions(model, found, given.output / "evaluation.png", is_simulated)
     print(f"\nfigures: {given.output / 'evaluation.json'}\npicture: {figure}")
 
 

@@ -84,7 +84,7 @@ def train_step(accelerator, model, optimizers, micro_batches: list[dict], recipe
 
 
 class SurveyChi2:
-    """chi2 per hidden pixel of each survey, over the steps between two readings.
+    """chi2 per hidden pixel of each survey, of the steps that are logged.
 
     Args:
         surveys: Their names, in one order on all processes.

@@ -30,21 +30,30 @@ from probe import probe
 from recipe import Recipe, find, has_weights, parse_arguments
 from throughput import Meter, compile_layers, describe_device, matmul_peak
 from transformers import AutoConfig, AutoModelForPreTraining
-from validation import SurveyValidation, table
+from validation import RESIDUAL_CAP, SurveyValidation, measure, table
 
 from spectral_tokenizer import SpectralModel, SpectralProcessor
 
 
-#: Of an earlier run's figures, what its successor's keep.
+#: What `metrics.json` keeps of each earlier run.
 EARLIER = ("recipe", "simulated", "num_spectra", "labels", "compute")
 
 
 def prepare_model(recipe: Recipe):
+    """The model of a checkpoint, or a fresh one, with the recipe's settings, and the processor.
+
+    Raises:
+        ValueError: the model has no such setting, or they contradict each other.
+    """
     folder = str(find(recipe.model))
     processor = SpectralProcessor.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder)
+    if unknown := sorted(set(recipe.model_options) - set(config.to_dict())):
+        raise ValueError(f"model_options: expected settings of SpectralConfig, found: {unknown}")
+    for name, value in recipe.model_options.items():
+        setattr(config, name, value)
     if has_weights(find(recipe.model)):
-        return AutoModelForPreTraining.from_pretrained(folder, dtype=torch.float32, **recipe.model_options), processor
-    config = AutoConfig.from_pretrained(folder, **recipe.model_options)
+        return AutoModelForPreTraining.from_pretrained(folder, config=config, dtype=torch.float32), processor
     return AutoModelForPreTraining.from_config(config), processor
 
 
@@ -75,14 +84,11 @@ def main() -> None:
     accelerator.print({survey: f"{len(known[survey])} + {len(held[survey])} held" for survey in known})
 
     model, processor = prepare_model(recipe)
-    cap = model.config.residual_cap or 10.0
     validations = {}
     # Sharded weights are only together when all processes look at them.
     if is_main or is_sharded:
         validations = {
-            survey: SurveyValidation(
-                known[survey], held[survey], processor, recipe.validation_spectra, cap, recipe.seed
-            )
+            survey: SurveyValidation(known[survey], held[survey], processor, recipe.validation_spectra, recipe.seed)
             for survey in known
         }
     if recipe.compile and accelerator.device.type == "cuda":
@@ -102,7 +108,7 @@ def main() -> None:
     trained = whole(accelerator, model)
     if is_main and state["step"] == recipe.num_steps:
         compute = {**describe_device(accelerator.device, accelerator.num_processes), **state["spent"]}
-        counts = surveys.num_trained_on(recipe, train)
+        counts = surveys.num_trained_on(recipe, train, state["sampler"])
         finish(trained, processor, recipe, validations, (known, held), counts, compute)
     # Before the processes part: gradients' buckets that outlive the process group wait for each other at exit.
     model, *optimizers = accelerator.free_memory(model, *optimizers)
@@ -117,7 +123,7 @@ def train_loop(accelerator, model, optimizers, steps, names: list[str], recipe: 
     dtype = torch.bfloat16 if recipe.mixed_precision == "bf16" else torch.float32
     peak = matmul_peak(config, accelerator.device, dtype)
     meter = Meter(config, peak, accelerator.num_processes, state["spent"])
-    chi2 = SurveyChi2(names, config.residual_cap or 10.0)
+    chi2 = SurveyChi2(names, RESIDUAL_CAP)
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     model.train()
     batches, skipped_in_a_row = iter(steps), 0
@@ -135,9 +141,9 @@ def train_loop(accelerator, model, optimizers, steps, names: list[str], recipe: 
         skipped = state["skipped"] + values["skipped"]
         state = {**state, "step": step, "sampler": batch["state"], "skipped": skipped, "spent": meter.spent()}
         if skipped_in_a_row >= recipe.max_skipped_steps:
-            names = [name for each in batch["micro_batches"] for name in each["object_id"]]
+            objects = [name for each in batch["micro_batches"] for name in each["object_id"]]
             raise FloatingPointError(
-                f"{skipped_in_a_row} steps in a row had a non-finite loss or gradient, the last one on: {names}"
+                f"{skipped_in_a_row} steps in a row had a non-finite loss or gradient, the last one on: {objects}"
             )
         if is_logged:
             values |= meter.read() | {"chi2_hidden": chi2.read(accelerator)}
@@ -170,10 +176,11 @@ def validate(model, validations: dict[str, SurveyValidation]) -> dict[str, dict]
 
 def judge(accelerator, scores: dict, state: dict) -> tuple[bool, dict]:
     """Whether this is the best step so far, by chi2 on hidden blocks (mean over surveys), and the best step."""
-    mean = sum(each["block"]["mean"] for each in scores.values()) / max(len(scores), 1)
+    measured = [each["block"]["mean"] for each in scores.values() if not math.isnan(each["block"]["mean"])]
+    mean = sum(measured) / len(measured) if measured else math.inf
     # The main process alone may have validated; all of them have to agree.
     mean = float(accelerator.reduce(torch.tensor(mean if accelerator.is_main_process else 0.0).to(accelerator.device)))
-    is_better = state["best"] is None or mean < state["best"]["chi2"]
+    is_better = math.isfinite(mean) and (state["best"] is None or mean < state["best"]["chi2"])
     return is_better, {"step": state["step"], "chi2": mean} if is_better else state["best"]
 
 
@@ -226,10 +233,9 @@ def finish(model, processor, recipe: Recipe, validations, measured: tuple, count
     folder = output / "model"
     model.save_pretrained(folder)  # first: it is safe then, whatever becomes of the rest
     processor.save_pretrained(folder)
-    scores = validate(model, validations)
-    baselines = {survey: each.baselines for survey, each in validations.items()}
-    print("\nchi2 per pixel on spectra not trained on (residuals capped at 10 sigma; 1 is perfect)")
-    print(table(scores, baselines))
+    chi2 = measure(model, validations)
+    print(f"\nchi2 per pixel on spectra not trained on (residuals capped at {RESIDUAL_CAP:g} sigma; 1 is perfect)")
+    print(table(chi2))
     torch.manual_seed(recipe.seed)
     probes = {
         "trained": probe(model.spectral, processor, known, held),
@@ -243,10 +249,7 @@ def finish(model, processor, recipe: Recipe, validations, measured: tuple, count
         "simulated": recipe.is_simulated,
         "num_spectra": {survey: {"train": count, "held": len(held[survey])} for survey, count in counts.items()},
         "labels": ["class", *model.config.label_targets] if model.config.label_weight else [],
-        "chi2": {
-            "model": scores,
-            **{name: {s: each[name] for s, each in baselines.items()} for name in ("interpolation", "mean spectrum")},
-        },
+        "chi2": chi2,
         "probe": probes,
         "num_parameters": {
             "encoder": sum(each.numel() for each in model.spectral.parameters()),

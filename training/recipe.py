@@ -119,15 +119,14 @@ class Recipe:
         unknown = sorted(set(settings) - known)
         if unknown:
             raise ValueError(f"{path}: unknown settings {unknown}, expected some of {sorted(known)}")
-        recipe = cls(**settings)
-        for each in fields(cls):
-            value, default = getattr(recipe, each.name), getattr(cls(), each.name)
+        for name, value in settings.items():
+            default = getattr(cls(), name)
             # YAML 1.1 takes 1e-4 for text.
             if isinstance(default, float) and isinstance(value, (str, int)):
-                recipe = replace(recipe, **{each.name: float(value)})
+                settings[name] = float(value)
             elif default is not None and type(value) is not type(default):
-                raise ValueError(f"{path}: {each.name}: expected {type(default).__name__}, found: {value!r}")
-        return recipe
+                raise ValueError(f"{path}: {name}: expected {type(default).__name__}, found: {value!r}")
+        return cls(**settings)
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -135,16 +134,10 @@ class Recipe:
     def order(self) -> dict:
         """Settings by which it is drawn which spectra come when: a run that goes on must have the same."""
         names = (
-            "seed",
-            "split_seed",
-            "validation_fraction",
-            "weights",
-            "max_spectra",
-            "max_tokens",
-            "stream",
-            "data_share",
-        )
-        return {name: getattr(self, name) for name in (*names, "pairs", "views")}
+            "seed", "split_seed", "validation_fraction", "weights", "max_spectra", "max_tokens", "stream", "data_share",
+            "pairs", "views",
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in names}
 
     @property
     def is_simulated(self) -> bool:
@@ -204,6 +197,8 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[Recipe, str | N
     parser.add_argument("--seed", type=int, help="(default: the recipe's)")
     parser.add_argument("--resume", metavar="auto|FOLDER", help="go on from the last checkpoint, or from this one")
     given = parser.parse_args(arguments)
+    if given.simulated and not given.data:
+        parser.error("--simulated says of --data what it is: expected both, found no --data")
     recipe = Recipe.from_yaml(find(given.config))
     overrides = {name: getattr(given, name) for name in ("output", "model", "num_steps", "seed")}
     recipe = replace(recipe, **{name: value for name, value in overrides.items() if value is not None})
@@ -213,6 +208,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[Recipe, str | N
             recipe,
             data=parse_data(given.data),
             data_is_simulated=given.simulated,
+            data_description="",
             stream="",
             noiseless=False,
             pairs=0.0,

@@ -123,9 +123,17 @@ def streamed(recipe: Recipe) -> Parts:
     return {survey: (of_part(survey, "train"), of_part(survey, "validation")) for survey in stream_weights(recipe)}
 
 
-def num_trained_on(recipe: Recipe, train: dict[str, Dataset]) -> dict[str, int]:
-    """Different spectra of each survey that a run trains on; of a stream, what the steps hold of it on average."""
-    counts = {} if recipe.stream and not recipe.data else {survey: len(each) for survey, each in train.items()}
+def num_trained_on(recipe: Recipe, train: dict[str, Dataset], state: dict) -> dict[str, int]:
+    """Different spectra of each survey that a run trained on; of a stream, what the steps hold of it on average.
+
+    Args:
+        train: Rows of each survey.
+        state: As the last step carried it.
+    """
+    counts = {}
+    if recipe.data or not recipe.stream:
+        drawn = ((state.get("data") or {}) if recipe.is_mixed else state).get("drawn", {})
+        counts = {survey: min(drawn.get(survey, 0), len(each)) for survey, each in train.items()}
     if not recipe.stream:
         return counts
     from simulated.stream import DOMAINS

@@ -75,13 +75,13 @@ def synchronise(device: torch.device) -> None:
 
 def describe_device(device: torch.device, num_processes: int = 1) -> dict:
     """What a run computes on, for its `metrics.json`."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
     return {
         "device": name, "device_type": device.type, "num_processes": num_processes, "threads": torch.get_num_threads()
     }  # fmt: skip
 
 
-def processor_name() -> str:
+def cpu_name() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor() or platform.machine())

@@ -106,6 +106,8 @@ def test_labels_that_training_was_told_are_told(tmp_path):
     for metrics in ({**METRICS, "recipe": told}, {**METRICS, "earlier": [{"recipe": None}, {"recipe": told}]}):
         text = written(tmp_path, metrics)[0]
         assert "asked for class, redshift, teff, logg, fe_h" in text and "weight 0.2" in text
+    by_its_size = written(tmp_path, {**METRICS, "labels": ["class", "teff"]})[0]
+    assert "asked for class, teff of the objects whose labels were known." in by_its_size
     recorded = written(tmp_path, {**METRICS, "recipe": told, "labels": ["class", "teff"]})[0]
     assert "asked for class, teff of the objects" in recorded
     assert "flux without noise" not in text

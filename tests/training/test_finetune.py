@@ -129,6 +129,18 @@ def test_wrong_settings_are_named(pretrained, simulated_surveys, tmp_path):
         parse_arguments(["--config", str(recipe), "--set", "seed"])
     _, training = parse_arguments(["--config", str(recipe), "--set", "seed=3", "--set", "max_steps=5"])
     assert training.seed == 3 and training.max_steps == 5
+    arguments = [
+        "--config",
+        str(recipe),
+        "--set",
+        "data_is_simulated=true",
+        "data_description=made",
+        "--data",
+        "sdss=a",
+    ]
+    settings, _ = parse_arguments(arguments)
+    assert (settings.data_is_simulated, settings.data_description) == (False, "")
+    assert parse_arguments([*arguments, "--simulated"])[0].data_is_simulated
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

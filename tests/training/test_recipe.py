@@ -1,9 +1,13 @@
 from pathlib import Path
 
 import pytest
+from huggingface_hub.errors import StrictDataclassError
 from optimisation import make_optimizers
+from pretrain import prepare_model
 from recipe import ROOT, Recipe, find, has_weights, parse_arguments, parse_data
 from test_modeling import make_model
+
+from spectral_tokenizer import SpectralProcessor
 
 
 FOLDER = ROOT / "training" / "recipes"
@@ -27,11 +31,46 @@ def test_numbers_that_yaml_takes_for_text(tmp_path):
     assert Recipe.from_yaml(tmp_path / "recipe.yaml").learning_rate == 1e-4
 
 
+@pytest.mark.parametrize("text", ["data_share: 1e-1", "data_share: 0.1"])
+def test_settings_are_checked_as_the_numbers_that_they_are(tmp_path, text):
+    (tmp_path / "recipe.yaml").write_text(text + "\nweight_decay: 1e-2\n")
+    recipe = Recipe.from_yaml(tmp_path / "recipe.yaml")
+    assert (recipe.data_share, recipe.weight_decay) == (0.1, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label_wieght": 0.2}, r"model_options: expected settings of SpectralConfig, found: \['label_wieght'\]"),
+        ({"num_latents": 0}, "cannot be 'latents' when num_latents is 0"),
+        ({"hidden_fraction": [0.9, 0.5]}, "hidden_fraction: expected"),
+        ({"num_latents": -1}, "num_latents: expected 0 or more, found: -1"),
+        ({"patch_size": 0}, "patch_size: expected 1 or more, found: 0"),
+        ({"min_pixel_period": 60.0}, "0 < min_pixel_period < max_pixel_period, found: 60.0, 50.0"),
+    ],
+)
+def test_settings_of_the_model_are_checked_together(options, message, tmp_path):
+    make_model().save_pretrained(tmp_path)
+    SpectralProcessor().save_pretrained(tmp_path)
+    for model in ("hub_configs/tiny", str(tmp_path)):  # a size, and a checkpoint
+        with pytest.raises((ValueError, StrictDataclassError), match=message):
+            prepare_model(Recipe(model=model, model_options=options))
+
+
+def test_what_a_recipe_says_of_its_data_is_not_said_of_others(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("data: {sdss: plates}\ndata_description: SDSS plates\n")
+    arguments = ["--config", str(tmp_path / "recipe.yaml")]
+    assert parse_arguments(arguments)[0].data_description == "SDSS plates"
+    assert parse_arguments([*arguments, "--data", "desi=here"])[0].data_description == ""
+    with pytest.raises(SystemExit):  # of which spectra would that be said?
+        parse_arguments([*arguments, "--simulated"])
+
+
 def test_a_wrong_type_is_refused(tmp_path):
     (tmp_path / "recipe.yaml").write_text("num_steps: many\n")
     for text, message in (
-        ("num_steps: many", "num_steps: expected a whole number of 1 or more, found: 'many'"),
-        ("num_steps: 1.5", "num_steps: expected a whole number of 1 or more, found: 1.5"),
+        ("num_steps: many", "num_steps: expected int, found: 'many'"),
+        ("num_steps: 1.5", "num_steps: expected int, found: 1.5"),
         ("max_tokens: abc", "max_tokens: expected a whole number of 1 or more, found: 'abc'"),
         ("keep_checkpoints: 0", "keep_checkpoints: expected a whole number of 1 or more, found: 0"),
         ("log_every: 2.5", "log_every: expected int, found: 2.5"),

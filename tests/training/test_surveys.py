@@ -124,6 +124,21 @@ def test_a_mixed_run_names_the_surveys_of_both():
     assert set(surveys.stream_weights(Recipe(stream="physics"))) == {"sdss", "desi", "galah", "apogee"}
 
 
+def test_spectra_that_were_never_drawn_are_not_counted():
+    train = {"sdss": range(1000), "desi": range(5)}
+    drawn = {"step": 10, "drawn": {"sdss": 90, "desi": 70}}
+    assert surveys.num_trained_on(Recipe(data={"sdss": "a"}), train, drawn) == {"sdss": 90, "desi": 5}
+    mixed = Recipe(data={"sdss": "a"}, stream="physics")
+    assert surveys.num_trained_on(mixed, train, {"step": 10, "data": None})["sdss"] == 0
+    assert surveys.num_trained_on(mixed, train, {"step": 10, "data": drawn})["sdss"] == 90
+    assert set(surveys.num_trained_on(Recipe(stream="physics"), {}, {"step": 10})) == {
+        "sdss",
+        "desi",
+        "galah",
+        "apogee",
+    }
+
+
 def test_a_run_that_goes_on_with_another_seed_does_not_train_on_what_was_held(simulated_surveys):
     def held(**settings) -> list[str]:
         recipe = Recipe(data={"sdss": str(simulated_surveys["sdss"])}, validation_fraction=0.4, **settings)

@@ -85,8 +85,12 @@ def test_runs_are_not_mixed(tmp_path):
     assert checkpoints.load(accelerator, tmp_path / "new", "auto", run) is None
     with pytest.raises(ValueError, match="found step-00000004 of an earlier run, expected none: --resume auto"):
         checkpoints.load(accelerator, tmp_path, None, run)
-    with pytest.raises(ValueError, match="step-00000002: found step-00000004 beside it"):
+    with pytest.raises(ValueError, match="step-00000002: found .*step-00000004, which would win later"):
         checkpoints.load(accelerator, tmp_path, str(tmp_path / "step-00000002"), run)
+    shutil.copytree(tmp_path / "step-00000002", tmp_path / "other" / "step-00000008")
+    with pytest.raises(ValueError, match=r"other/step-00000008: found .*step-00000004, which would win later"):
+        checkpoints.load(accelerator, tmp_path, str(tmp_path / "other" / "step-00000008"), run)
+    assert checkpoints.load(accelerator, tmp_path / "new", str(tmp_path / "step-00000004"), run)["step"] == 4
     with pytest.raises(ValueError, match=r"the run was of {'rows': {'sdss': 10}}, found: {'rows': {'sdss': 11}}"):
         checkpoints.load(accelerator, tmp_path, "auto", {**run, "rows": {"sdss": 11}})
 

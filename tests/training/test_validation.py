@@ -1,0 +1,85 @@
+"""What a model is measured by, and what it is measured against."""
+
+import json
+import math
+import sys
+from types import SimpleNamespace
+
+import measure
+import numpy as np
+import pretrain
+import pytest
+from datasets import Dataset
+from recipe import Recipe
+from test_modeling import make_model
+from validation import MeanSpectrum, SurveyValidation
+
+from spectral_tokenizer import SpectralProcessor
+from spectral_tokenizer.data.packing import as_arrays
+
+
+def rows_at(first: float, last: float, number: int, pixels: int = 640) -> list[dict]:
+    """Spectra of one shape and various brightness."""
+    wavelength = np.geomspace(first, last, pixels)
+    shape = 1 + 0.3 * np.sin(np.linspace(0, 9, pixels))
+    return [
+        {
+            "object_id": f"{first:g}-{each}", "survey": "any", "wavelength": wavelength, "segment_lengths": [pixels],
+            "flux": (2 + each) * shape, "ivar": np.full(pixels, 1e4), "snr": 100.0, "class": None,
+        }
+        for each in range(number)
+    ]  # fmt: skip
+
+
+def test_the_mean_spectrum_is_that_of_all_rows_whichever_come_first():
+    optical, infrared = rows_at(4000, 5000, 16), rows_at(15000, 17000, 16)
+    for rows in (optical + infrared, infrared + optical):
+        rows = Dataset.from_list(rows)
+        found = SurveyValidation(rows, rows, SpectralProcessor(), 32).baselines["mean spectrum"]
+        assert (
+            found["random"]["mean"] < 2 and found["arm"]["mean"] < 2
+        )  # 90 with the infrared in the optical's last pixel
+    mean = MeanSpectrum(as_arrays(rows), list(range(32)), SpectralProcessor())
+    assert np.exp(mean.log_wavelength.min()) == pytest.approx(4000, rel=1e-3)
+    assert np.exp(mean.log_wavelength.max()) == pytest.approx(17000, rel=1e-3)
+
+
+def test_where_nothing_can_be_hidden_nothing_is_measured():
+    """0 would be perfect, and the best checkpoint of all."""
+    rows = Dataset.from_list(rows_at(4000, 4100, 4, pixels=32))
+    validation = SurveyValidation(rows, rows, SpectralProcessor(), 4)
+    scores = {"any": validation.evaluate(make_model())}
+    assert math.isnan(scores["any"]["block"]["mean"]) and math.isnan(
+        validation.baselines["interpolation"]["arm"]["median"]
+    )
+    assert scores["any"]["visible"]["mean"] > 0
+    accelerator = SimpleNamespace(is_main_process=True, reduce=lambda each: each, device="cpu")
+    state = {"step": 5, "best": None}
+    assert pretrain.judge(accelerator, scores, state) == (False, None)
+    measured = {**scores, "other": {"block": {"mean": 2.0}}}
+    assert pretrain.judge(accelerator, measured, state) == (True, {"step": 5, "chi2": 2.0})
+
+
+def test_simulated_spectra_are_called_so_without_being_told(tmp_path, simulated_surveys, monkeypatch):
+    model = tmp_path / "model"
+    make_model().save_pretrained(model)
+    SpectralProcessor().save_pretrained(model)
+    files = {"sdss": str(simulated_surveys["sdss"])}
+    for is_simulated in (False, True):
+        recipe = Recipe(data=files, data_is_simulated=is_simulated, validation_fraction=0.3).to_dict()
+        (tmp_path / "metrics.json").write_text(json.dumps({"recipe": recipe}))
+        line = [
+            "measure.py",
+            "--model",
+            str(model),
+            "--held-by",
+            str(tmp_path / "metrics.json"),
+            "--output",
+            str(tmp_path),
+        ]
+        monkeypatch.setattr(sys, "argv", line)
+        measure.main()
+        assert json.loads((tmp_path / "evaluation.json").read_text())["simulated"] is is_simulated
+    monkeypatch.setattr(sys, "argv", [*line, "--data", f"sdss={files['sdss']}"])
+    with pytest.raises(SystemExit):  # whose spectra would be measured?
+        measure.main()
