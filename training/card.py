@@ -65,8 +65,8 @@ def write_card(
         name: USER/NAME of the repository that the model goes to. None: it stays a folder.
         revision: Tag that the example pins.
         datasets: Repositories on the Hub of the data it was trained on.
-        evaluation: What `evaluation.json` holds: chi2 on further spectra, shaped as in `metrics`, beside their `name`,
-            `num_spectra` and whether they are `simulated`.
+        evaluation: What `evaluation.json` holds, of further spectra: their `name`, `num_spectra` and whether they are
+            `simulated`; and, as in `metrics`, `chi2`, or `test` and `test_by_survey` of a head.
 
     Raises:
         ValueError: the metadata would not be read back as they are.
@@ -76,7 +76,7 @@ def write_card(
     )  # as they are in the file: YAML would write numpy's types as Python objects
     if figure is not None and figure.parent != folder:
         shutil.copy(figure, folder / figure.name)
-    values = head_values(metrics) if is_head(metrics) else pretraining_values(metrics, evaluation)
+    values = head_values(metrics, evaluation) if is_head(metrics) else pretraining_values(metrics, evaluation)
     results = head_results(metrics) if is_head(metrics) else pretraining_results(metrics, evaluation)
     template = ROOT / "training" / "head_card.md" if is_head(metrics) else ROOT / "model_card.md"
     text = Template(template.read_text()).substitute(
@@ -155,6 +155,11 @@ def is_number(value) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 
+def rounded(value):
+    """Four digits, of a number: more are not known, and none is read."""
+    return float(f"{value:.4g}") if is_number(value) else value
+
+
 def shown(value, form: str = ".4g") -> str:
     return f"{value:{form}}" if is_number(value) else NOT_MEASURED
 
@@ -170,7 +175,10 @@ def pretraining_values(metrics: dict, evaluation: dict | None) -> dict[str, str]
     """Words for the places in `model_card.md`."""
     recipe, probes = metrics["recipe"], metrics.get("probe") or {}
     untrained = probes.get("untrained", {})
-    heads = [[name, shown(value), shown(untrained.get(name))] for name, value in (probes.get("trained") or {}).items()]
+    heads = [
+        [name.replace("_10_labels", ", 10 labels a class"), shown(value), shown(untrained.get(name))]
+        for name, value in (probes.get("trained") or {}).items()
+    ]
     counts = metrics["num_spectra"].items()
     return {
         "warning": warning(metrics),
@@ -187,24 +195,19 @@ def pretraining_values(metrics: dict, evaluation: dict | None) -> dict[str, str]
         "earlier": earlier_words(metrics.get("earlier")),
         "labels": label_words([metrics, *(metrics.get("earlier") or [])]),
         "chi2": chi2_table(metrics.get("chi2")),
-        "further": "further simulated spectra" if (evaluation or {}).get("simulated") else "real spectra",
+        "further": further_words(evaluation),
         "real": evaluation_words(evaluation),
         "heads": table(["target", "trained", "untrained"], heads),
     }
 
 
-def head_values(metrics: dict) -> dict[str, str]:
+def head_values(metrics: dict, evaluation: dict | None) -> dict[str, str]:
     """Words for the places in `head_card.md`."""
     arguments, counts = metrics["arguments"], metrics["num_spectra"]
     opened = arguments["num_trainable_layers"]
     encoder = {None: "Of the encoder, all of it trained.", 0: "The encoder was frozen."}.get(
         opened, f"Of the encoder, its last {opened} layers trained."
     )
-    by_survey = [
-        [survey, name, shown(value)]
-        for survey, scores in (metrics.get("test_by_survey") or {}).items()
-        for name, value in scores.items()
-    ]
     return {
         "labels": ", ".join(arguments["labels"]),
         "classes": f" ({', '.join(arguments['classes'])})" if arguments["classes"] else "",
@@ -215,7 +218,11 @@ def head_values(metrics: dict) -> dict[str, str]:
         **{part: shown(counts.get(part), ",d") for part in ("train", "calibration", "test")},
         "parameters": parameter_words(metrics),
         "metrics": table(["metric", "value"], [[name, shown(value)] for name, value in metrics["test"].items()]),
-        "by_survey": table(["survey", "metric", "value"], by_survey),
+        "by_survey": survey_table(metrics),
+        "further": further_words(evaluation),
+        "real": f"{kind_of(evaluation)}\n\n{survey_table(evaluation)}"
+        if evaluation
+        else f"{NOT_MEASURED.capitalize()}.",
     }
 
 
@@ -321,13 +328,32 @@ def chi2_of(chi2: dict, name: str, survey: str, style: str) -> float | None:
     return chi2.get(name, {}).get(survey, {}).get(style, {}).get("mean")
 
 
-def evaluation_words(evaluation: dict | None) -> str:
-    """The table of further spectra, or that there is none."""
-    if not evaluation:
-        return f"{NOT_MEASURED.capitalize()}."
+def further_words(evaluation: dict | None) -> str:
+    return "further simulated spectra" if (evaluation or {}).get("simulated") else "real spectra"
+
+
+def kind_of(evaluation: dict) -> str:
+    """What further spectra are, in words."""
     counts = ", ".join(f"{survey} {held_count(count)}" for survey, count in evaluation.get("num_spectra", {}).items())
     kind = "Simulated spectra" if evaluation["simulated"] else "Real spectra"
-    return f"{kind}, none of them trained on: {evaluation['name']} ({counts}).\n\n{chi2_table(evaluation.get('chi2'))}"
+    return f"{kind}, none of them trained on: {evaluation['name']} ({counts})."
+
+
+def survey_table(metrics: dict) -> str:
+    """A head's metrics survey by survey."""
+    rows = [
+        [survey, name, shown(value)]
+        for survey, scores in (metrics.get("test_by_survey") or {}).items()
+        for name, value in scores.items()
+    ]
+    return table(["survey", "metric", "value"], rows)
+
+
+def evaluation_words(evaluation: dict | None) -> str:
+    """chi2 on further spectra, or that there is none."""
+    if not evaluation:
+        return f"{NOT_MEASURED.capitalize()}."
+    return f"{kind_of(evaluation)}\n\n{chi2_table(evaluation.get('chi2'))}"
 
 
 def held_count(count) -> str:
@@ -350,7 +376,7 @@ def pretraining_results(metrics: dict, evaluation: dict | None) -> list[EvalResu
                     dataset_name=f"{kind.replace('-', ' ')}spectra of {', '.join(surveys_of(metrics))}, {HELD}",
                     metric_type=metric_type(name),
                     metric_name=name,
-                    metric_value=value,
+                    metric_value=rounded(value),
                 )
             )
     return results
@@ -369,7 +395,7 @@ def chi2_results(chi2: dict | None, spectra: str, simulated: bool) -> list[EvalR
             dataset_config=spectra,  # results of one survey are told apart by this alone
             metric_type="chi2",
             metric_name=f"chi2 per pixel, hidden: {style}",
-            metric_value=chi2_of(chi2, "model", survey, style),
+            metric_value=rounded(chi2_of(chi2, "model", survey, style)),
         )
         for survey in (chi2 or {}).get("model", {})
         for style in HIDING
@@ -388,7 +414,7 @@ def head_results(metrics: dict) -> list[EvalResult]:
             dataset_name=f"{kind.replace('-', ' ')}{survey.upper()} (objects not trained on)",
             metric_type=metric_type(name),
             metric_name=name,
-            metric_value=value,
+            metric_value=rounded(value),
         )
         for survey, scores in (metrics.get("test_by_survey") or {}).items()
         for name, value in scores.items()

@@ -1,8 +1,11 @@
-"""chi2 of a trained model on survey files, or on what a run held apart, beside straight lines and the mean spectrum.
+"""A trained model on further survey files, or on what a run held apart: a tokenizer's chi2, a head's errors.
 
     python training/measure.py --model runs/released/model --data sdss=PATH desi=PATH --output runs/released
+    python training/measure.py --model runs/z/model --data sdss=PATH --select class=GALAXY,QSO --output runs/z
 
-Leaves `evaluation.json`, which `publish.py` puts into the model's card, and `evaluation.png`, a spectrum per survey.
+Of a tokenizer, chi2 on hidden pixels beside straight lines and the survey's mean spectrum; of a head, its metrics on
+spectra whose labels are known. Leaves `evaluation.json`, which `publish.py` puts into the model's card, and
+`evaluation.png`.
 """
 
 import argparse
@@ -10,57 +13,142 @@ import json
 from pathlib import Path
 
 import figures
+import finetune
+import head_figures
+import labelled
+import numpy as np
 import surveys
+import torch
+from datasets import Dataset, concatenate_datasets
+from devices import needs_cpu
 from recipe import Recipe, parse_data
-from transformers import AutoModelForPreTraining, AutoProcessor
+from transformers import (
+    AutoConfig,
+    AutoModelForPreTraining,
+    AutoModelForSequenceClassification,
+    AutoProcessor,
+    Trainer,
+    TrainingArguments,
+)
 from validation import SurveyValidation, measure, table
 
+from spectral_tokenizer.data.collator import SpectralCollator
+from spectral_tokenizer.metrics import make_compute_metrics
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure a trained tokenizer on survey files.")
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure a trained tokenizer or head on survey files.")
     parser.add_argument("--model", required=True, help="folder or name of a trained model")
+    several = {"nargs": "+", "action": "extend", "default": []}
     parser.add_argument(
-        "--data",
-        nargs="+",
-        default=[],
-        metavar="SURVEY=PATH",
-        help="survey files, folder or glob, e.g. sdss=/data/sdss",
+        "--data", **several, metavar="SURVEY=PATH", help="survey files, folder or glob, e.g. sdss=/data/sdss"
     )
     parser.add_argument(
         "--held-by",
         type=Path,
         metavar="METRICS",
-        help="metrics.json of a run: of its own data, what it held apart alone",
+        help="metrics.json of a pre-training run: of its own data, what it held apart alone",
+    )
+    parser.add_argument(
+        "--select",
+        **several,
+        metavar="COLUMN=VALUE[,VALUE]",
+        help="for a head: such spectra alone, e.g. class=GALAXY,QSO",
     )
     parser.add_argument("--spectra", type=int, default=2000, help="of each survey, at most (default: %(default)s)")
     parser.add_argument("--output", required=True, type=Path, help="folder for evaluation.json and evaluation.png")
     parser.add_argument("--simulated", action="store_true", help="say in both that the files are simulated")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     if not given.data and not given.held_by:
         parser.error("expected --data or --held-by, found neither")
-    model = AutoModelForPreTraining.from_pretrained(given.model).eval()
-    processor = AutoProcessor.from_pretrained(given.model)
+    return given
+
+
+def load(given: argparse.Namespace) -> tuple[dict[str, Dataset], bool]:
+    """Rows of each survey, at most so many, and whether they are simulated.
+
+    Raises:
+        ValueError: both --data and the run of --held-by have a survey.
+    """
     rows = surveys.load(Recipe(data=parse_data(given.data))) if given.data else {}
     is_simulated = given.simulated
     if given.held_by:
         recipe = Recipe(**json.loads(given.held_by.read_text())["recipe"])
         held = {survey: each for survey, (_, each) in surveys.parts(recipe).items()}
         if twice := sorted(set(rows) & set(held)):
-            parser.error(f"expected surveys in --data that the run of --held-by did not have, found: {twice}")
+            raise ValueError(f"--data: found {twice}, which the run of --held-by has too; expected other surveys")
         rows, is_simulated = rows | held, is_simulated or recipe.is_simulated
     for survey, each in rows.items():  # all are in memory at once
         if len(each) > given.spectra:
             print(f"{survey}: {given.spectra} of {len(each)} spectra, drawn")
             rows[survey] = each.shuffle(seed=0).select(range(given.spectra))
+    return rows, is_simulated
+
+
+def measure_tokenizer(folder: str, rows: dict[str, Dataset], figure: Path, is_simulated: bool) -> dict:
+    """`chi2` as in `metrics.json`, and a picture of a spectrum per survey."""
+    model = AutoModelForPreTraining.from_pretrained(folder).eval()
+    processor = AutoProcessor.from_pretrained(folder)
     # The mean spectrum is that of the very spectra it is compared on: there may be few, and it is flattered, not harmed.
     found = {survey: SurveyValidation(each, each, processor, len(each)) for survey, each in rows.items()}
     chi2 = measure(model, found)
     print(table(chi2))
-    counts = {survey: len(each) for survey, each in rows.items()}
-    evaluation = {"name": "survey files", "simulated": is_simulated, "num_spectra": counts, "chi2": chi2}
+    figures.reconstructions(model, found, figure, is_simulated)
+    return {"num_spectra": {survey: len(each) for survey, each in rows.items()}, "chi2": chi2}
+
+
+def measure_head(
+    folder: str, rows: dict[str, Dataset], select: dict[str, list[str]], figure: Path, is_simulated: bool
+) -> dict:
+    """`test` and `test_by_survey` as in a head's `metrics.json`, and a picture of the predictions.
+
+    Raises:
+        ValueError: no label is known.
+    """
+    model, processor = (
+        AutoModelForSequenceClassification.from_pretrained(folder),
+        AutoProcessor.from_pretrained(folder),
+    )
+    names = [name for _, name in sorted(model.config.id2label.items())]
+    is_class = model.config.problem_type == "single_label_classification"
+    labels, classes = (["class"], names) if is_class else (names, None)
+    if is_class:
+        select = {"class": names, **select}  # of a class that it does not know there is nothing to say
+    known = concatenate_datasets(list(rows.values()))
+    known = known.select(np.flatnonzero(labelled.is_chosen(known, labels, select)))
+    if not len(known):
+        raise ValueError(f"expected spectra with one of {labels}{f' and {select}' if select else ''}, found none")
+    arguments = TrainingArguments(
+        str(figure.parent), per_device_eval_batch_size=32, remove_unused_columns=False, label_names=["labels"],
+        use_cpu=needs_cpu(), report_to="none", dataloader_pin_memory=torch.cuda.is_available(),
+    )  # fmt: skip
+    trainer = Trainer(
+        model,
+        arguments,
+        SpectralCollator(processor, labels, classes),
+        compute_metrics=make_compute_metrics(model.config),
+    )
+    tested = trainer.predict(known)
+    scores = finetune.strip(tested.metrics, "test_")
+    for name, value in scores.items():
+        print(f"{name:<28} {value:10.4g}")
+    head_figures.draw(model.config, tested, known, figure, is_simulated)
+    counts = {survey: known["survey"][:].count(survey) for survey in dict.fromkeys(known["survey"][:])}
+    return {"num_spectra": counts, "test": scores, "test_by_survey": finetune.by_survey(trainer, known, tested)}
+
+
+def main() -> None:
+    given = parse_arguments()
+    rows, is_simulated = load(given)
     given.output.mkdir(parents=True, exist_ok=True)
+    figure = given.output / "evaluation.png"
+    if "SpectralForSequenceClassification" in (AutoConfig.from_pretrained(given.model).architectures or []):
+        select = {column: values.split(",") for column, _, values in (each.partition("=") for each in given.select)}
+        found = measure_head(given.model, rows, select, figure, is_simulated)
+    else:
+        found = measure_tokenizer(given.model, rows, figure, is_simulated)
+    evaluation = {"name": "survey files", "simulated": is_simulated, **found}
     (given.output / "evaluation.json").write_text(json.dumps(evaluation, indent=2) + "\n")
-    figure = figures.reconstructions(model, found, given.output / "evaluation.png", is_simulated)
     print(f"\nfigures: {given.output / 'evaluation.json'}\npicture: {figure}")
 
 

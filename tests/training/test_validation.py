@@ -9,12 +9,15 @@ import measure
 import numpy as np
 import pretrain
 import pytest
+import torch
 from datasets import Dataset
 from recipe import Recipe
 from test_modeling import make_model
+from transformers import AutoModelForSequenceClassification
 from validation import MeanSpectrum, SurveyValidation
 
 from spectral_tokenizer import SpectralProcessor
+from spectral_tokenizer.data import load_survey
 from spectral_tokenizer.data.packing import as_arrays
 
 
@@ -81,5 +84,33 @@ def test_simulated_spectra_are_called_so_without_being_told(tmp_path, simulated_
         measure.main()
         assert json.loads((tmp_path / "evaluation.json").read_text())["simulated"] is is_simulated
     monkeypatch.setattr(sys, "argv", [*line, "--data", f"sdss={files['sdss']}"])
-    with pytest.raises(SystemExit):  # whose spectra would be measured?
+    with pytest.raises(ValueError, match="which the run of --held-by has too"):  # whose spectra would be measured?
+        measure.main()
+
+
+def test_a_head_is_measured_on_files_whose_labels_are_known(tmp_path, simulated_surveys, monkeypatch):
+    torch.manual_seed(0)
+    settings = {
+        "class": {"problem_type": "single_label_classification", "id2label": {0: "GALAXY", 1: "QSO"}},
+        "redshift": {"problem_type": "regression", "id2label": {0: "redshift"}},
+    }
+    rows = load_survey("sdss", simulated_surveys["sdss"])
+    expected = {
+        "class": sum(each in ("GALAXY", "QSO") for each in rows["class"][:]),
+        "redshift": sum(each == "QSO" for each in rows["class"][:]),
+    }
+    for name, each in settings.items():
+        folder = tmp_path / name
+        AutoModelForSequenceClassification.from_config(make_model(**each).config).save_pretrained(folder)
+        SpectralProcessor().save_pretrained(folder)
+        line = ["measure.py", "--model", str(folder), "--data", f"sdss={simulated_surveys['sdss']}", "--simulated"]
+        line += ["--output", str(folder), *(["--select", "class=QSO"] if name == "redshift" else [])]
+        monkeypatch.setattr(sys, "argv", line)
+        measure.main()
+        found = json.loads((folder / "evaluation.json").read_text())
+        assert found["num_spectra"] == {"sdss": expected[name]} and found["simulated"]
+        assert set(found["test_by_survey"]["sdss"]) == set(found["test"]) - {"loss"} and len(found["test"]) > 4
+        assert (folder / "evaluation.png").exists()
+    monkeypatch.setattr(sys, "argv", [*line, "--select", "class=COMET"])
+    with pytest.raises(ValueError, match=r"expected spectra with one of \['redshift'\] and .*COMET.*, found none"):
         measure.main()
