@@ -262,7 +262,7 @@ def earlier_words(runs: list[dict] | None) -> str:
         hours = shown(seconds / 3600, ".3g") if is_number(seconds) else NOT_MEASURED
         steps = shown((run.get("recipe") or {}).get("num_steps"), ",d")
         lines.append(f"- {steps} steps on {shown(spectra or None, ',d')} {kind}; hours: {hours}.")
-    return "\n\nIt went on from a checkpoint, which had behind it:\n\n" + "\n".join(lines) if lines else ""
+    return "\n\nIt continued from a checkpoint trained for:\n\n" + "\n".join(lines) if lines else ""
 
 
 def label_words(runs: list[dict]) -> str:

@@ -213,7 +213,8 @@ def receive(url: str, partial: Path, session: requests.Session) -> None:
 
     Raises:
         TransientError: try again.
-        SpectrumFileError: the archive says no.
+        SpectrumFileError: the archive does not have it.
+        ConnectionError: it asks who one is.
     """
     if datasets.config.HF_HUB_OFFLINE:
         raise ConnectionError(f"{url}: found no file here; expected to be online, but HF_HUB_OFFLINE is set")
@@ -245,6 +246,8 @@ def check_status(url: str, response: requests.Response, partial: Path) -> None:
     if response.status_code in RETRIED:
         wait = response.headers.get("Retry-After", "")
         raise TransientError(status, min(float(wait), LONGEST_WAIT) if wait.isdigit() else 0.0)
+    if response.status_code == 401:  # all of it is closed, not this file damaged
+        raise ConnectionError(f"{url}: found {status}; expected to be let in: name and password go into ~/.netrc")
     if response.status_code not in (200, 206):
         raise SpectrumFileError(url, "download", status, "a file of the archive")
 

@@ -136,6 +136,13 @@ def test_given_up_and_taken_up_again(server, archive, content):
     assert archive.path_of(url).read_bytes() == content and not left_over(archive)
 
 
+def test_an_archive_that_asks_who_one_is_has_no_damaged_files(server, archive, content):
+    server.files["file.fits"] = content
+    server.always["file.fits"] = Fault("status", 401)
+    with pytest.raises(ConnectionError, match="found HTTP 401.*name and password go into ~/.netrc"):
+        archive.fetch([f"{server.url}/file.fits"])
+
+
 def test_waits_grow_and_obey_the_archive(server, archive, content, monkeypatch):
     waits = []
     monkeypatch.setattr(archive_module, "FIRST_WAIT", 1.0)

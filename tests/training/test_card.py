@@ -90,7 +90,10 @@ def test_simulated_is_called_simulated_wherever_it_is(tmp_path):
 def test_runs_that_came_before_are_told(tmp_path):
     earlier = [{name: METRICS[name] for name in ("recipe", "simulated", "num_spectra", "compute")}, {"recipe": None}]
     text, _ = written(tmp_path, {**METRICS, "earlier": earlier})
-    assert "went on from a checkpoint" in text and "- 1,200 steps on 1,020 simulated spectra; hours: 0.5." in text
+    assert (
+        "continued from a checkpoint trained for" in text
+        and "- 1,200 steps on 1,020 simulated spectra; hours: 0.5." in text
+    )
     assert f"- {NOT_MEASURED} steps on {NOT_MEASURED} spectra, simulated or not; hours: {NOT_MEASURED}." in text
     assert "simulated spectra alone" not in text  # of the second nothing is known
     both = {"galah": {"train": 90}, "simulated galah": {"train": 910}}
@@ -112,7 +115,7 @@ def test_labels_that_training_was_told_are_told(tmp_path):
     assert "asked for class, teff of the objects" in recorded
     assert "flux without noise" not in text
     assert "flux without noise" in written(tmp_path, {**METRICS, "recipe": {**told, "noiseless": True}})[0]
-    assert "went on" not in written(tmp_path, METRICS)[0]
+    assert "continued from" not in written(tmp_path, METRICS)[0]
 
 
 def test_real_spectra_have_a_table_of_their_own(tmp_path):
