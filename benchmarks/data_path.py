@@ -2,8 +2,8 @@
 
     python -m benchmarks.data_path
 
-Plain rows: Datasets' torch format, one row at a time through the processor, padded by default collation. Rows as lists:
-the same without a format, which gives Python lists.
+Plain rows: Datasets' torch format, one row at a time through the processor, padded by default collation. Rows as
+lists: the same without a format, which gives Python lists.
 """
 
 import torch

@@ -2,9 +2,9 @@
 
     python -m benchmarks.heads --model runs/demo/model
 
-A frozen encoder, simulated spectra of the package, and for several splits into objects to train, calibrate and test on:
-a redshift head on galaxies and quasars of SDSS and DESI, and stellar labels of APOGEE. Printed: a table of what was
-found on the test objects, mean and standard deviation over the splits; the last line is the same as JSON.
+A frozen encoder, simulated spectra of the package, and for several splits into objects to train, calibrate and test
+on: a redshift head on galaxies and quasars of SDSS and DESI, and stellar labels of APOGEE. Printed: a table of what
+was found on the test objects, mean and standard deviation over the splits; the last line is the same as JSON.
 """
 
 import argparse

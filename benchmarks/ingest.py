@@ -1,9 +1,9 @@
 """FITS to Arrow against a bare read of the same files: `python -m benchmarks.ingest [--data sdss=/data/sdss ...]`.
 
 Bare is `astropy.io.fits` opening each file and copying the data of each of its HDUs into memory. Ours is `load_survey`
-into an empty cache: files found, read, checked, written as Arrow. Both run in one process, in turns, after one turn that
-does not count. Without `--data`, simulated files. With `--cold` the system forgets the files before each turn, so that they
-come from the disk, as a survey's do. The last line is the figures as JSON.
+into an empty cache: files found, read, checked, written as Arrow. Both run in one process, in turns, after one turn
+that does not count. Without `--data`, simulated files. With `--cold` the system forgets the files before each turn, so
+that they come from the disk, as a survey's do. The last line is the figures as JSON.
 """
 
 import argparse

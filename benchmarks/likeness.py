@@ -1,9 +1,11 @@
-"""Simulated stars beside real ones and published models: `python -m benchmarks.likeness --data galah=/data/galah --output figures`.
+"""Simulated stars beside real ones and published models.
 
-Real GALAH stars with labels, the Kurucz models of SDSS's standards and APOGEE's published templates (`--templates`, where
-`training/simulated/template_files.py` looks for them) beside the package's own stars of the same labels: how alike they are,
-pixel by pixel at the survey's resolution, and how far apart in the lines of hydrogen. A picture per GALAH star is written, and
-the last line printed is the figures as JSON.
+    python -m benchmarks.likeness --data galah=/data/galah --output figures
+
+Real GALAH stars with labels, the Kurucz models of SDSS's standards and APOGEE's published templates (`--templates`,
+where `training/simulated/template_files.py` looks for them) beside the package's own stars of the same labels: how
+alike they are, pixel by pixel at the survey's resolution, and how far apart in the lines of hydrogen. A picture per
+GALAH star is written, and the last line printed is the figures as JSON.
 """
 
 import argparse
@@ -44,8 +46,8 @@ APOGEE_DWARFS = ((5800.0, 4.4, 0.0, 0.0), (4700.0, 4.6, 0.0, 0.0), (6500.0, 4.2,
 
 
 def beside_simulated(row: dict, ccd: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Wavelength (vacuum Angstrom, at rest), relative flux of a real GALAH star and of a simulated one of its labels: usable
-    pixels of a CCD.
+    """Wavelength (vacuum Angstrom, at rest), relative flux of a real GALAH star and of a simulated one of its labels:
+    usable pixels of a CCD.
 
     A quartic takes the difference of their continua out; the atmosphere's A band is left out.
     """
@@ -69,7 +71,8 @@ def beside_simulated(row: dict, ccd: int) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def wings(row: dict, line: str, low: float, high: float) -> tuple[float, float]:
-    """Median flux from `low` to `high` Angstrom of a line over that from 20 to 40: a real GALAH star, a simulated one."""
+    """Median flux from `low` to `high` Angstrom of a line over that from 20 to 40: a real GALAH star, a simulated
+    one."""
     place, _ = BALMER[line]
     wavelength, *both = beside_simulated(row, {"H-beta": 1, "H-alpha": 3}[line])
     distance = np.abs(wavelength - place)
@@ -78,8 +81,8 @@ def wings(row: dict, line: str, low: float, high: float) -> tuple[float, float]:
 
 
 def real_stars(dataset: Dataset) -> dict[str, dict]:
-    """GALAH stars, the first `MOST_STARS` that have labels and `MIN_PIXELS` in each CCD: their correlation with simulated
-    ones, CCD by CCD, and the flux of both 4 to 7 Angstrom from the Balmer lines."""
+    """GALAH stars, the first `MOST_STARS` that have labels and `MIN_PIXELS` in each CCD: their correlation with
+    simulated ones, CCD by CCD, and the flux of both 4 to 7 Angstrom from the Balmer lines."""
     labels = dataset.select_columns(["teff", "logg", "fe_h", "radial_velocity"])[:]
     known = np.isfinite(np.array([labels[name] for name in labels], dtype=float)).all(axis=0)
     result = {}
@@ -99,7 +102,8 @@ def real_stars(dataset: Dataset) -> dict[str, dict]:
 
 
 def kurucz_models(folder: Path) -> dict:
-    """SDSS's standards at its resolution: correlation (means by Teff), rms difference of the Balmer lines from 5,900 K on."""
+    """SDSS's standards at its resolution: correlation (means by Teff), rms difference of the Balmer lines from 5,900 K
+    on."""
     with fits.open(folder / "sdss_idlspec2d/kurucz_stds_v5.fit") as hdus:
         header, table, published = hdus[0].header, hdus[1].data, hdus[0].data.astype(float)
     wavelength = 10.0 ** (header["CRVAL1"] + header["CD1_1"] * np.arange(published.shape[1]))
@@ -126,7 +130,8 @@ def kurucz_models(folder: Path) -> dict:
 
 
 def straightened(distance: np.ndarray, flux: np.ndarray, reach: float) -> np.ndarray:
-    """Flux (stars, pixels) within `reach` of a line over a straight line through what is beyond, up to 1.3 times as far."""
+    """Flux (stars, pixels) within `reach` of a line over a straight line through what is beyond, up to 1.3 times as
+    far."""
     ends = (np.abs(distance) > reach) & (np.abs(distance) < 1.3 * reach)
     near = np.abs(distance) < reach
     level = np.polynomial.polynomial.polyfit(distance[ends], flux[:, ends].T, 1)

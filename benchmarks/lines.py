@@ -1,11 +1,11 @@
 """Lines where physics puts them: `python -m benchmarks.lines --data sdss=/data/sdss galah=... --output figures`.
 
-Every row of a survey is shifted to rest by its own velocity or redshift, and strong lines are looked for at their vacuum
-wavelengths. A line counts where its profile can be trusted; a star's offset is the median of its lines, in resolution
-elements (the full width at half maximum of the line spread function, which the row states). The sky's lines are looked
-for in the noise of SDSS and DESI spectra: they stand at their vacuum wavelengths but for the Earth's motion, at most 30
-km/s; wavelengths taken for air would be off by 83 km/s. A figure per survey is written, and the last line printed is the
-figures as JSON.
+Every row of a survey is shifted to rest by its own velocity or redshift, and strong lines are looked for at their
+vacuum wavelengths. A line counts where its profile can be trusted; a star's offset is the median of its lines, in
+resolution elements (the full width at half maximum of the line spread function, which the row states). The sky's lines
+are looked for in the noise of SDSS and DESI spectra: they stand at their vacuum wavelengths but for the Earth's
+motion, at most 30 km/s; wavelengths taken for air would be off by 83 km/s. A figure per survey is written, and the
+last line printed is the figures as JSON.
 """
 
 import argparse
@@ -49,7 +49,8 @@ class Offset:
 
 
 def metal_lines(low: float, high: float, separation: float, per_element: int = 20) -> dict[str, float]:
-    """The strongest lines of a cool star between two vacuum wavelengths, `separation` Angstrom from others as strong."""
+    """The strongest lines of a cool star between two vacuum wavelengths, `separation` Angstrom from others as
+    strong."""
     from spectral_tokenizer.data.simulation.lines import atomic_lines
     from spectral_tokenizer.data.simulation.opacity import ELEMENTS
 
@@ -160,7 +161,8 @@ def measure(survey: str, dataset: Dataset) -> dict[str, list[Offset]]:
 
 
 def sky_velocity(row: dict) -> float | None:
-    """Velocity in km/s at which the sky's lines stand in a row's noise, against vacuum; None where they do not show."""
+    """Velocity in km/s at which the sky's lines stand in a row's noise, against vacuum; None where they do not
+    show."""
     from spectral_tokenizer.data.simulation.lines import sky_lines
 
     places, intensities = sky_lines()

@@ -1,7 +1,7 @@
 """Files in, rows out, dropped and why, product by product: `python -m benchmarks.products FOLDER`.
 
-Every file under the folder that has a survey's file name is read, with the files of one product in one folder together.
-The table is Markdown; the last line is the same as JSON.
+Every file under the folder that has a survey's file name is read, with the files of one product in one folder
+together. The table is Markdown; the last line is the same as JSON.
 """
 
 import argparse
@@ -21,7 +21,8 @@ def find_products(folder: Path) -> dict[tuple[str, str, str], list[str]]:
     """Files by survey, folder and product; those that are no survey's under the survey ``""``."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        # Where several match, the one whose pattern says most: LAMOST's spec-?????-*_sp??-???.fits, not SDSS's spec-*.fits.
+        # Where several match, the one whose pattern says most: LAMOST's spec-?????-*_sp??-???.fits, not SDSS's
+        # spec-*.fits.
         patterns = (
             (len(pattern), name)
             for name, survey in SURVEYS.items()

@@ -2,8 +2,8 @@
 
     python -m benchmarks.scaling [--counts 1000 10000 100000]
 
-A count is of all surveys together, simulated as for training on a stream: their rows are written as Arrow once and kept in
-runs/benchmarks, 200 kB each.
+A count is of all surveys together, simulated as for training on a stream: their rows are written as Arrow once and
+kept in runs/benchmarks, 200 kB each.
 """
 
 import time

@@ -2,10 +2,11 @@
 
     python -m benchmarks.sizes [--sizes tiny small base paper large] [--spectra 4]
 
-A spectrum is the mean of simulated ones, as many of each survey. Operations are those of the matrix products, counted by
-`training.throughput`; a training step is forward and backward with patches hidden and asked for as the size's objective
-draws them. Memory is float32 weights, and by how much embedding all spectra at once raises the process's peak. Speed is
-in spectra per second on a GPU, and on the CPU per second of one core's time, which other programs do not lengthen much.
+A spectrum is the mean of simulated ones, as many of each survey. Operations are those of the matrix products, counted
+by `training.throughput`; a training step is forward and backward with patches hidden and asked for as the size's
+objective draws them. Memory is float32 weights, and by how much embedding all spectra at once raises the process's
+peak. Speed is in spectra per second on a GPU, and on the CPU per second of one core's time, which other programs do
+not lengthen much.
 """
 
 import multiprocessing

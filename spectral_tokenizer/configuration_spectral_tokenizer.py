@@ -98,7 +98,8 @@ class SpectralConfig(PreTrainedConfig):
             sqrt(sigma^2 + error_floor^2)), log sigma and usability of every pixel, and the patch mean.
             `"flux_and_error"` (the paper): asinh(flux) and sigma.
         error_floor: Error added in quadrature in the inputs, in units of the spectrum's scale.
-        patch_outputs: `"level_and_residual"`: one level and a residual of zero mean per patch. `"flux"`: one flux per pixel.
+        patch_outputs: `"level_and_residual"`: one level and a residual of zero mean per patch. `"flux"`: one flux per
+            pixel.
         decoder_reads: `"tokens"`: latents and patches. `"latents"`: the latents alone, which makes them a bottleneck.
         pooling: What `pooler_output` is. `"latents"`: the latents, flattened. `"segments"`: patch tokens averaged in
             `num_segments` stretches of wavelength, flattened. `"mean"` (the paper): one average.
@@ -110,10 +111,11 @@ class SpectralConfig(PreTrainedConfig):
             for. A spectrum tells about as much when half of its hidden patches are asked for, at two thirds the cost.
         spectrum_loss: `"log"`: log(0.25 + chi2) averaged over spectra, so that bright spectra and rich surveys do not
             own the gradient. `"gaussian"` (the paper): chi2 averaged over valid pixels.
-        label_weight: Weight of the negative log likelihood of an object's known labels in the pre-training loss, beside
-            what `spectrum_loss` gives for its spectrum. 0: labels are not looked at, and there is no head for them.
-        label_classes, label_targets: Which labels: names of the column `class`, and other columns' names -> settings, see
-            [`TargetConfig`].
+        label_weight: Weight of the negative log likelihood of an object's known labels in the pre-training loss,
+            beside what `spectrum_loss` gives for its spectrum. 0: labels are not looked at, and there is no head for
+            them.
+        label_classes, label_targets: Which labels: names of the column `class`, and other columns' names -> settings,
+            see [`TargetConfig`].
         residual_cap: Residual in sigma beyond which the loss grows linearly (pseudo-Huber). None: plain chi2.
         problem_type, num_labels, id2label: What a head predicts, as everywhere in Transformers:
             `"single_label_classification"`, `"multi_label_classification"`, or `"regression"` of `num_labels` targets.
@@ -172,7 +174,8 @@ class SpectralConfig(PreTrainedConfig):
     classifier_dropout: float | int = 0.0
     classifier_temperature: float | int = 1.0
 
-    # Transformers leaves these out of what `Trainer.predict` collects: a thousand numbers per spectrum, or one per batch.
+    # Transformers leaves these out of what `Trainer.predict` collects: a thousand numbers per spectrum, or one per
+    # batch.
     keys_to_ignore_at_inference = ["probabilities", "hidden_states", "loss_terms", "chi2_hidden", "chi2_visible"]
 
     def __post_init__(self, **kwargs):

@@ -100,7 +100,8 @@ class SpectralPatchEmbeddings(nn.Module):
         return self.projection(features.to(self.projection.weight.dtype))
 
     def noise_scaled(self, flux: Tensor, sigma: Tensor, is_usable: Tensor, basis: Tensor) -> Tensor:
-        # Fed as plain flux, lines that are 5 % of the continuum vanish behind it. In units of the noise they stand out.
+        # Fed as plain flux, lines that are 5 % of the continuum vanish behind it. In units of the noise they stand
+        # out.
         error = (sigma.square() + self.config.error_floor**2).sqrt()
         weight = is_usable / error.square()
         level = (weight * flux).sum(-1, keepdim=True) / weight.sum(-1, keepdim=True).clamp(min=1e-30)

@@ -202,7 +202,8 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
                 The encoder's answer, found before, in place of spectra. A frozen encoder gives the same every time.
 
         Raises:
-            ValueError: neither spectra nor `pooler_output`, or labels of another shape or type, or outside of what their target's transform or bins take.
+            ValueError: neither spectra nor `pooler_output`, or labels of another shape or type, or outside of what
+                their target's transform or bins take.
         """
         encoded = self.encode(
             flux, ivar, wavelength, pooler_output, attention_mask=attention_mask, lengths=lengths,
@@ -219,8 +220,8 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         return SpectralClassifierOutput(loss=loss, **self.targets.answer(outputs), hidden_states=encoded.hidden_states)
 
     def encode(self, flux=None, ivar=None, wavelength=None, pooler_output=None, **inputs) -> SpectralModelOutput:
-        """The encoder's output, its tokens padded whether the input was padded or packed. With `pooler_output` given there
-        is nothing else."""
+        """The encoder's output, its tokens padded whether the input was padded or packed. With `pooler_output` given
+        there is nothing else."""
         if pooler_output is not None and self.head.pooling is None:
             return SpectralModelOutput(pooler_output=pooler_output)
         if flux is None:

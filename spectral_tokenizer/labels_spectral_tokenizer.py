@@ -16,14 +16,15 @@ from .packing_spectral_tokenizer import to_device
 from .targets_spectral_tokenizer import TARGETS
 
 
-# Shown by where lines stand, and so not by spectra that the survey has shifted to rest, nor by those as the telescope saw
-# them: the Earth moves too.
+# Shown by where lines stand, and so not by spectra that the survey has shifted to rest, nor by those as the telescope
+# saw them: the Earth moves too.
 SHIFTS, MOVING = ("radial_velocity",), ("heliocentric", "barycentric")
 
 
 class KnownLabels:
     """Columns of rows -> (spectra, columns) float32, NaN where unknown: `labels` of
-    [`SpectralForPreTraining`]. The class comes first, as its place among the names, then the numbers in their own units.
+    [`SpectralForPreTraining`]. The class comes first, as its place among the names, then the numbers in their own
+    units.
 
     A velocity is known of a spectrum whose column `frame` says `rest` or `observed`, but not from it: NaN as well.
     """
@@ -34,7 +35,8 @@ class KnownLabels:
         self.columns = ["class", *self.settings, *(["frame"] if set(SHIFTS) & set(self.settings) else [])]
 
     def __call__(self, columns: Mapping[str, Sequence]) -> Tensor:
-        """A number outside its target's `range`, like a class that has no name, is nothing that can be asked for: NaN."""
+        """A number outside its target's `range`, like a class that has no name, is nothing that can be asked for:
+        NaN."""
         place = {name: number for number, name in enumerate(self.classes)}
         known = [torch.tensor([place.get(name, torch.nan) for name in columns["class"]], dtype=torch.float32)]
         for name, settings in self.settings.items():
@@ -92,8 +94,8 @@ class SpectralLabelHead(nn.Module):
             return torch.where(known, torch.stack(costs), 0.0).sum()
 
     def answer(self, column: int, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Which labels of a column are known, and what they are as the targets count; where they are not, some value with
-        a finite cost. On the CPU, where checking values makes no device wait."""
+        """Which labels of a column are known, and what they are as the targets count; where they are not, some value
+        with a finite cost. On the CPU, where checking values makes no device wait."""
         is_known = ~values.isnan()
         if column == 0:
             return is_known, values.nan_to_num(0.0)

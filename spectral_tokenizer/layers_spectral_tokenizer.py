@@ -40,8 +40,8 @@ def eager_attention_forward(
 
 
 class LinearInFloat32(nn.Linear):
-    """A last step in float32, whatever the weights are kept in: in bfloat16 a number is rounded by 0.4 %. Callers switch
-    autocast off, which would cast it back."""
+    """A last step in float32, whatever the weights are kept in: in bfloat16 a number is rounded by 0.4 %. Callers
+    switch autocast off, which would cast it back."""
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         return nn.functional.linear(hidden_states.float(), self.weight.float(), self.bias.float())

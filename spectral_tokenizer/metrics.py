@@ -1,4 +1,4 @@
-"""How good classes, redshifts and stellar labels are, in the field's own terms; made here, so that no network is needed.
+"""How good classes, redshifts and stellar labels are, in the field's own terms, without a network.
 
     from spectral_tokenizer.metrics import NMAD
 

@@ -23,6 +23,8 @@ from .packing_spectral_tokenizer import (
     PackedPatches,
     PaddedSequences,
     Sequences,
+    check_precision,
+    has_enough,
     interleave,
     leading,
     pad,
@@ -96,8 +98,8 @@ class SpectralPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
-        """As everywhere in Transformers, but weights come from safetensors alone, also where a repository holds nothing
-        but a pickle: a pickle can run any code as it is opened.
+        """As everywhere in Transformers, but weights come from safetensors alone, also where a repository holds
+        nothing but a pickle: a pickle can run any code as it is opened.
 
         Raises:
             OSError: there are no weights in safetensors.
@@ -133,8 +135,9 @@ class SpectralPreTrainedModel(PreTrainedModel):
         return super().to(*args, **kwargs)
 
     def _initialize_weights(self, module, *args, **kwargs):
-        # Transformers passes over modules of custom code that hold no parameter themselves, as a layer does, for fear that
-        # their `_init_weights` overwrites loaded weights. Ours looks at each parameter's flag, as `initialization` does.
+        # Transformers passes over modules of custom code that hold no parameter themselves, as a layer does, for fear
+        # that their `_init_weights` overwrites loaded weights. Ours looks at each parameter's flag, as
+        # `initialization` does.
         super()._initialize_weights(module)
 
     @torch.no_grad()
@@ -279,7 +282,8 @@ class SpectralModel(SpectralPreTrainedModel):
     def encode_packed(
         self, patches: PackedPatches, output_hidden_states: bool = False
     ) -> tuple[Tensor, Sequences, list[Tensor]]:
-        """Located patches -> packed tokens (latents first in each sequence), their sequences, hidden states if asked."""
+        """Located patches -> packed tokens (latents first in each sequence), their sequences, hidden states if
+        asked."""
         hidden_states = self.embeddings(patches.flux, patches.ivar, patches.basis) + patches.code
         lengths = patches.lengths
         if self.latents is not None:
@@ -345,19 +349,6 @@ class SpectralModel(SpectralPreTrainedModel):
             return pooled
         is_empty = torch.tensor([length == 0 for length in patches.lengths], device=pooled.device)
         return pooled.masked_fill(is_empty[:, None], 0)
-
-
-def check_precision(wavelength: Tensor) -> None:
-    """Raise ValueError where wavelengths are too coarse to tell pixels apart."""
-    if wavelength.dtype not in (torch.float64, torch.float32):
-        raise ValueError(
-            f"wavelength: expected float64 (float32 is taken: 0.001 A at 17,000 A), found: {wavelength.dtype}"
-        )
-
-
-def has_enough(ivar: Tensor) -> Tensor:
-    """Which patches are valid: (..., patches, patch_size) -> (..., patches), by the processor's own rule."""
-    return 2 * (ivar > 0).sum(-1) >= ivar.shape[-1]
 
 
 def segment_means(tokens: Tensor, wavelength: Tensor, num_segments: int) -> Tensor:
@@ -537,11 +528,11 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
         """Flux at any wavelengths.
 
         Args:
-            tokens: (batch, tokens, hidden_size): `last_hidden_state` of `encode`, or (1, all tokens, hidden_size) where
-                spectra came packed.
-            wavelength: (batch, patches, patch_size), or (1, patches, patch_size) for all spectra; float64, vacuum Angstrom:
-                patches of any grid, see `SpectralProcessor.patch_wavelength`. Each patch is answered by itself. Beyond
-                what a spectrum covers the answer is a guess.
+            tokens: (batch, tokens, hidden_size): `last_hidden_state` of `encode`, or (1, all tokens, hidden_size)
+                where spectra came packed.
+            wavelength: (batch, patches, patch_size), or (1, patches, patch_size) for all spectra; float64, vacuum
+                Angstrom: patches of any grid, see `SpectralProcessor.patch_wavelength`. Each patch is answered by
+                itself. Beyond what a spectrum covers the answer is a guess.
             token_mask: (batch, tokens), `token_mask` of `encode`: of padded spectra.
             lengths: As `encode` was given them: of packed spectra, in place of `token_mask`.
 
@@ -549,8 +540,8 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
             (batch, patches, patch_size) in units of each spectrum's scale.
 
         Raises:
-            ValueError: shapes or numbers of spectra do not fit together, or neither `token_mask` nor `lengths` says which
-                tokens are whose.
+            ValueError: shapes or numbers of spectra do not fit together, or neither `token_mask` nor `lengths` says
+                which tokens are whose.
         """
         packed_tokens, num_tokens = self.pack_tokens(tokens, token_mask, lengths)
         if len(wavelength) == 1:

@@ -115,3 +115,16 @@ def equal_runs(query_lengths: list[int], key_lengths: list[int]):
     Yields (number of sequences, query length, key length)."""
     for (query_length, key_length), run in groupby(zip(query_lengths, key_lengths)):
         yield len(list(run)), query_length, key_length
+
+
+def check_precision(wavelength: Tensor) -> None:
+    """Raise ValueError where wavelengths are too coarse to tell pixels apart."""
+    if wavelength.dtype not in (torch.float64, torch.float32):
+        raise ValueError(
+            f"wavelength: expected float64 (float32 is taken: 0.001 A at 17,000 A), found: {wavelength.dtype}"
+        )
+
+
+def has_enough(ivar: Tensor) -> Tensor:
+    """Which patches are valid: (..., patches, patch_size) -> (..., patches), by the processor's own rule."""
+    return 2 * (ivar > 0).sum(-1) >= ivar.shape[-1]

@@ -96,8 +96,8 @@ def check_counts(counts: dict[str, int]) -> None:
 
 
 def first(values):
-    """The first of several, also in pandas, where a column may begin at any index. Not by `iter`, which makes a tensor of each
-    of a tensor's numbers."""
+    """The first of several, also in pandas, where a column may begin at any index. Not by `iter`, which makes a tensor
+    of each of a tensor's numbers."""
     return values.iloc[0] if hasattr(values, "iloc") else values[0]
 
 
@@ -142,8 +142,8 @@ def checked(name: str, flux, ivar, wavelength, segment_lengths) -> Spectrum:
 
 
 def without_masks_and_units(name: str, flux, ivar, wavelength) -> list[np.ndarray]:
-    """What `np.asarray` drops without a word, heeded: masked pixels are unusable, and quantities (astropy's, specutils')
-    come in Angstrom and in one unit of flux.
+    """What `np.asarray` drops without a word, heeded: masked pixels are unusable, and quantities (astropy's,
+    specutils') come in Angstrom and in one unit of flux.
 
     Raises:
         ValueError: units that do not go together.

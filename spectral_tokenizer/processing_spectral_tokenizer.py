@@ -56,8 +56,8 @@ class SpectralProcessor(FeatureExtractionMixin):
                 list of rows, or a batch of rows (a mapping of columns). Any unit.
             ivar: Inverse variance in the unit of 1 / flux^2, shaped as flux. **0 means unusable.** From an error
                 array: `1 / error**2`. Where any of the three is a masked array, its masked pixels are unusable too.
-            wavelength: Vacuum Angstrom, ascending inside each segment, shaped as flux, or (pixels,) for all spectra. With a unit of its own, as
-                astropy's quantities, it is converted to Angstrom.
+            wavelength: Vacuum Angstrom, ascending inside each segment, shaped as flux, or (pixels,) for all spectra.
+                With a unit of its own, as astropy's quantities, it is converted to Angstrom.
             segment_lengths: Pixels of each arm, chip or CCD in order. None: the spectrum is one segment.
             packed: Put the valid patches of all spectra one behind the other, without padding.
             return_tensors: `"pt"` or `"np"` (default).

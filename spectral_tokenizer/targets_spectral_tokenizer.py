@@ -86,8 +86,8 @@ class ClassTarget:
         return {}
 
     def calibrate(self, outputs: Tensor, labels: Tensor, false_alarms: float) -> dict[str, float]:
-        """The temperature of least cost on spectra not trained on (arXiv 1706.04599), as a setting; none where no class is
-        known, and none where all answers are right: the cost then falls without end."""
+        """The temperature of least cost on spectra not trained on (arXiv 1706.04599), as a setting; none where no
+        class is known, and none where all answers are right: the cost then falls without end."""
         is_known = labels.flatten() != -100 if self.is_single else ~labels.isnan().all(1)
         if not is_known.any():
             return {}

@@ -1,7 +1,7 @@
 """A Hub on loopback: repositories of models and data sets in memory, over the HTTP calls of `huggingface_hub`.
 
-It is written from the client's calls, so it tests our side of the conversation, not the Hub's. What it does not know it
-answers with 404 and keeps in `unknown`, which the tests compare with nothing.
+It is written from the client's calls, so it tests our side of the conversation, not the Hub's. What it does not know
+it answers with 404 and keeps in `unknown`, which the tests compare with nothing.
 """
 
 import base64

@@ -1,8 +1,9 @@
 """Every code block of the documents, run as it stands: on simulated files and a model of 20,000 parameters.
 
-A document's blocks run in order, in a working directory and a Python namespace of its own. ``python`` and ``sh`` blocks
-are run; a ``python`` or ``yaml`` block whose first line is a comment with a file's name is written to that file. What
-cannot be run says so in the line before it, which readers do not see: ``<!-- not run: needs four GPUs -->``.
+A document's blocks run in order, in a working directory and a Python namespace of its own. ``python`` and ``sh``
+blocks are run; a ``python`` or ``yaml`` block whose first line is a comment with a file's name is written to that
+file. What cannot be run says so in the line before it, which readers do not see: ``<!-- not run: needs four GPUs
+-->``.
 """
 
 import dataclasses

@@ -1,4 +1,5 @@
-"""The encoder as `torch.export` records it: any number of spectra, of patches, and any padding give the eager numbers."""
+"""The encoder as `torch.export` records it: any number of spectra, of patches, and any padding give the eager
+numbers."""
 
 import pytest
 import torch

@@ -1,4 +1,5 @@
-"""Known labels and noiseless answers in pre-training: they must stand beside their own spectrum, and cost what they say."""
+"""Known labels and noiseless answers in pre-training: they must stand beside their own spectrum, and cost what they
+say."""
 
 import numpy as np
 import pytest

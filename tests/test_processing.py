@@ -123,7 +123,8 @@ def test_every_form_of_input_gives_the_same(processor):
 
 
 def test_masks_and_units_are_heeded(processor):
-    """`np.asarray` drops both without a word: a masked pixel would be one of the brightest, a nanometre an Angstrom."""
+    """`np.asarray` drops both without a word: a masked pixel would be one of the brightest, a nanometre an
+    Angstrom."""
     units, masked = pytest.importorskip("astropy.units"), pytest.importorskip("astropy.utils.masked").Masked
     table = pytest.importorskip("astropy.table")
     row = spectrum("sdss")

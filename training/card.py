@@ -1,7 +1,7 @@
 """The card of a trained model: a template filled in with what was measured. What was not is called not measured.
 
-`model_card.md` is the template of pre-trained models and `head_card.md` of fine-tuned ones. The metadata above the text
-are made, and read back, with `huggingface_hub`.
+`model_card.md` is the template of pre-trained models and `head_card.md` of fine-tuned ones. The metadata above the
+text are made, and read back, with `huggingface_hub`.
 """
 
 import json

@@ -65,7 +65,8 @@ def load(accelerator, folder: Path, resume: str | None, run: dict) -> dict | Non
 
     Raises:
         FileNotFoundError: `resume` names something that is no complete checkpoint.
-        ValueError: checkpoints in `folder` would be mixed with others, or the run is another one now. Names what differs.
+        ValueError: checkpoints in `folder` would be mixed with others, or the run is another one now. Names what
+            differs.
     """
     found = complete(folder)
     if not resume and found:

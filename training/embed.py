@@ -91,7 +91,8 @@ def read_rows(path: str) -> Dataset:
 
 
 def main() -> None:
-    # Told that there is no accelerator, or none to be used: else each of several processes takes itself for the only one.
+    # Told that there is no accelerator, or none to be used: else each of several processes takes itself for the only
+    # one.
     use_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available() or needs_cpu()
     arguments, state = parse_arguments(), PartialState(cpu=use_cpu, timeout=PATIENCE)
     output = Path(arguments.output)

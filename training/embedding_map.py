@@ -102,7 +102,8 @@ def by_number(axis, places: np.ndarray, values: np.ndarray, name: str):
 
 def neighbours_agree(rows: Dataset) -> dict[str, float]:
     """How alike each spectrum and the nearest one of another object are: the fraction of equal classes, and the median
-    of |dz| / (1 + z), |dTeff| and |d[Fe/H]| between them, where both are known; beside the same of two drawn at random.
+    of |dz| / (1 + z), |dTeff| and |d[Fe/H]| between them, where both are known; beside the same of two drawn at
+    random.
     """
     vectors, objects = vectors_of(rows), np.array(rows["object_id"][:])
     if len(rows) < 3:

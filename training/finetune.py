@@ -49,12 +49,13 @@ class FineTuningArguments:
         model: Checkpoint to start from, or folder with config.json alone (a size): from scratch.
         labels: Columns of the rows that are predicted: one with the names of classes, or several with numbers.
         classes: Names of the classes. Empty: the labels are numbers.
-        targets: Label -> how it is predicted: fields of `TargetConfig`. Labels that are missing here have its defaults.
+        targets: Label -> how it is predicted: fields of `TargetConfig`. Labels that are missing here have its
+            defaults.
         head: Further settings of `SpectralConfig`: pooling, num_pooling_queries, classifier_hidden_size, ...
         num_trainable_layers: None: the whole encoder is trained. 0: it is frozen. n: its last n layers are trained.
         select: Column -> values: only such rows are used.
-        data: Survey -> what `load_survey` reads (files, folder, glob, identifiers), or tables of rows such as `prepare`
-            writes (Parquet, Arrow, HDF5; then under any name). Where empty, surveys are simulated.
+        data: Survey -> what `load_survey` reads (files, folder, glob, identifiers), or tables of rows such as
+            `prepare` writes (Parquet, Arrow, HDF5; then under any name). Where empty, surveys are simulated.
         options: Survey -> further arguments of `load_survey`, such as {galah: {catalogue: allstar.fits}}, or of
             `load_table`.
         data_is_simulated: `data` holds simulated spectra, in a survey's own file format or not. Files do not say so.

@@ -89,7 +89,8 @@ def measure_tokenizer(folder: str, rows: dict[str, Dataset], figure: Path, is_si
     """`chi2` as in `metrics.json`, and a picture of a spectrum per survey."""
     model = AutoModelForPreTraining.from_pretrained(folder).eval()
     processor = AutoProcessor.from_pretrained(folder)
-    # The mean spectrum is that of the very spectra it is compared on: there may be few, and it is flattered, not harmed.
+    # The mean spectrum is that of the very spectra it is compared on: there may be few, and it is flattered, not
+    # harmed.
     found = {survey: SurveyValidation(each, each, processor, len(each)) for survey, each in rows.items()}
     chi2 = measure(model, found)
     print(table(chi2))

@@ -8,8 +8,9 @@ from torch.distributed.tensor import DTensor
 
 
 class Muon(torch.optim.Muon):
-    """torch's own. On a GPU, matrices of one shape take their step together: one by one they are 25 small kernels each,
-    which for the base model took 35 ms to launch, half of what the rest of a step of 256 spectra took (an H200)."""
+    """torch's own. On a GPU, matrices of one shape take their step together: one by one they are 25 small kernels
+    each, which for the base model took 35 ms to launch, half of what the rest of a step of 256 spectra took (an
+    H200)."""
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -47,7 +48,8 @@ class Muon(torch.optim.Muon):
 
 
 def orthogonal(matrices: Tensor, group: dict) -> Tensor:
-    """Matrices (count, rows, columns) -> about the nearest orthogonal ones, bfloat16, by Newton and Schulz's iteration."""
+    """Matrices (count, rows, columns) -> about the nearest orthogonal ones, bfloat16, by Newton and Schulz's
+    iteration."""
     a, b, c = group["ns_coefficients"]
     is_tall = matrices.shape[1] > matrices.shape[2]
     found = (matrices.mT if is_tall else matrices).bfloat16()

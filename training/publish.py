@@ -3,9 +3,9 @@
     python training/publish.py runs/demo/model USER/NAME --dry-run runs/published
     python training/publish.py runs/demo/model USER/NAME --private --tag v1
 
-The model folder that `pretrain.py` or `finetune.py` left, and the figures measured beside it -> weights in safetensors,
-processor, code, card, figures as JSON, licence, citation and example. Whoever publishes is logged in: `hf auth login`,
-or a token in HF_TOKEN.
+The model folder that `pretrain.py` or `finetune.py` left, and the figures measured beside it -> weights in
+safetensors, processor, code, card, figures as JSON, licence, citation and example. Whoever publishes is logged in: `hf
+auth login`, or a token in HF_TOKEN.
 """
 
 import argparse
@@ -159,8 +159,8 @@ def push(folder: Path, publication: Publication, private: bool, revision: str | 
     commit.
 
     Raises:
-        ValueError: the repository is public where a private one was asked for, or has the tag already: then nothing was
-            uploaded.
+        ValueError: the repository is public where a private one was asked for, or has the tag already: then nothing
+            was uploaded.
     """
     api, name = HfApi(library_name="spectral-tokenizer"), publication.name
     api.create_repo(name, private=private or None, exist_ok=True)

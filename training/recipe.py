@@ -19,8 +19,8 @@ class Recipe:
         model: Folder with config.json (a size) or a checkpoint to go on from.
         model_options: Settings of the model that differ from that folder's, such as {label_weight: 0.2}.
         output: Folder that the run writes to: checkpoints, log, figures, and the trained model in `model/`.
-        data: Survey -> what `load_survey` reads (files, folder, glob, identifiers), or tables of rows such as `prepare`
-            writes (Parquet, Arrow, HDF5; then under any name). Where empty, surveys are simulated.
+        data: Survey -> what `load_survey` reads (files, folder, glob, identifiers), or tables of rows such as
+            `prepare` writes (Parquet, Arrow, HDF5; then under any name). Where empty, surveys are simulated.
         options: Survey -> further arguments of `load_survey`, such as {galah: {catalogue: allstar.fits}}, or of
             `load_table`.
         data_is_simulated: `data` holds simulated spectra, in a survey's own file format or not. Files do not say so.
@@ -31,8 +31,8 @@ class Recipe:
         data_share: Of a recipe with `data` and a `stream`: the part of the steps that are of `data`.
         pairs: Part of a stream's spectra that come in pairs, one object as both surveys of its domain see it, in one
             sequence: SDSS with DESI, APOGEE with GALAH.
-        noiseless: A stream's decoder is to answer with the flux without noise, which a simulator knows, and not with what was
-            observed.
+        noiseless: A stream's decoder is to answer with the flux without noise, which a simulator knows, and not with
+            what was observed.
         views: How often each spectrum of a stream stands in its step, every time with other patches hidden.
         weights: Survey -> relative frequency of its spectra, 1 where not given.
         num_steps: Optimisation steps.
@@ -45,14 +45,14 @@ class Recipe:
         mixed_precision: "no" or "bf16" (GPU); weights and optimiser stay float32.
         compile: Compile the layers with torch.compile (GPU): the first steps take some 15 s more, most others less.
         validation_fraction: Part of each survey's objects that is never trained on.
-        split_seed: Which objects these are. Not `seed`: a run that goes on from another with a seed of its own must not train
-            on what that one held apart.
+        split_seed: Which objects these are. Not `seed`: a run that goes on from another with a seed of its own must
+            not train on what that one held apart.
         validation_spectra: Spectra per survey that validation looks at.
         log_every, validate_every, checkpoint_every: In steps.
         keep_checkpoints: The last so many are kept, and the best by validation.
         trackers: Names that Accelerate knows, e.g. [tensorboard] or [trackio]. `log.jsonl` is always written.
-        num_workers: Processes that prepare batches ahead. With none, a stream is simulated where the model is; with some, on
-            the CPU.
+        num_workers: Processes that prepare batches ahead. With none, a stream is simulated where the model is; with
+            some, on the CPU.
         seed: Of the weights, the order and what is hidden.
     """
 

@@ -1,4 +1,5 @@
-"""Spectra to train on and to validate on: survey files, prepared tables, simulated files, or a simulator's endless stream."""
+"""Spectra to train on and to validate on: survey files, prepared tables, simulated files, or a simulator's endless
+stream."""
 
 import itertools
 import os
@@ -40,8 +41,8 @@ def parts(recipe: Recipe) -> Parts:
 
 
 def check_weights(recipe: Recipe) -> None:
-    """A misspelt name would leave a survey with the weight 1. Those of surveys that a run does not have are fine: a recipe
-    serves many."""
+    """A misspelt name would leave a survey with the weight 1. Those of surveys that a run does not have are fine: a
+    recipe serves many."""
     from simulated.stream import DOMAINS
 
     known = set(DOMAINS) if recipe.stream and not recipe.data else {*SURVEYS, *recipe.data}
@@ -229,8 +230,8 @@ def loader(dataset, sampler: Iterable, recipe: Recipe, is_on_cpu: bool = True) -
 
 
 def outlive_interruption(_: int) -> None:
-    """Slurm sends SIGTERM to all processes of a job. The main one finishes its step and writes a checkpoint; were those that
-    feed it gone at once, it would die of that."""
+    """Slurm sends SIGTERM to all processes of a job. The main one finishes its step and writes a checkpoint; were
+    those that feed it gone at once, it would die of that."""
     if hasattr(signal, "SIGALRM"):  # not on Windows
         signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(SECONDS_TO_LEAVE))

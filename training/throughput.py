@@ -29,7 +29,8 @@ def step_flops(config, visible: list[int], asked: list[int]) -> int:
 
 
 def encoding_flops(config, visible: list[int]) -> int:
-    """Floating-point operations of the matrix products in embedding spectra, of so many patches each: forward alone."""
+    """Floating-point operations of the matrix products in embedding spectra, of so many patches each: forward
+    alone."""
     seen = np.array(visible, dtype=np.int64)
     width, inner, pixels = config.hidden_size, config.intermediate_size, config.patch_size
     inputs = 2 * pixels if config.patch_inputs == "flux_and_error" else 3 * pixels + 2 + 2 * config.num_pixel_periods
@@ -44,7 +45,8 @@ def matmul_peak(
     config, device: torch.device, dtype: torch.dtype, num_tokens: int | None = None, seconds: float = 0.3
 ) -> float:
     """The fastest that this machine multiplies matrices of the model's own shapes, in floating-point operations per
-    second: the best of many timings. `num_tokens` is that of a step: thousands on a CPU, tens of thousands on a GPU."""
+    second: the best of many timings. `num_tokens` is that of a step: thousands on a CPU, tens of thousands on a
+    GPU."""
     best, num_tokens = 0.0, num_tokens or (32768 if device.type == "cuda" else 4096)
     for rows, columns in ((1, 1), (1, 4), (4, 1)):
         inputs = torch.randn(num_tokens, config.hidden_size * rows, device=device, dtype=dtype)
@@ -62,8 +64,9 @@ def matmul_peak(
 
 
 def compile_layers(model, **options) -> None:
-    """In place, so that names of weights stay. Layers alone: they are alike, so that one is compiled for all, and no list
-    of lengths reaches them, which would be compiled for anew at every step. `options` are those of torch.compile."""
+    """In place, so that names of weights stay. Layers alone: they are alike, so that one is compiled for all, and no
+    list of lengths reaches them, which would be compiled for anew at every step. `options` are those of
+    torch.compile."""
     for layer in (*model.spectral.layers, *model.decoder.layers):
         layer.compile(dynamic=True, **options)
 

@@ -1,4 +1,5 @@
-"""chi2 on hidden pixels of spectra never trained on, beside what needs no network: interpolation and a mean spectrum."""
+"""chi2 on hidden pixels of spectra never trained on, beside what needs no network: interpolation and a mean
+spectrum."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -15,7 +16,8 @@ from spectral_tokenizer.objectives_spectral_tokenizer import HIDING, residual_ch
 
 BASELINES = ("interpolation", "mean spectrum")
 HIDDEN_FRACTION = 0.5  # of a spectrum's patches, or of its arms
-# In sigma, whatever a model is trained with, so that all are measured alike: a few cosmic rays would own the mean otherwise.
+# In sigma, whatever a model is trained with, so that all are measured alike: a few cosmic rays would own the mean
+# otherwise.
 RESIDUAL_CAP = 10.0
 BATCH_SIZE = 16
 
@@ -106,8 +108,8 @@ class SurveyValidation:
         return result
 
     def summary(self, chi2: list[torch.Tensor], style: str) -> dict[str, float]:
-        """Mean over pixels and median over spectra of chi2 per pixel, over hidden pixels (or all, if none is). NaN where no
-        pixel is hidden: spectra of one patch have nothing to hide."""
+        """Mean over pixels and median over spectra of chi2 per pixel, over hidden pixels (or all, if none is). NaN
+        where no pixel is hidden: spectra of one patch have nothing to hide."""
         per_spectrum, total, count = [], 0.0, 0
         for batch, values in zip(self.batches, chi2):
             is_hidden = batch.is_hidden.get(style, torch.ones_like(batch.is_hidden["random"]))[0]

@@ -4,7 +4,8 @@
     python -m benchmarks.science.ablations --only default labels --output runs/ablations
 
 Every run is `training/pretrain.py` on a stream, and what it leaves is measured by linear probes on objects that no run
-has seen. A run that is there is not made again: stopped, the command goes on where it was, and more seeds may be added.
+has seen. A run that is there is not made again: stopped, the command goes on where it was, and more seeds may be
+added.
 """
 
 import argparse

@@ -24,8 +24,8 @@ KNOWN = ("kind", "redshift", "teff", "logg", "fe_h", "snr", "band", "index")
 
 @dataclass(frozen=True)
 class Budget:
-    """How much is spent: spectra per survey (half of them of GALAH, whose spectra are twice as long), draws of probe and
-    test set, heads."""
+    """How much is spent: spectra per survey (half of them of GALAH, whose spectra are twice as long), draws of probe
+    and test set, heads."""
 
     name: str
     train: int

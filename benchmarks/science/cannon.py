@@ -2,8 +2,8 @@
 
 The continuum is a low polynomial per chip, fitted with ivar weights to pixels that were found to be continuum on the
 training set: linear and unbiased at any signal-to-noise. (A running quantile is neither: it follows the noise, and a
-Cannon with such a continuum loses to anything.) One quadratic does not span giants and dwarfs, so there is one for each,
-and the lower chi2 decides. GALAH's spectra are brought to rest with their true velocity, as the method asks for.
+Cannon with such a continuum loses to anything.) One quadratic does not span giants and dwarfs, so there is one for
+each, and the lower chi2 decides. GALAH's spectra are brought to rest with their true velocity, as the method asks for.
 """
 
 from dataclasses import replace

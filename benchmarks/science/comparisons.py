@@ -1,4 +1,5 @@
-"""Tables that compare surveys, numbers of labels and observations of one object, and the table that must show nothing."""
+"""Tables that compare surveys, numbers of labels and observations of one object, and the table that must show
+nothing."""
 
 import numpy as np
 import torch
@@ -111,8 +112,8 @@ def scores_elsewhere(
 
 
 def tasks(bench: Bench):
-    """Each task of `TASKS` whose survey was asked for: task, survey, the probe sets to fit and to test on, the places of
-    the task's objects in each, and their targets."""
+    """Each task of `TASKS` whose survey was asked for: task, survey, the probe sets to fit and to test on, the places
+    of the task's objects in each, and their targets."""
     for task, survey in TASKS.items():
         if survey in bench.chosen:
             train, test = bench.probe_set(survey, "train"), bench.probe_set(survey, "test")

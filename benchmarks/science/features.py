@@ -14,7 +14,8 @@ from training.simulated.patches import Spectra
 
 
 ROOT = Path(__file__).parent.parent.parent
-#: Common logarithmic grids that spectra are averaged onto for the methods that need one: vacuum Angstrom from, to, km/s.
+#: Common logarithmic grids that spectra are averaged onto for the methods that need one: vacuum Angstrom from, to,
+#: km/s.
 RAW_GRIDS = {
     "sdss": ((3600.0, 9800.0, 138.0),),
     "desi": ((3600.0, 9800.0, 138.0),),
@@ -118,8 +119,8 @@ def make_encoder(name, device: str = "cpu") -> Encoder | str:
 
     Args:
         name: "raw", "pca64" or "pca256" (fitted on the training spectra: see `tables`), "untrained" or
-            "untrained:SIZE", a saved model's folder, a model in memory, or any function of `Spectra`; "scratch:SIZE" and "tuned:FOLDER" are for
-            the table `supervised` alone.
+            "untrained:SIZE", a saved model's folder, a model in memory, or any function of `Spectra`; "scratch:SIZE"
+            and "tuned:FOLDER" are for the table `supervised` alone.
     """
     if isinstance(name, torch.nn.Module):
         return ModelEncoder(name)

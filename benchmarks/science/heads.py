@@ -103,8 +103,8 @@ def network(kind: str, num_inputs: int, num_outputs: int, seed: int) -> nn.Modul
 
 def convolutional(num_inputs: int, num_outputs: int) -> nn.Module:
     """For whole spectra: three numbers (labels) are read as astroNN's APOGEE network does it (Leung & Bovy 2019: 2 and
-    4 filters of 8 pixels (here 9, to be centred), pooled by 4, dense layers of 196 and 96); classes and redshifts after GaSNet (Zhong et al.
-    2022, 2024): convolutions and pooling in turn, then a dense layer."""
+    4 filters of 8 pixels (here 9, to be centred), pooled by 4, dense layers of 196 and 96); classes and redshifts
+    after GaSNet (Zhong et al. 2022, 2024): convolutions and pooling in turn, then a dense layer."""
     if num_inputs > STELLAR_PIXELS:
         layers = [nn.Conv1d(1, 2, 9, padding="same"), nn.ReLU(), nn.Conv1d(2, 4, 9, padding="same"), nn.ReLU()]
         layers += [nn.MaxPool1d(4), nn.Flatten(), nn.Linear(num_inputs // 4 * 4, 196), nn.ReLU(), nn.Dropout(0.2)]

@@ -24,9 +24,9 @@ TASKS = ("class", "redshift GALAXY", "redshift QSO")
 
 
 def real(bench: Bench) -> list[dict]:
-    """Class and redshift of real SDSS and DESI spectra (files in `SPECTRA_DIR`/SURVEY), Teff, logg and [Fe/H] of real GALAH
-    stars that have them: heads fitted on the training spectra of `classes`, `redshift` and `labels`, simulated all. The
-    constant is the best one for these very objects, which are no fair sample of a survey."""
+    """Class and redshift of real SDSS and DESI spectra (files in `SPECTRA_DIR`/SURVEY), Teff, logg and [Fe/H] of real
+    GALAH stars that have them: heads fitted on the training spectra of `classes`, `redshift` and `labels`, simulated
+    all. The constant is the best one for these very objects, which are no fair sample of a survey."""
     rows = []
     optical = [survey for survey in ("sdss", "desi") if survey in bench.chosen]
     if optical:

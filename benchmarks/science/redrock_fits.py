@@ -1,8 +1,8 @@
 """redrock, DESI's redshift fitter, on the same DESI-like spectra (`pip install redrock`, not needed otherwise).
 
-It fits its templates at every redshift, with the true resolution matrix of each arm, and so has all that DESI gives it:
-it is the peer to beat. Most of these quasars, stars and half of these galaxies are combinations of its own templates,
-which favours it; the forest's absorbers and the other half of the galaxies (E-MILES) are not.
+It fits its templates at every redshift, with the true resolution matrix of each arm, and so has all that DESI gives
+it: it is the peer to beat. Most of these quasars, stars and half of these galaxies are combinations of its own
+templates, which favours it; the forest's absorbers and the other half of the galaxies (E-MILES) are not.
 """
 
 import contextlib

@@ -2,8 +2,8 @@
 
     python -m benchmarks.science supervised --encoder scratch:tiny tuned:runs/mine/model
 
-`scratch:SIZE` is this project's own encoder from random weights, what pre-training must beat; `tuned:FOLDER` starts from
-a pre-trained one. Both are open from the first layer to the last, with a linear head on `pooler_output`.
+`scratch:SIZE` is this project's own encoder from random weights, what pre-training must beat; `tuned:FOLDER` starts
+from a pre-trained one. Both are open from the first layer to the last, with a linear head on `pooler_output`.
 """
 
 from collections.abc import Callable

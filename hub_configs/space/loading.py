@@ -1,4 +1,5 @@
-"""Models and reference from where the settings say. Weights come from safetensors alone, and no repository's code runs."""
+"""Models and reference from where the settings say. Weights come from safetensors alone, and no repository's code
+runs."""
 
 import json
 import logging

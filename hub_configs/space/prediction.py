@@ -135,7 +135,8 @@ class Models:
         return pixels
 
     def random_range(self, row: dict, generator: np.random.Generator) -> tuple[float, float]:
-        """The wavelengths (A) of a block of patches, drawn. Raises ValueError where no patch has enough usable pixels."""
+        """The wavelengths (A) of a block of patches, drawn. Raises ValueError where no patch has enough usable
+        pixels."""
         inputs = self.processor(row, return_tensors="np")
         wavelength = inputs["wavelength"][inputs["attention_mask"].astype(bool)]
         is_hidden = hide_block(wavelength, RANDOM_FRACTION, generator)

@@ -21,8 +21,8 @@ def run(command: Callable[[], None]) -> None:
     """Run a command line and end the process with its exit code.
 
     0: done. 1: it could not be done, or `inspect` met files that cannot be read; one line says why. 2: wrong usage.
-    130: interrupted (Typer's). What is no user's fault keeps its traceback, and so does everything if the environment variable
-    SPECTRAL_TOKENIZER_DEBUG is set.
+    130: interrupted (Typer's). What is no user's fault keeps its traceback, and so does everything if the environment
+    variable SPECTRAL_TOKENIZER_DEBUG is set.
     """
     try:
         command()

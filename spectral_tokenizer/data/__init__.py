@@ -1,5 +1,5 @@
-"""From the surveys' own files, or from tables, to one kind of row: `load_survey`, `load_table`; at scale `prepare_survey`,
-read back by `load_prepared`.
+"""From the surveys' own files, or from tables, to one kind of row: `load_survey`, `load_table`; at scale
+`prepare_survey`, read back by `load_prepared`.
 
 A survey is one module with one class; a further one is one more file and one more line in `SURVEYS`.
 """
@@ -71,17 +71,17 @@ def load_survey(
 
     Args:
         name: one of `SURVEYS`.
-        data_files: a file, a glob, a folder (searched to any depth, links followed, for the survey's file names); an address
-            (``https://...``); an identifier as the survey's ``address`` takes it, which is downloaded from its
+        data_files: a file, a glob, a folder (searched to any depth, links followed, for the survey's file names); an
+            address (``https://...``); an identifier as the survey's ``address`` takes it, which is downloaded from its
             archive; or several of these.
         base_url: of a mirror of the archive. By default the environment variable SPECTRAL_TOKENIZER_{SURVEY}_URL, such
             as SPECTRAL_TOKENIZER_DESI_URL, else the survey's own archive.
         cache_dir: where the result is kept; by default the cache of Hugging Face Datasets.
         num_proc: number of processes that read.
         strict: raise on the first damaged or foreign file. By default such files are skipped and counted.
-        **options: of every survey: ``catalogue="allStar.fits"`` takes labels from the survey's catalogue, a FITS table or
-            a Parquet file, joined by its identifier; ``unreliable_labels=True`` keeps labels that the survey's flags
-            call unreliable and that are blank otherwise (the column ``label_warnings`` names the flags in both
+        **options: of every survey: ``catalogue="allStar.fits"`` takes labels from the survey's catalogue, a FITS table
+            or a Parquet file, joined by its identifier; ``unreliable_labels=True`` keeps labels that the survey's
+            flags call unreliable and that are blank otherwise (the column ``label_warnings`` names the flags in both
             cases). Of some: ``sky=True`` (SDSS, DESI, LAMOST) keeps fibres on blank sky; ``bad_fibers=True`` and
             ``simulated=True`` (DESI) keep those; ``exposures=True`` (SDSS, DESI) and ``visits=True`` (APOGEE) give
             single exposures, or the visits inside apStar files.
@@ -90,8 +90,8 @@ def load_survey(
         ValueError: an unknown survey.
         TypeError: an option that the survey does not have, or a value that it does not take.
         FileNotFoundError: no files.
-        SpectrumFileError: a damaged or foreign file, or one that the archive does not have, if `strict`; a ``catalogue``
-            that cannot be read.
+        SpectrumFileError: a damaged or foreign file, or one that the archive does not have, if `strict`; a
+            ``catalogue`` that cannot be read.
         ConnectionError: the archive cannot be reached.
     """
     return _load(find_survey(name), data_files, cache_dir, num_proc, strict, options, base_url)

@@ -1,12 +1,13 @@
 """APOGEE spectra: ``apStar``, ``aspcapStar`` and ``apVisit`` files (SDSS data models of these names).
 
-All are in vacuum, flux and error in 1e-17 erg/s/cm2/A, but aspcapStar's are relative to the pseudo-continuum. The three
-chips are segments, in ascending wavelength. Quirks:
+All are in vacuum, flux and error in 1e-17 erg/s/cm2/A, but aspcapStar's are relative to the pseudo-continuum. The
+three chips are segments, in ascending wavelength. Quirks:
 
 - apStar and aspcapStar: 8,575 pixels, log10(wavelength) = 4.179 + 6e-6 i, in the star's REST frame. The gaps between
   the chips are blank pixels whose place depends on the star's velocity; a segment ends inside a gap.
-- apStar: row 0 is the combined spectrum used here, row 1 another combination, visits follow, at rest too; with one visit
-  the arrays are 1-D. On request the visits are rows, each with its own velocity. Bad pixels have flux 0 and error 1e10.
+- apStar: row 0 is the combined spectrum used here, row 1 another combination, visits follow, at rest too; with one
+  visit the arrays are 1-D. On request the visits are rows, each with its own velocity. Bad pixels have flux 0 and
+  error 1e10.
 - Bad pixels: bits 0 to 7 and 14 of the pixel mask. Persistence (9 to 11) and sky lines stand on very many good pixels.
 - aspcapStar has no pixel mask; the error is 0 in gaps and 10 on bad pixels.
 - apVisit: (3, num_pixels), the red chip first and wavelengths running down; in the OBSERVED frame.
@@ -14,8 +15,8 @@ chips are segments, in ascending wavelength. Quirks:
 - ASPCAPFLAG's bits STAR_BAD, TEFF_BAD, LOGG_BAD and M_H_BAD make those labels unreliable.
 - Labels are calibrated PARAM values (-9999: none), so only aspcapStar has them; `fe_h` is ASPCAP's overall
   metallicity [M/H], which is tied to [Fe/H]. RVTEFF and its like are grid points of a template.
-- VHELIO of a single visit fails at times, by hundreds of km/s for M dwarfs: it is unreliable where an apVisit's three chips
-  disagree (VSCATTER). It is heliocentric also where the spectrum, in the observed frame, is shifted otherwise.
+- VHELIO of a single visit fails at times, by hundreds of km/s for M dwarfs: it is unreliable where an apVisit's three
+  chips disagree (VSCATTER). It is heliocentric also where the spectrum, in the observed frame, is shifted otherwise.
 - apStar and apVisit carry the line spread function as Gauss-Hermite coefficients, as functions of pixel + X0, for each
   chip or for the combined grid; `lsf_sigma` is its FWHM over 2.3548 (second moments would be those of far wings).
   aspcapStar has none and gets the nominal resolving power, 22,500 (Majewski et al. 2017).
@@ -198,8 +199,8 @@ def read_aspcap(path: str, hdus: fits.HDUList, visits: bool) -> tuple[dict[str, 
 
 
 def read_visit(path: str, hdus: fits.HDUList, visits: bool) -> tuple[dict[str, dict], dict, dict]:
-    """One visit's spectrum, no labels, and a flag: whether its velocity is unreliable. Reversing (chip, pixel) altogether makes
-    both chips and pixels ascend."""
+    """One visit's spectrum, no labels, and a flag: whether its velocity is unreliable. Reversing (chip, pixel)
+    altogether makes both chips and pixels ascend."""
     wavelength = get_image(path, hdus[4])
     sigma = resolution(wavelength, lsf_coefficients(hdus))
     images = get_image(path, hdus[1]), get_image(path, hdus[2]), native(hdus[3].data)
@@ -292,17 +293,18 @@ def lsf_coefficients(hdus: fits.HDUList) -> np.ndarray | None:
 def gauss_hermite_sigma(coefficients: np.ndarray, num_pixels: int) -> np.ndarray:
     """Width of APOGEE's line spread function at every pixel of a chip: FWHM / 2.3548, the pixel included.
 
-    The function is P(x) = sum_n h_n He_n(x / s) exp(-(x / s)^2 / 2) / (s sqrt(2 pi n!)), n = 0 to Horder, plus a Gaussian
-    of area w and sigma t for the wings, h_0 = 1 - w, averaged over a pixel of width b. s, h_n, w and t are polynomials in
-    pixel + X0 (Nidever et al. 2015, AJ 150, 173, and the comments in the HDU's header).
+    The function is P(x) = sum_n h_n He_n(x / s) exp(-(x / s)^2 / 2) / (s sqrt(2 pi n!)), n = 0 to Horder, plus a
+    Gaussian of area w and sigma t for the wings, h_0 = 1 - w, averaged over a pixel of width b. s, h_n, w and t are
+    polynomials in pixel + X0 (Nidever et al. 2015, AJ 150, 173, and the comments in the HDU's header).
 
     Args:
-        coefficients: b, X0, Horder, orders of the polynomials of s and h_1 ..., their coefficients, then the wings: kind,
-            2, orders of w and t, their coefficients.
+        coefficients: b, X0, Horder, orders of the polynomials of s and h_1 ..., their coefficients, then the wings:
+            kind, 2, orders of w and t, their coefficients.
         num_pixels: of the chip.
 
     Returns:
-        (num_pixels,) in pixels; linear between nine pixels at which it is computed. Without meaning if there is no such function.
+        (num_pixels,) in pixels; linear between nine pixels at which it is computed. Without meaning if there is no
+        such function.
     """
     pixel_width, offset, highest = coefficients[0], coefficients[1], int(coefficients[2])
     pixels = np.linspace(0, num_pixels - 1, 9)

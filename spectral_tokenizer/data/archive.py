@@ -1,9 +1,9 @@
 """Files of a survey's archive: where they are, and how they come here whole, checked, and byte for byte.
 
-What is downloaded lies in a folder that mirrors the archive's tree, under the names that the survey gave: `load_survey`
-reads that folder as it reads any other. Downloads go through Datasets' `DownloadManager`, which shares them out between
-threads; its own way to fetch a file neither resumes nor tries again (Datasets 5.2 ignores `resume_download` and
-`max_retries` outside the Hub), so that part is here.
+What is downloaded lies in a folder that mirrors the archive's tree, under the names that the survey gave:
+`load_survey` reads that folder as it reads any other. Downloads go through Datasets' `DownloadManager`, which shares
+them out between threads; its own way to fetch a file neither resumes nor tries again (Datasets 5.2 ignores
+`resume_download` and `max_retries` outside the Hub), so that part is here.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """From files to rows, written once for all surveys.
 
 A survey is a subclass of `SpectraBuilder` with a `read` method that turns one unit of files (usually one file) into
-rows. Here the rows are checked, counted and written as Arrow in pieces of bounded memory. `datasets` keeps the result in
-its cache, in a folder named after the survey's module, the input files' fingerprint, the options and `VERSION`.
+rows. Here the rows are checked, counted and written as Arrow in pieces of bounded memory. `datasets` keeps the result
+in its cache, in a folder named after the survey's module, the input files' fingerprint, the options and `VERSION`.
 """
 
 import itertools
@@ -81,8 +81,8 @@ class Dropped:
 class SpectraBuilder(ArrowBasedBuilder):
     """Base class of the surveys' builders.
 
-    A subclass sets the class attributes below and writes `read`. Raise `VERSION` with every change of a reader that can
-    change a row: the cache knows changed files and options by itself, but not changed code.
+    A subclass sets the class attributes below and writes `read`. Raise `VERSION` with every change of a reader that
+    can change a row: the cache knows changed files and options by itself, but not changed code.
     """
 
     BUILDER_CONFIG_CLASS = SurveyConfig
@@ -120,8 +120,8 @@ class SpectraBuilder(ArrowBasedBuilder):
         """Read one unit of files.
 
         Yields:
-            Rows with the columns of `schema.FEATURES` (without ``snr``; what is unknown may be left out, and ``survey``
-            where it is the builder's), arrays in native byte order, or `Dropped`.
+            Rows with the columns of `schema.FEATURES` (without ``snr``; what is unknown may be left out, and
+            ``survey`` where it is the builder's), arrays in native byte order, or `Dropped`.
 
         Raises:
             SpectrumFileError: a file is damaged or is another product; then no row of the unit is taken.
@@ -249,7 +249,8 @@ class SpectraBuilder(ArrowBasedBuilder):
 
 
 def options_of(survey: type[SpectraBuilder]) -> dict[str, type]:
-    """The reader's options and their types: what its configuration has besides Datasets' own fields and what is no choice."""
+    """The reader's options and their types: what its configuration has besides Datasets' own fields and what is no
+    choice."""
     others = {*BuilderConfig.__dataclass_fields__, "files", "strict", "absent"}
     fields = survey.BUILDER_CONFIG_CLASS.__dataclass_fields__
     return {name: field.type for name, field in fields.items() if name not in others}
@@ -296,8 +297,8 @@ def finish_row(row: dict) -> dict | Dropped:
 
 
 def check_float32(source: str, flux: np.ndarray, ivar: np.ndarray) -> None:
-    """Check that flux and ivar fit: of flux in erg/s/cm2/A as it is, 1e-17 and so on, ivar does not, of the best pixels
-    first.
+    """Check that flux and ivar fit: of flux in erg/s/cm2/A as it is, 1e-17 and so on, ivar does not, of the best
+    pixels first.
 
     Raises:
         SpectrumFileError: too much of them does not. One pixel in a hundred may hold anything.

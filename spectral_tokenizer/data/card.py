@@ -1,7 +1,7 @@
 """The README.md of prepared surveys: it makes their folder a data set of the Hub's kind, a configuration per survey.
 
-With it ``load_dataset("OUTPUT", "sdss")`` works on disk, and ``hf upload USER/NAME OUTPUT . --repo-type dataset`` is all
-it takes to publish it (an upload that broke off goes on): ``load_dataset("USER/NAME", "sdss", streaming=True)``.
+With it ``load_dataset("OUTPUT", "sdss")`` works on disk, and ``hf upload USER/NAME OUTPUT . --repo-type dataset`` is
+all it takes to publish it (an upload that broke off goes on): ``load_dataset("USER/NAME", "sdss", streaming=True)``.
 """
 
 from fsspec import AbstractFileSystem

@@ -53,8 +53,8 @@ class CatalogueLayout:
 
     Args:
         key: columns that identify an object.
-        labels: label of `schema.LABELS` -> columns that may hold it, the first that is there counts; last of all, a column
-            of the label's own name.
+        labels: label of `schema.LABELS` -> columns that may hold it, the first that is there counts; last of all, a
+            column of the label's own name.
         flags: columns that cuts look at.
         best: of several rows of one object, the one with the highest value here; else the first.
         hdus: names of the table's HDU; the first table of the file unless one of them is there.
@@ -90,8 +90,8 @@ class Catalogue:
         layout: the survey's.
 
     Raises:
-        SpectrumFileError: the file is damaged, has no column of the key or none of a label, or holds integers of the key
-            as floats, which are not exact beyond 2^53, or as text that is none; or flags that are no integers.
+        SpectrumFileError: the file is damaged, has no column of the key or none of a label, or holds integers of the
+            key as floats, which are not exact beyond 2^53, or as text that is none; or flags that are no integers.
     """
 
     def __init__(self, path: str | Path, layout: CatalogueLayout):
@@ -143,8 +143,8 @@ def join_labels(
     keep_unreliable: bool,
     own: Iterable[str] = (),
 ) -> dict:
-    """An object's labels: those of its own file, those of the catalogue in their place, and the cuts. A flag of the file says
-    nothing of a catalogue's labels, as somebody may have looked again; one of the catalogue counts for both.
+    """An object's labels: those of its own file, those of the catalogue in their place, and the cuts. A flag of the
+    file says nothing of a catalogue's labels, as somebody may have looked again; one of the catalogue counts for both.
 
     Args:
         labels: from the object's own file.
@@ -153,7 +153,8 @@ def join_labels(
         catalogue: of the survey, if one was given.
         key: the object's.
         keep_unreliable: labels that a cut calls unreliable stay.
-        own: labels of this spectrum rather than of its object, such as a visit's velocity: no catalogue's takes their place.
+        own: labels of this spectrum rather than of its object, such as a visit's velocity: no catalogue's takes their
+            place.
 
     Returns:
         `labels` and ``label_warnings``; a star's redshift is its radial velocity too, unless that is given.

@@ -1,11 +1,11 @@
 """DESI spectra: ``coadd-*`` and ``spectra-*`` files (DESI data model: DESI_SPECTRO_REDUX, SPECPROD).
 
 One file holds many spectra in up to three cameras, B, R and Z. The cameras overlap in wavelength and stay separate
-segments; a missing one is fine, but told as a warning: FITS does not say how many HDUs there should be, so a file that was
-cut between two of them looks the same. Cameras of which one has HDUs that another lacks are an error. Wavelengths are in vacuum and in the barycentric frame, flux in 1e-17 erg/s/cm2/A.
-``coadd`` files hold one row per target, ``spectra`` files one per exposure, so there a target may come repeatedly; where
-both are given, as in the survey's own folders by tile or by HEALPix, the exposures are left out unless asked for.
-Quirks:
+segments; a missing one is fine, but told as a warning: FITS does not say how many HDUs there should be, so a file that
+was cut between two of them looks the same. Cameras of which one has HDUs that another lacks are an error. Wavelengths
+are in vacuum and in the barycentric frame, flux in 1e-17 erg/s/cm2/A. ``coadd`` files hold one row per target,
+``spectra`` files one per exposure, so there a target may come repeatedly; where both are given, as in the survey's own
+folders by tile or by HEALPix, the exposures are left out unless asked for. Quirks:
 
 - ``MASK`` 0 is good, but ivar = 0 is bad whatever it says: dead fibres have 0 in both. Either makes a pixel unusable.
 - TARGETID exceeds 2^53: it is an integer here all the way, then text.
@@ -107,8 +107,9 @@ class DESIConfig(SurveyConfig):
 class DESI(SpectraBuilder):
     """Rows of DESI ``coadd`` and ``spectra`` files.
 
-    Options: ``sky``, ``bad_fibers``, ``simulated``, ``exposures`` (keep them). ``catalogue`` may be a redrock or zbest file, a redshift
-    or quasar catalogue or the Milky Way survey's table, joined by TARGETID, instead of the files beside.
+    Options: ``sky``, ``bad_fibers``, ``simulated``, ``exposures`` (keep them). ``catalogue`` may be a redrock or zbest
+    file, a redshift or quasar catalogue or the Milky Way survey's table, joined by TARGETID, instead of the files
+    beside.
     """
 
     BUILDER_CONFIG_CLASS = DESIConfig
@@ -260,7 +261,8 @@ class Camera:
 
 
 def find_cameras(path: str, hdus: fits.HDUList) -> list[Camera]:
-    """The cameras of a file; raises `SpectrumFileError` for other products and for shapes that do not belong together."""
+    """The cameras of a file; raises `SpectrumFileError` for other products and for shapes that do not belong
+    together."""
     found = {name: [kind for kind in KINDS if f"{name}_{kind}" in hdus] for name in CAMERAS}
     found = {name: kinds for name, kinds in found.items() if kinds}
     if not found:
@@ -278,7 +280,8 @@ def find_cameras(path: str, hdus: fits.HDUList) -> list[Camera]:
 
 
 def find_camera(path: str, hdus: fits.HDUList, name: str, num_spectra: int) -> Camera:
-    """One camera; raises `SpectrumFileError` if its images do not have `num_spectra` rows or its wavelengths' length."""
+    """One camera; raises `SpectrumFileError` if its images do not have `num_spectra` rows or its wavelengths'
+    length."""
     grid = get_hdu(path, hdus, f"{name}_WAVELENGTH")
     check_unit(path, grid, WAVELENGTH_UNIT)
     verify_checksum(path, grid)
@@ -302,7 +305,8 @@ def find_camera(path: str, hdus: fits.HDUList, name: str, num_spectra: int) -> C
 
 
 def read_block(cameras: list[Camera], rows: slice) -> list[dict]:
-    """Spectra of neighbouring rows, their cameras one after the other; the resolution measured if all cameras have it."""
+    """Spectra of neighbouring rows, their cameras one after the other; the resolution measured if all cameras have
+    it."""
     wavelength = np.concatenate([camera.wavelength for camera in cameras])
     lengths = [len(camera.wavelength) for camera in cameras]
     is_measured = all(camera.resolution is not None for camera in cameras)

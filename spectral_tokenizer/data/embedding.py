@@ -158,8 +158,8 @@ def write_embeddings(
         Paths of all shards in order, written by whichever process.
 
     Raises:
-        ValueError: there are no rows, or the folder holds embeddings of other rows, of another model or in other shards. Names
-            which.
+        ValueError: there are no rows, or the folder holds embeddings of other rows, of another model or in other
+            shards. Names which.
     """
     if not len(rows):
         raise ValueError(f"{folder}: expected spectra to embed, found none: no row was read")
@@ -245,8 +245,8 @@ def claim(folder: Path, shards: Shards) -> None:
 
 
 def rows_fingerprint(rows: Dataset) -> str:
-    """Changes with the objects, their files, their order, their labels and `snr`, which another reduction changes; but not
-    with where or when the rows were read."""
+    """Changes with the objects, their files, their order, their labels and `snr`, which another reduction changes; but
+    not with where or when the rows were read."""
     digest = hashlib.sha256()
     names = [name for name, feature in rows.features.items() if getattr(feature, "dtype", "list") != "list"]
     table = rows.select_columns(sorted(names)).with_format("arrow")[:]
@@ -277,7 +277,8 @@ def nearest(reference: np.ndarray, queries: np.ndarray, count: int = 5) -> tuple
         count: Neighbours of each query, itself among them where it is in the reference.
 
     Returns:
-        Indices (queries, count) into the reference, -1 for a query that is NaN, and cosine similarities, nearest first.
+        Indices (queries, count) into the reference, -1 for a query that is NaN, and cosine similarities, nearest
+        first.
     """
     from sklearn.neighbors import NearestNeighbors
 

@@ -1,7 +1,7 @@
 """Opening survey files safely: every reader goes through here, so a damaged file fails in one way with one message.
 
-A file is taken as it was in one moment: one up to 16 MiB is read at once, and a larger one that changes while it is read
-is refused. Nothing is memory-mapped, because a file that shrinks under a map ends the process.
+A file is taken as it was in one moment: one up to 16 MiB is read at once, and a larger one that changes while it is
+read is refused. Nothing is memory-mapped, because a file that shrinks under a map ends the process.
 """
 
 import errno
@@ -39,7 +39,8 @@ _DAMAGE = (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError
 _DAMAGE += (AssertionError, RecursionError, NameError, struct.error, zlib.error, fits.VerifyError, AstropyUserWarning)
 
 
-# What goes away by itself or with another setting: of a file system on the network, of a full disk, of too many open files.
+# What goes away by itself or with another setting: of a file system on the network, of a full disk, of too many open
+# files.
 OF_THE_MACHINE = frozenset(
     getattr(errno, name)
     for name in (
@@ -103,12 +104,12 @@ def open_fits(path: str | Path) -> Iterator[fits.HDUList]:
 
 
 def check_sizes(path: str | Path, contents: BinaryIO) -> None:
-    """Check the numbers that astropy believes whatever they are: it makes as many objects as there are axes, and after data
-    of a negative size it reads the same headers again, without end.
+    """Check the numbers that astropy believes whatever they are: it makes as many objects as there are axes, and after
+    data of a negative size it reads the same headers again, without end.
 
     Raises:
-        SpectrumFileError: a header has more axes or columns than the standard allows, a size below zero, or goes on for
-            `MAX_HEADER` bytes.
+        SpectrumFileError: a header has more axes or columns than the standard allows, a size below zero, or goes on
+            for `MAX_HEADER` bytes.
     """
     place = 0
     while header := read_header(path, contents, place):
@@ -158,7 +159,8 @@ def has_end(block: bytes) -> bool:
 
 
 def check_headers(path: str | Path, hdus: fits.HDUList) -> None:
-    """Check that the headers that were looked at are text: one that lost its END goes on into data and the next header.
+    """Check that the headers that were looked at are text: one that lost its END goes on into data and the next
+    header.
 
     Raises:
         SpectrumFileError: one is not.

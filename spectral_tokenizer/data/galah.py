@@ -12,12 +12,12 @@ reduction: Kos et al. 2017, MNRAS 464, 1259). Frame: barycentric. CCD4 (or anoth
   unusable. So are pixels with sigma below a tenth of the CCD's median: noise falls at most as the root of the flux, so
   this is flux below 1 % of the continuum, where a relative error clipped to 1 makes ivar meaningless.
 - **Each CCD has a scale of its own** (throughput, exposure), which is no physics. Each is divided by the median of its
-  usable flux, so that all are near 1: flux here is dimensionless, and the colour of a star over the four CCDs is not in
-  it. A CCD whose median is not positive has no usable pixel.
+  usable flux, so that all are near 1: flux here is dimensionless, and the colour of a star over the four CCDs is not
+  in it. A CCD whose median is not positive has no usable pixel.
 - `lsf_sigma` comes from reduction 6.0's resolution_profile, the FWHM in A of exp(-ln 2 |2x / FWHM|^B): the square
   root of its second moment. DR3 files carry none and get the nominal `RESOLVING_POWER`: rounded medians of reduction
-  6.0's own profiles. HERMES was built for 28,000 in all CCDs (Sheinis et al. 2015, JATIS 1, 035002); night-sky lines in
-  DR3's CCD4 say 22,800, as the profiles do.
+  6.0's own profiles. HERMES was built for 28,000 in all CCDs (Sheinis et al. 2015, JATIS 1, 035002); night-sky lines
+  in DR3's CCD4 say 22,800, as the profiles do.
 """
 
 import math
@@ -87,8 +87,8 @@ class GALAHConfig(SurveyConfig):
 class GALAH(SpectraBuilder):
     """Rows of GALAH DR3 and reduction 6.0 files, one per star.
 
-    ``catalogue`` may be an allstar or allspec file of DR3 or DR4, joined by sobject_id, or one of reduction 6.0 for all
-    files instead of each night's own.
+    ``catalogue`` may be an allstar or allspec file of DR3 or DR4, joined by sobject_id, or one of reduction 6.0 for
+    all files instead of each night's own.
     """
 
     BUILDER_CONFIG_CLASS = GALAHConfig
@@ -244,8 +244,8 @@ def profile_sigma(fwhm: np.ndarray, boxiness: float) -> np.ndarray:
 
 
 def rest_frame_velocity(first: float, at_rest: fits.Header) -> float:
-    """DR3's radial velocity in km/s: the shift of the normalised flux's grid, which is at rest, against the flux's, which
-    begins at `first`."""
+    """DR3's radial velocity in km/s: the shift of the normalised flux's grid, which is at rest, against the flux's,
+    which begins at `first`."""
     return SPEED_OF_LIGHT * (first / linear_axis(at_rest)[0] - 1)
 
 

@@ -157,6 +157,7 @@ def inspect_unit(files: tuple[str, ...], readers: list[SpectraBuilder], num_exam
 
 
 def product_of(file: str) -> str:
-    """The product in a file's name: ``spec``, ``coadd``, ``apStar``, ...; blank where the name begins with a number."""
+    """The product in a file's name: ``spec``, ``coadd``, ``apStar``, ...; blank where the name begins with a
+    number."""
     name = Path(file).name
     return "CCDs" if name[:1].isdigit() else name.split("-")[0].split(".")[0]

@@ -7,11 +7,11 @@ LAMOST at hand. Wavelengths are in vacuum and heliocentric, in steps of 1e-4 dex
 - Releases 1 to 7 hold the spectrum as an image of five rows in HDU0: flux, inverse variance, wavelength, and-mask,
   or-mask. Later ones hold a table in HDU1 whose only row has these as vectors. Files of the pilot survey have the
   continuum-subtracted flux in the third row instead: they are refused.
-- Wavelengths are float32; the grid is restored. Bad pixels have ivar = 0; as in SDSS, of whose pipeline this is a child,
-  the masks are not used.
+- Wavelengths are float32; the grid is restored. Bad pixels have ivar = 0; as in SDSS, of whose pipeline this is a
+  child, the masks are not used.
 - The line spread function is not in the file: nominal resolving power 1800 (Luo et al. 2015, RAA 15, 1095).
-- FIBERTYP other than Obj or F-std (sky, unused, dead) is left out unless asked for. Z is -9999 where the pipeline found
-  none, with the class Unknown.
+- FIBERTYP other than Obj or F-std (sky, unused, dead) is left out unless asked for. Z is -9999 where the pipeline
+  found none, with the class Unknown.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,5 @@
-"""SDSS, DESI, GALAH and APOGEE spectra as MultimodalUniverse ships them (github.com/MultimodalUniverse), HDF5 or Parquet.
+"""SDSS, DESI, GALAH and APOGEE spectra as MultimodalUniverse ships them (github.com/MultimodalUniverse), HDF5 or
+Parquet.
 
 A row has a spectrum, ``spectrum_flux``, ... in HDF5 and a struct ``spectrum`` in Parquet, and columns of the survey's
 catalogue. What its build scripts did to the spectra is undone here as far as it can be:
@@ -6,15 +7,15 @@ catalogue. What its build scripts did to the spectra is undone here as far as it
 - Rows are padded to one length with wavelength -1, and flux repeated or 0: those pixels are cut off.
 - Wavelengths were rounded to float32: put back on the survey's grid.
 - Infinite ivar, and ivar of blank pixels that is tiny but not 0, are unusable.
-- Masks, where there are any, call good pixels bad: of SDSS and APOGEE they are any bit of the survey's masks. ivar says
-  which pixels are bad, and APOGEE's bitmask where it was kept.
+- Masks, where there are any, call good pixels bad: of SDSS and APOGEE they are any bit of the survey's masks. ivar
+  says which pixels are bad, and APOGEE's bitmask where it was kept.
 - SDSS: ``lsf_sigma`` counts pixels.
-- DESI: ``lsf_sigma`` is one average per file, in pixels: the nominal resolution stands here. The cameras were added up where they overlap: one segment, for
-  good.
+- DESI: ``lsf_sigma`` is one average per file, in pixels: the nominal resolution stands here. The cameras were added up
+  where they overlap: one segment, for good.
 - GALAH: wavelengths are in air, and two pixels too long (``arange(n) - -CRPIX1 + 1``). The CCDs have their own scales.
   ``lsf_sigma`` is the width of something else: the nominal resolution stands here.
-- APOGEE: the gaps between the chips were cut out: chips are segments. ``lsf_sigma`` holds Angstrom per pixel instead of
-  a width: the nominal resolution stands here.
+- APOGEE: the gaps between the chips were cut out: chips are segments. ``lsf_sigma`` holds Angstrom per pixel instead
+  of a width: the nominal resolution stands here.
 - Identifiers may have become text like ``b'  461628614023079936'``.
 """
 

@@ -33,8 +33,8 @@ def count_patches(dataset: Dataset, patch_size: int) -> np.ndarray:
 
 
 def as_arrays(dataset: Dataset, columns: Sequence[str] = ()) -> Dataset:
-    """The columns that the processor reads, and some more, as Arrow: the numpy and torch formats would round wavelengths
-    to float32."""
+    """The columns that the processor reads, and some more, as Arrow: the numpy and torch formats would round
+    wavelengths to float32."""
     return dataset.select_columns(["object_id", *SPECTRUM, *columns]).with_format("arrow")
 
 

@@ -1,7 +1,8 @@
 """From a survey's files to Parquet at any scale: `prepare_files`, in public `prepare_survey`.
 
-The work is cut into shards: slices of the sorted list of files, each of which becomes one Parquet file and one manifest.
-A shard depends on nothing but its files. So shards are what processes share out, what a killed run resumes by, and what
+The work is cut into shards: slices of the sorted list of files, each of which becomes one Parquet file and one
+manifest. A shard depends on nothing but its files. So shards are what processes share out, what a killed run resumes
+by, and what
 machines share out: a Slurm array, or any other way to start N commands, runs one shard per task and needs no scheduler
 of our own and no service that has to be up. (`datasets` alone would use one machine, and begin anew after a kill.)
 
@@ -134,7 +135,8 @@ def prepare_files(
         num_shards: number of Parquet files. By default that of the earlier run, else one per 512 MiB of input.
         shards: which shards to make, from 0; all by default. Several runs may share them out between them.
         num_proc: number of processes, each of which makes one shard at a time.
-        strict: raise on the first damaged or foreign file. By default such files are skipped and stand in the manifest.
+        strict: raise on the first damaged or foreign file. By default such files are skipped and stand in the
+            manifest.
         storage_options: of the output's fsspec file system.
         progress: show a bar on stderr.
         **options: the survey's own, as for `load_survey`.
@@ -145,7 +147,8 @@ def prepare_files(
     Raises:
         FileNotFoundError: no files.
         ConnectionError: the archive cannot be reached; what is finished stays.
-        ValueError: the output was prepared from other files or with other options; or a shard that does not exist, or none.
+        ValueError: the output was prepared from other files or with other options; or a shard that does not exist, or
+            none.
         TypeError: as `load_survey`.
         SpectrumFileError: a damaged or foreign file, if `strict`.
         ChildProcessError: a process was killed, mostly for want of memory.
@@ -311,8 +314,8 @@ def write_rows(
     inputs: str,
     advance: Callable[[int], object],
 ) -> list[FileRecord]:
-    """Read a shard's units and write their rows, a row group per batch of the reader, which may span units; and what became
-    of each unit."""
+    """Read a shard's units and write their rows, a row group per batch of the reader, which may span units; and what
+    became of each unit."""
     units, manifest = fetch_units(plan, shard)
     advance(len(manifest))
     schema = FEATURES.arrow_schema

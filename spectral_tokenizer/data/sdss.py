@@ -1,16 +1,18 @@
 """SDSS, BOSS and eBOSS spectra: ``spec-PLATE-MJD-FIBER.fits``, lite or full (SDSS data model: "spec"), and plates.
 
-HDU1 is the coadd, HDU2 one row of the pipeline's classification. In full files the single exposures follow, a table per
-exposure and arm; on request an exposure is a row, with the blue and the red arm as segments. Wavelengths are in vacuum and heliocentric, on pixels of exactly 1e-4 dex; flux in 1e-17 erg/s/cm2/A. Quirks:
+HDU1 is the coadd, HDU2 one row of the pipeline's classification. In full files the single exposures follow, a table
+per exposure and arm; on request an exposure is a row, with the blue and the red arm as segments. Wavelengths are in
+vacuum and heliocentric, on pixels of exactly 1e-4 dex; flux in 1e-17 erg/s/cm2/A. Quirks:
 
 - HDU1's columns are lower case in some runs and upper case in others; HDU2 has other columns in each run.
 - ``loglam`` is float32, which moves pixels by up to 0.005 A. The grid is whole multiples of 1e-4, so it is restored.
 - Bad pixels have ivar = 0. ``and_mask`` is not used: its bit 23 (bright sky) stands on good pixels.
 - Sky fibres carry a CLASS and a Z all the same; kept on request, they have neither here.
-- The exposures' pixels are the detector's, of which SDSS's blue ones run down. Theirs are not whole multiples of 1e-4 dex.
-- ``wdisp`` is the sigma of arc lines in units of 1e-4 dex, in exposures too, and 0 at some masked ones. The night sky's lines in the same files are
-  as wide in the red and up to 30 % wider in the blue. A file without it gets the nominal resolution (Smee et al. 2013,
-  AJ 146, 32).
+- The exposures' pixels are the detector's, of which SDSS's blue ones run down. Theirs are not whole multiples of 1e-4
+  dex.
+- ``wdisp`` is the sigma of arc lines in units of 1e-4 dex, in exposures too, and 0 at some masked ones. The night
+  sky's lines in the same files are as wide in the red and up to 30 % wider in the blue. A file without it gets the
+  nominal resolution (Smee et al. 2013, AJ 146, 32).
 - ZWARNING other than MANY_OUTLIERS (bit 4, which good spectra of high S/N have) makes class and redshift unreliable.
 - ELODIE_TEFF and its like are those of the best-fitting template, even for white dwarfs: they are no labels.
 """
@@ -120,8 +122,8 @@ class SDSS(SpectraBuilder):
         return Address(f"{project}/spectro/redux/{match['run2d']}/spectra/lite/{plate}/{name}")
 
     def group_files(self, files: Iterable[str]) -> list[tuple[str, ...]]:
-        """The files of one fibre together, sorted by their paths: of full and lite file the full one comes first, of two
-        reductions "103" before "26", and v5_13_2 before v5_7_0."""
+        """The files of one fibre together, sorted by their paths: of full and lite file the full one comes first, of
+        two reductions "103" before "26", and v5_13_2 before v5_7_0."""
         named = sorted((bare_name(file), file) for file in files)
         units = [
             tuple(file for _, file in group)

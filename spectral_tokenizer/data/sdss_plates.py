@@ -1,9 +1,9 @@
 """SDSS and BOSS plates: ``spPlate-PLATE-MJD.fits``, all fibres of a plate in one file (SDSS data model: "spPlate").
 
-Images of (num_fibres, num_pixels): HDU0 flux in 1e-17 erg/s/cm2/A on the grid COEFF0 + COEFF1 i of log10 of the vacuum,
-heliocentric wavelength; HDU1 ivar; HDU2 and 3 masks, not used, as in `sdss`; HDU4 sigma of the line spread function in
-pixels; HDU5 the plug map, which tells what each fibre was on. Redshifts stand in ``spZbest-PLATE-MJD.fits`` beside it, or
-in a folder of the reduction's version below it.
+Images of (num_fibres, num_pixels): HDU0 flux in 1e-17 erg/s/cm2/A on the grid COEFF0 + COEFF1 i of log10 of the
+vacuum, heliocentric wavelength; HDU1 ivar; HDU2 and 3 masks, not used, as in `sdss`; HDU4 sigma of the line spread
+function in pixels; HDU5 the plug map, which tells what each fibre was on. Redshifts stand in
+``spZbest-PLATE-MJD.fits`` beside it, or in a folder of the reduction's version below it.
 """
 
 from collections.abc import Iterator

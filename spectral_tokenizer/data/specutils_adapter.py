@@ -26,9 +26,9 @@ def rows_from_spectra(
 ) -> Dataset:
     """Rows with the canonical columns, one per spectrum; a `Spectrum` with several of them gives as many.
 
-    The spectral axis may be in any unit of wavelength, frequency, energy or wavenumber and run either way; the flux keeps
-    its unit. Any kind of uncertainty becomes an inverse variance; masked pixels (True in specutils) are unusable. The
-    redshift is taken where it is set, and the radial velocity where that is a star's, |z| below 0.01.
+    The spectral axis may be in any unit of wavelength, frequency, energy or wavenumber and run either way; the flux
+    keeps its unit. Any kind of uncertainty becomes an inverse variance; masked pixels (True in specutils) are
+    unusable. The redshift is taken where it is set, and the radial velocity where that is a star's, |z| below 0.01.
 
     Args:
         spectra: one, a `SpectrumList` or `SpectrumCollection`, or others.
@@ -87,8 +87,8 @@ def one_by_one(spectrum: Spectrum, ivar: float | None) -> list[dict]:
 
 
 def shift(spectrum: Spectrum) -> dict[str, float]:
-    """Of the object: redshift and velocity in km/s, which specutils keeps as one; NaN where it is 0, which stands for not
-    set, and for the velocity of what is no star: there the two are no longer the same but for a factor."""
+    """Of the object: redshift and velocity in km/s, which specutils keeps as one; NaN where it is 0, which stands for
+    not set, and for the velocity of what is no star: there the two are no longer the same but for a factor."""
     velocity, redshift = spectrum.radial_velocity, spectrum.redshift
     velocity, redshift = (
         np.nan if each is None else float(np.ravel(units.Quantity(each).to_value(unit))[0]) or np.nan

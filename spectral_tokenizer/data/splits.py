@@ -1,11 +1,11 @@
 """Rows to learn from and rows held back, such that nothing of an object stands on both sides.
 
 An object is one star, galaxy or quasar, whichever surveys observed it and however often: rows of one survey with one
-`object_id` belong together, and so do rows within a few arcseconds on the sky. Whole pixels of the sky may be held back
-instead, which also keeps neighbours apart that share a plate, a field or foreground dust.
+`object_id` belong together, and so do rows within a few arcseconds on the sky. Whole pixels of the sky may be held
+back instead, which also keeps neighbours apart that share a plate, a field or foreground dust.
 
-What is drawn follows from the seed and from names or places alone, not from the order or number of rows: a dataset that
-grows keeps its held rows.
+What is drawn follows from the seed and from names or places alone, not from the order or number of rows: a dataset
+that grows keeps its held rows.
 """
 
 import logging
@@ -42,8 +42,8 @@ def split(
     Args:
         datasets: rows of `load_survey`, by any names.
         fraction: to hold back, of the objects or of the sky, about.
-        by: ``"object"``, or ``"sky"``: pixels of the sky, HEALPix in equatorial coordinates. An object whose rows lie in
-            two pixels counts to one of them; rows without a position are drawn by object.
+        by: ``"object"``, or ``"sky"``: pixels of the sky, HEALPix in equatorial coordinates. An object whose rows lie
+            in two pixels counts to one of them; rows without a position are drawn by object.
         seed: of the draw.
         radius: rows that are closer than this many arcseconds are one object's. Stars with a large proper motion move
             further between surveys of different epochs.
@@ -53,8 +53,8 @@ def split(
         name -> (rows to learn from, rows held back), in their old order.
 
     Raises:
-        ValueError: another `by`, a fraction that is not between 0 and 1, or datasets of so few objects, all of them shared,
-            that one of them would have nothing on one side.
+        ValueError: another `by`, a fraction that is not between 0 and 1, or datasets of so few objects, all of them
+            shared, that one of them would have nothing on one side.
     """
     if by not in ("object", "sky") or not 0 < fraction < 1:
         raise ValueError(f'by {by!r}, fraction {fraction}; expected "object" or "sky", and a fraction between 0 and 1')
@@ -83,7 +83,8 @@ def split(
 
 
 def move_one(name: str, rows: pd.DataFrame, is_held: pd.Series, whole: list[pd.Index]) -> pd.Series:
-    """Hold back one object of a dataset of which none is, or let one go where all are: in all datasets, as it is one object.
+    """Hold back one object of a dataset of which none is, or let one go where all are: in all datasets, as it is one
+    object.
 
     Args:
         name: the dataset's.

@@ -113,7 +113,8 @@ class Table(SpectraBuilder):
 
 
 def check_angstrom(source: str, wavelength: np.ndarray) -> None:
-    """Raise `SpectrumFileError` for what is probably in nanometres, microns or a logarithm: nothing later would notice."""
+    """Raise `SpectrumFileError` for what is probably in nanometres, microns or a logarithm: nothing later would
+    notice."""
     low, high = PLAUSIBLE
     if len(wavelength) and not (low <= wavelength.min() and wavelength.max() <= high):
         found = f"{wavelength.min():g} to {wavelength.max():g}"

@@ -9,8 +9,8 @@ from benchmarks import likeness
 from spectral_tokenizer.data import load_survey
 
 
-#: Stars of reduction 6.0 whose labels stand in its catalogue, and how well simulated lines follow theirs in each CCD. With
-#: lines where real stars have none the correlation is 0.1; the metal-poor dwarf has few but hydrogen's.
+#: Stars of reduction 6.0 whose labels stand in its catalogue, and how well simulated lines follow theirs in each CCD.
+#: With lines where real stars have none the correlation is 0.1; the metal-poor dwarf has few but hydrogen's.
 KNOWN_STARS = {
     "210115000101001": (0.8, 0.85, 0.8, 0.75),
     "210115000101003": (0.75, 0.25, 0.55, 0.1),
@@ -44,7 +44,8 @@ def test_hydrogen_has_the_wings_of_real_stars(stars, star, line):
 
 
 def test_stars_are_as_published_models_have_them(templates_dir):
-    """Kurucz's at SDSS's resolution, hydrogen's lines among them; giants and dwarfs of APOGEE, lines at the same places."""
+    """Kurucz's at SDSS's resolution, hydrogen's lines among them; giants and dwarfs of APOGEE, lines at the same
+    places."""
     found = likeness.kurucz_models(templates_dir)
     assert min(found["correlation"].values()) > 0.86 and found["correlation"][6500] > 0.95
     assert found["H-alpha"] < 0.013 and found["H-beta"] < 0.018

@@ -20,8 +20,9 @@ class Fault:
     Attributes:
         kind: "status" (`value` is the HTTP status), "truncated" (the connection is closed in good order after `value`
             bytes), "reset" (it is reset after `value` bytes), "slow" (small pieces with pauses), "silent" (nothing for
-            `value` seconds), "flipped" (a bit of byte `value` is wrong), "no range" (Range is not understood), "unsized" (nor is the length told), "other
-            range" (the answer begins elsewhere), "encoded" (sent with the header Content-Encoding: gzip).
+            `value` seconds), "flipped" (a bit of byte `value` is wrong), "no range" (Range is not understood),
+            "unsized" (nor is the length told), "other range" (the answer begins elsewhere), "encoded" (sent with the
+            header Content-Encoding: gzip).
         value: see there.
         headers: further headers of the answer.
         replacement: what the file is from now on.

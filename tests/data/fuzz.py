@@ -1,7 +1,7 @@
 """Damage to survey files, of many kinds, and what becomes of it: `python tests/data/fuzz.py --help`.
 
-A mutated file must end in the undamaged row, in a row that differs by no more than the damage explains, in nothing, or in
-`SpectrumFileError`. It must not crash, hang, or give a row with other flux under the old name without a word.
+A mutated file must end in the undamaged row, in a row that differs by no more than the damage explains, in nothing, or
+in `SpectrumFileError`. It must not crash, hang, or give a row with other flux under the old name without a word.
 """
 
 import argparse

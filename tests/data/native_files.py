@@ -21,7 +21,8 @@ def write_sdss(
     exposures=(),
     **label,
 ):
-    """A ``spec`` file; keyword `label` overrides columns of HDU2; `exposures` are names of HDUs like B1-00012345-..."""
+    """A ``spec`` file; keyword `label` overrides columns of HDU2; `exposures` are names of HDUs like
+    B1-00012345-..."""
     flux = np.ones(64) if flux is None else np.asarray(flux)
     num_pixels = len(flux)
     columns = {

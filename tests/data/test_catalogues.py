@@ -112,8 +112,8 @@ def test_sdss_by_plate_mjd_and_fibre(tmp_path):
 
 
 def test_somebodys_own_table(tmp_path):
-    """Labels by this package's names, classes in any case, identifiers as text; and nothing that the file's flag says of its
-    own labels is said of these."""
+    """Labels by this package's names, classes in any case, identifiers as text; and nothing that the file's flag says
+    of its own labels is said of these."""
     path = write_sdss(tmp_path / "spec-1.fits", plate=10656, CLASS="GALAXY", Z=0.25, ZWARNING=4)
     keys = {"PLATE": np.array([10656]), "MJD": np.array([55555]), "FIBERID": ["7"]}
     mine = write_table(tmp_path / "mine.fits", **keys, redshift=[2.5], Class=["qso"], teff=[5777.0])

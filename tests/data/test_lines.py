@@ -1,4 +1,5 @@
-"""Lines of real spectra stand at their vacuum wavelengths, all surveys on one scale. Skipped where the files are not."""
+"""Lines of real spectra stand at their vacuum wavelengths, all surveys on one scale. Skipped where the files are
+not."""
 
 import numpy as np
 import pytest

@@ -214,7 +214,8 @@ def test_apogee_labels(load, spectra_dir):
 
 
 def test_exposures_add_up_to_the_coadd(load):
-    """The mean of the exposures, put on the coadd's pixels, is the coadd; in wavelength they agree to a tenth pixel."""
+    """The mean of the exposures, put on the coadd's pixels, is the coadd; in wavelength they agree to a tenth
+    pixel."""
     coadds = {row["source"]: row for row in rows_of(load("sdss", "sdss/full"))}
     groups = {}
     for row in rows_of(load("sdss", "sdss/full", exposures=True)):

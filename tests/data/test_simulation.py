@@ -315,7 +315,8 @@ def test_lines_follow_temperature_and_gravity():
 
 
 def test_hydrogen_has_wide_shallow_wings():
-    """H alpha of the Sun: what ten times the opacity adds is little. With one layer 5 Angstrom away nothing is left."""
+    """H alpha of the Sun: what ten times the opacity adds is little. With one layer 5 Angstrom away nothing is
+    left."""
     model = star_model(3500.0, 10500.0, 6.0)
     flux, continuum = model.spectra({"teff": [5777.0], "logg": [4.44], "fe_h": [0.0], "alpha_m": [0.0]})
     distance = np.abs(model.wavelength - 6564.61)

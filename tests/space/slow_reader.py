@@ -1,4 +1,5 @@
-"""The reader's server, with files that do what no file of ours does: by their names they hang, fill the memory, crash."""
+"""The reader's server, with files that do what no file of ours does: by their names they hang, fill the memory,
+crash."""
 
 import os
 import signal

@@ -1,4 +1,5 @@
-"""The page in headless Chromium: real and simulated files, odd ones, the keyboard, a narrow window, no other server."""
+"""The page in headless Chromium: real and simulated files, odd ones, the keyboard, a narrow window, no other
+server."""
 
 import json
 import os

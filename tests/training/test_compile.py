@@ -19,7 +19,8 @@ def attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, starts: torch.Tensor, key_starts: torch.Tensor,
     longest: int, longest_key: int,
 ) -> torch.Tensor:  # fmt: skip
-    """Stands for the CUDA kernel of variable lengths, with its arguments: each query takes its sequence's mean value."""
+    """Stands for the CUDA kernel of variable lengths, with its arguments: each query takes its sequence's mean
+    value."""
     sequence = torch.bucketize(torch.arange(len(query)), starts[1:], right=True)
     means = torch.stack([part.mean(0) for part in value.tensor_split(key_starts[1:-1].long())])
     return means[sequence]

@@ -57,8 +57,8 @@ def test_a_run_that_starts_from_a_checkpoint_knows_what_was_before(uninterrupted
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_an_interrupted_run_goes_on_to_the_same_end(recipe, uninterrupted, tmp_path, num_workers):
-    """SIGTERM writes a checkpoint and exits cleanly; resumed, losses and weights are those of the whole run. As from Slurm,
-    all processes get the signal, those that make batches ahead too."""
+    """SIGTERM writes a checkpoint and exits cleanly; resumed, losses and weights are those of the whole run. As from
+    Slurm, all processes get the signal, those that make batches ahead too."""
     expected, _ = uninterrupted
     output = tmp_path / "interrupted"
     settings = yaml.safe_load(recipe.read_text()) | {"num_workers": num_workers}

@@ -19,7 +19,8 @@ def test_a_steps_products_are_those_that_torch_counts(variant):
     with FlopCounterMode(display=False) as counter:
         model(**inputs, masked_patches=hidden, target_patches=asked).loss.backward()
     visible, targets = ([int(part.sum()) for part in each[0].split(inputs["lengths"])] for each in (~hidden, asked))
-    # The inputs of the first products need no gradient, which torch does not count and we do; the basis is not counted.
+    # The inputs of the first products need no gradient, which torch does not count and we do; the basis is not
+    # counted.
     assert step_flops(model.config, visible, targets) == pytest.approx(counter.get_total_flops(), rel=0.2)
 
 

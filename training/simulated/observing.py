@@ -131,7 +131,8 @@ def observe_desi(objects: Objects, spec: Spectrograph, snr: Tensor, random: Rand
 
 
 def observe_apogee(objects: Objects, spec: Spectrograph, snr: Tensor, random: Random) -> Observation:
-    """Combined spectra at rest; chips' edges and sky lines stand where the star's velocity and the Earth's put them."""
+    """Combined spectra at rest; chips' edges and sky lines stand where the star's velocity and the Earth's put
+    them."""
     count, stars = len(objects), labelled(objects, "apogee")
     normalised, continuum = stars[0].apogee_flux(spec, stars[3])
     is_known = normalised.isfinite()
@@ -190,7 +191,8 @@ def observe_galah(objects: Objects, spec: Spectrograph, snr: Tensor, random: Ran
 
 
 def galah_blaze(spec: Spectrograph) -> Tensor:
-    """(pixels,) what the grating sends to each place of a CCD. Reduction 6.0 leaves it in, data release 3 has it out."""
+    """(pixels,) what the grating sends to each place of a CCD. Reduction 6.0 leaves it in, data release 3 has it
+    out."""
     return galah.blaze_at(spec.positions())
 
 
@@ -236,9 +238,9 @@ def smooth_error(random: Random, spec: Spectrograph, count: int, size: float) ->
 def vary_response(seen: Observation, seed: int = 0) -> Observation:
     """The same observation through optics and a reduction of other response: a smooth factor for each segment.
 
-    For training. The surveys' real continua differ by more than calibration errors: with APOGEE's many ways of combining
-    visits, with GALAH's blaze or, here in half of its spectra, without it. A model that only knows one shape takes others
-    for signal.
+    For training. The surveys' real continua differ by more than calibration errors: with APOGEE's many ways of
+    combining visits, with GALAH's blaze or, here in half of its spectra, without it. A model that only knows one shape
+    takes others for signal.
     """
     if seen.survey not in RESPONSE:
         return seen

@@ -158,7 +158,8 @@ def robust_scale(flux: Tensor, ivar: Tensor) -> Tensor:
 
 
 def middle_two(values: Tensor) -> Tensor:
-    """(2, spectra): the two numbers in the middle, NaN left out; twice the same where their number is odd. NaN of none."""
+    """(2, spectra): the two numbers in the middle, NaN left out; twice the same where their number is odd. NaN of
+    none."""
     if values.is_cpu:  # numpy takes a tenth of the time
         known = (row[~np.isnan(row)] for row in values.numpy())
         pairs = [patching.middle_two(row) if len(row) else np.full(2, np.nan, row.dtype) for row in known]

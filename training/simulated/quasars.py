@@ -27,7 +27,8 @@ ABSORPTION = (
 #: Of redrock's components the first is fixed by the level, the others are drawn from a Gaussian fitted to 15 (LOZ)
 #: and 26 (HIZ) quasars of SDSS with S/N above 3 (least squares at their pipeline redshift, forest left out,
 #: coefficients beyond four robust sigma left out): mean, and the lower Cholesky factor of the covariance, in units
-#: of the level in the given window; `lowest` is what their flux falls to, relative to its median, redward of the forest.
+#: of the level in the given window; `lowest` is what their flux falls to, relative to its median, redward of the
+#: forest.
 COEFFICIENTS = {
     "LOZ": {
         "window": (2400.0, 2600.0),
@@ -47,7 +48,8 @@ COEFFICIENTS = {
 
 
 class Part(NamedTuple):
-    """One of redrock's two files: basis vectors, the facts of `COEFFICIENTS`, every 20th pixel, level in its window."""
+    """One of redrock's two files: basis vectors, the facts of `COEFFICIENTS`, every 20th pixel, level in its
+    window."""
 
     basis: Tensor
     facts: dict

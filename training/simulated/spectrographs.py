@@ -203,7 +203,8 @@ def spectrograph(survey: str, device: str = "cpu") -> Spectrograph:
 
 @cache
 def environment(survey: str, device: str = "cpu") -> tuple[Tensor, Tensor]:
-    """Night-sky lines (the strongest about 1) and the atmosphere's transmission, (pixels,) each, as the package has."""
+    """Night-sky lines (the strongest about 1) and the atmosphere's transmission, (pixels,) each, as the package
+    has."""
     detectors = {
         "sdss": lambda: [sdss.detector()],
         "desi": lambda: desi.detectors().values(),

@@ -55,8 +55,8 @@ class SimulatedStream:
         pairs: Part of the spectra that come as pairs: one object seen by both surveys of its domain (SDSS and DESI,
             APOGEE and GALAH) is one sequence with the arms of both. Hidden arms and blocks then ask what one
             instrument's spectrum says of the other's.
-        views: How often each spectrum stands in its step, every time with other patches hidden. Where a step takes less time
-            than its spectra, two views of half as many make more of both.
+        views: How often each spectrum stands in its step, every time with other patches hidden. Where a step takes
+            less time than its spectra, two views of half as many make more of both.
     """
 
     def __init__(

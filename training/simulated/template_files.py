@@ -1,7 +1,7 @@
 """The published templates: where they are, and how they get onto the grids that are used here.
 
-None of the files is part of the project; `templates_folder` finds them or says where they were looked for, and README.md
-beside this file says where they were published.
+None of the files is part of the project; `templates_folder` finds them or says where they were looked for, and
+README.md beside this file says where they were published.
 """
 
 import csv

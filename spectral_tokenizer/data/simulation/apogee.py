@@ -1,4 +1,5 @@
-"""Simulated APOGEE spectra: `apStar-*.fits` (even numbers) and `aspcapStar-*.fits` (odd), and `allStar-simulated.fits`.
+"""Simulated APOGEE spectra: `apStar-*.fits` (even numbers) and `aspcapStar-*.fits` (odd), and
+`allStar-simulated.fits`.
 
 8575 pixels, log10 wavelength = 4.179 + 6e-6 i, vacuum, the star's rest frame. apStar holds flux in 1e-17 erg/s/cm2/A
 and the visits; aspcapStar the normalised spectrum with the labels in PARAM. The allStar table holds everyone's labels.
@@ -49,7 +50,8 @@ def detector() -> Detector:
 
 
 def lsf_coefficients() -> np.ndarray:
-    """The Gaussian line spread function as apStar's HDU8 has it: a Gauss-Hermite function of pixel + X0 and its wings."""
+    """The Gaussian line spread function as apStar's HDU8 has it: a Gauss-Hermite function of pixel + X0 and its
+    wings."""
     sigma = 1.0 / (RESOLUTION * 2.3548 * LOG_STEP * np.log(10.0))  # pixels
     core = [np.sqrt(sigma**2 - 1.0 / 12.0), *np.zeros(10)]  # the pixel itself adds to the width
     return np.array([1.0, NUM_PIXELS // 2, 5, 1, 1, 1, 1, 1, 0, *core, 1, 2, 0, 0, 0.0, 1.0])

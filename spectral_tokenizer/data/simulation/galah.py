@@ -1,4 +1,5 @@
-"""Simulated GALAH spectra: one file per CCD, `<sobject_id><ccd>.fits`, and the reduction's catalogue `db/<night>.fits`.
+"""Simulated GALAH spectra: one file per CCD, `<sobject_id><ccd>.fits`, and the reduction's catalogue
+`db/<night>.fits`.
 
 AIR wavelengths, linear, barycentric; counts on a scale of its own in each CCD; errors relative to the flux. Even
 numbers are written as data release 3 (5 HDUs), odd ones as reduction 6.0 (8 HDUs, labels in the header, the

@@ -81,7 +81,8 @@ def emission_strengths(generator: np.random.Generator, metallicity: float) -> di
 
 
 def add_lines(flux: np.ndarray, wavelength: np.ndarray, step: float, lines, width: float) -> None:
-    """Add Gaussian lines to one spectrum: `lines` holds (center in Angstrom, area in flux x Angstrom); width in km/s."""
+    """Add Gaussian lines to one spectrum: `lines` holds (center in Angstrom, area in flux x Angstrom); width in
+    km/s."""
     for center, area in lines:
         middle = np.log(center / wavelength[0]) * SPEED_OF_LIGHT / step
         reach = 5.0 * width / step + 2.0

@@ -2,16 +2,17 @@
 
 All wavelengths are vacuum Angstrom. Facts come from the literature.
 
-Atoms (`atomic_lines.csv`): wavelengths, excitation energies and oscillator strengths of the Gaia-ESO line list from 4751
-to 6849 and 8490 to 8949 (air; Heiter et al. 2021), of APOGEE's beyond 15000 (Shetrone et al. 2015), of Kurucz's
+Atoms (`atomic_lines.csv`): wavelengths, excitation energies and oscillator strengths of the Gaia-ESO line list from
+4751 to 6849 and 8490 to 8949 (air; Heiter et al. 2021), of APOGEE's beyond 15000 (Shetrone et al. 2015), of Kurucz's
 elsewhere. Kept is what takes 3 % of the continuum at high resolution (`HIGH_RESOLUTION`) and 23 % elsewhere in one of
 seven stars from 3900 to 15000 K; transitions of one species and level that lie within 2.5 and 45 km/s are summed.
 
-Molecules (`molecular_lines.csv`): the strongest lines of C2 (Brooke et al. 2013), CN (Brooke et al. 2014), MgH (Hinkle et
-al. 2013), and CN, CO and OH beyond 15000 as in APOGEE's list; strengths are relative, a scale per molecule and window.
+Molecules (`molecular_lines.csv`): the strongest lines of C2 (Brooke et al. 2013), CN (Brooke et al. 2014), MgH (Hinkle
+et al. 2013), and CN, CO and OH beyond 15000 as in APOGEE's list; strengths are relative, a scale per molecule and
+window.
 
-Nebular lines are as in the NIST Atomic Spectra Database, airglow as in the OH list of Rousselot et al. (2000). All good
-enough for a simulation, not for an abundance analysis.
+Nebular lines are as in the NIST Atomic Spectra Database, airglow as in the OH list of Rousselot et al. (2000). All
+good enough for a simulation, not for an abundance analysis.
 """
 
 import csv
@@ -196,7 +197,8 @@ def forest_lines(minimum: float, maximum: float) -> LineTable:
 
 
 #: Where high resolution shows lines one by one, GALAH's CCDs and APOGEE's chips (vacuum Angstrom): molecular_lines.csv
-#: has the places of these molecules' lines. Elsewhere, and of the others everywhere, band heads are real and lines are not.
+#: has the places of these molecules' lines. Elsewhere, and of the others everywhere, band heads are real and lines are
+#: not.
 HIGH_RESOLUTION = ((4700.0, 4925.0), (5630.0, 5900.0), (6455.0, 6760.0), (7560.0, 7920.0), (15000.0, 17100.0))
 TABULATED = ("C2", "CN", "CO", "MgH", "OH")
 

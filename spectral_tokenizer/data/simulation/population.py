@@ -127,7 +127,8 @@ def draw_star(generator: np.random.Generator, survey: str) -> tuple[dict[str, fl
 
 
 def draw_galaxy(generator: np.random.Generator, survey: str) -> tuple[dict[str, float], float]:
-    """Properties and redshift of a galaxy: SDSS nearby and luminous red ones, DESI bright, red and emission-line ones."""
+    """Properties and redshift of a galaxy: SDSS nearby and luminous red ones, DESI bright, red and emission-line
+    ones."""
     if survey == "sdss":
         is_red, redshift = generator.random() < 0.45, float(np.clip(generator.gamma(2.2, 0.055), 0.004, 0.7))
         if is_red and generator.random() < 0.4:

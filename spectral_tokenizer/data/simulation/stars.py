@@ -9,8 +9,8 @@ matrix product.
 Simplifications: one layer, LTE, and with it one factor on the opacities of all line cores, and a power of those of
 hydrogen, which many layers would give (`stratified`); one line width for all, wider where the sampling is; constant
 partition functions; molecules as exponentials in 5040 K / Teff; a synthetic forest (see lines.py) below 3450 Angstrom.
-So lines stand where real ones do and follow Teff, logg and abundances as they do: three real GALAH stars of known labels
-are met to 1.2 to 2.8 times their noise, CCD by CCD, cores of H alpha and H beta aside, which are too bright (no
+So lines stand where real ones do and follow Teff, logg and abundances as they do: three real GALAH stars of known
+labels are met to 1.2 to 2.8 times their noise, CCD by CCD, cores of H alpha and H beta aside, which are too bright (no
 chromosphere). Abundances measured with these models would be biased all the same.
 """
 
@@ -229,11 +229,12 @@ def hydrogen_floor(teff: np.ndarray) -> np.ndarray:
 def stratified(depth, floor):
     """The depth of one layer that is as dark as hydrogen's lines are, whose lower levels are hardly there higher up.
 
-    A level at 10 eV thins out by a factor of a hundred from the continuum's layer to the surface, so that with ten times
-    the opacity a line is seen only a little higher: its darkness grows as a small power of the opacity, over five decades.
-    A grey atmosphere, integrated, has such a power, and it ends as `hydrogen_floor` does with temperature; the numbers
-    are those that fit H alpha to H delta of 89 Kurucz models of 5000 to 7000 K (SDSS's standard stars) best, and Brackett
-    lines of APOGEE's published dwarfs. `depth` (stars, pixels) and `floor` (stars, 1) are arrays or tensors.
+    A level at 10 eV thins out by a factor of a hundred from the continuum's layer to the surface, so that with ten
+    times the opacity a line is seen only a little higher: its darkness grows as a small power of the opacity, over
+    five decades. A grey atmosphere, integrated, has such a power, and it ends as `hydrogen_floor` does with
+    temperature; the numbers are those that fit H alpha to H delta of 89 Kurucz models of 5000 to 7000 K (SDSS's
+    standard stars) best, and Brackett lines of APOGEE's published dwarfs. `depth` (stars, pixels) and `floor` (stars,
+    1) are arrays or tensors.
     """
     return (floor + depth) ** HYDROGEN_EXPONENT - floor**HYDROGEN_EXPONENT
 
