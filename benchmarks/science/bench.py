@@ -15,6 +15,7 @@ from training.simulated.stream import DOMAINS
 from training.simulated.template_files import templates_folder
 
 from . import features
+from .heads import BINS
 
 
 BATCH = 64  # objects made at once
@@ -136,9 +137,12 @@ class Bench:
         known = {name: getattr(spectra, name).cpu().numpy() for name in KNOWN}
         return ProbeSet(found, known, np.array(spectra.survey))
 
-    def heads(self, name: str) -> list[str]:
-        """The heads that features are read with: the CNN is for raw spectra."""
-        return [head for head in self.budget.heads if head != "cnn" or self.encoders[name] == "raw"]
+    def heads(self, name: str, task: str = "") -> list[str]:
+        """The heads that features are read with: the CNN is for raw spectra, bins are for redshifts."""
+        found = [head for head in self.budget.heads if head != "cnn" or self.encoders[name] == "raw"]
+        if task.startswith("redshift"):
+            found += [head + BINS for head in found if head != "linear"]
+        return found
 
     def feature_pairs(self, train: ProbeSet, others: list[ProbeSet]):
         """name, features of the training set, features of the other sets; principal components fitted on the first."""
@@ -164,7 +168,7 @@ class Bench:
 
     def draws(self, num_train: int, num_test: int, head: str):
         """(number, places to fit on, places to test on): four fifths of the one, a bootstrap of the other."""
-        for number in range(self.budget.heads[head]):
+        for number in range(self.budget.heads[head.removesuffix(BINS)]):
             generator = np.random.default_rng([self.seed, number, 7])
             fit = generator.permutation(num_train)[: max(1, num_train * 4 // 5)] if num_train > 1 else np.arange(1)
             yield number, fit, generator.integers(0, num_test, num_test)

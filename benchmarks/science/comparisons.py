@@ -71,7 +71,7 @@ def transfer(bench: Bench) -> list[dict]:
 
 def transfer_rows(bench: Bench, name: str, task: str, train: ProbeSet, fit_on: np.ndarray, tests: dict) -> list[dict]:
     rows, (source, target) = [], tests
-    for head in bench.heads(name):
+    for head in bench.heads(name, task):
         found = scores_elsewhere(bench, task, head, train, fit_on, tests)
         scores = [
             {f"{score}_on_same": value for score, value in same.items()}

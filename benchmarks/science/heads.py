@@ -1,4 +1,5 @@
-"""The heads that all features are read with: linear ones from scikit-learn, a small MLP; and for raw spectra a CNN."""
+"""The heads that all features are read with: linear ones from scikit-learn, a small MLP; for raw spectra a CNN; for
+redshifts also either network with a probability in each bin."""
 
 import warnings
 
@@ -9,7 +10,13 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+from spectral_tokenizer.configuration_spectral_tokenizer import TargetConfig
+from spectral_tokenizer.targets_spectral_tokenizer import BinnedTarget
 
+
+BINS = " + bins"  # behind the name of a network: it gives probabilities, as the package's own redshift heads do
+NUM_BINS = 512
+TOLERANCE = 0.05  # within which probabilities are added to decide between peaks, in the target's unit
 VALIDATION_SHARE = 0.15
 RIDGE_STRENGTHS = np.logspace(1, 5, 9)
 LOGISTIC_STRENGTHS = (1e-3, 1e-2, 1e-1)
@@ -34,7 +41,8 @@ class Standardised:
 
 
 def regression(kind: str, features: np.ndarray, targets: np.ndarray, seed: int = 0):
-    """Fit targets (objects, targets) and return a function of features. kind: "linear", "mlp" or "cnn".
+    """Fit targets (objects, targets) and return a function of features. kind: "linear", "mlp" or "cnn", or one of the
+    latter two with `BINS` for a single target.
 
     Predictions stay within the range of the targets that were fitted: beyond it a head only extrapolates.
     """
@@ -43,6 +51,9 @@ def regression(kind: str, features: np.ndarray, targets: np.ndarray, seed: int =
     low, high = targets.min(axis=0), targets.max(axis=0)
     inputs, outputs = scale(features), ((targets - center) / width).astype(np.float32)
     fit, held = held_out(len(inputs), seed)
+    if kind.endswith(BINS):
+        predict = binned(kind.removesuffix(BINS), inputs, targets, fit, held, seed)
+        return lambda given: np.clip(predict(scale(given)), low, high)
     if kind == "linear":
         model = best_ridge(inputs, outputs, fit, held)
         predict = model.predict
@@ -50,6 +61,20 @@ def regression(kind: str, features: np.ndarray, targets: np.ndarray, seed: int =
         net = network(kind, inputs.shape[1], outputs.shape[1], seed)
         predict = fit_network(net, inputs, outputs, fit, held, nn.SmoothL1Loss(beta=0.5), seed)
     return lambda given: np.clip(predict(scale(given)).reshape(len(given), -1) * width + center, low, high)
+
+
+def binned(kind: str, inputs: np.ndarray, targets: np.ndarray, fit: np.ndarray, held: np.ndarray, seed: int):
+    """Fit a network that gives the probability of each of `NUM_BINS` values of one target (objects, 1)."""
+    settings = {"distribution": "bins", "num_bins": NUM_BINS, "tolerance": TOLERANCE}
+    ends = [float(targets.min()) - TOLERANCE, float(targets.max()) + TOLERANCE]
+    target = BinnedTarget("target", TargetConfig(**settings, range=ends))
+    net = network(kind, inputs.shape[1], target.num_outputs, seed)
+
+    def cost(outputs: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        return target.negative_log_likelihood(outputs, known[:, 0]).mean()
+
+    predict = fit_network(net, inputs, targets.astype(np.float32), fit, held, cost, seed)
+    return lambda given: target.predict(torch.from_numpy(predict(given))).value.numpy()[:, None]
 
 
 def best_ridge(inputs, outputs, fit, held) -> Ridge:

@@ -47,8 +47,8 @@ def measured(bench: Bench, train: ProbeSet, tests: dict[str, ProbeSet], tasks: t
                 rows.append(row("constant", "-", found, survey=survey, task=task, objects=str(len(truth))))
     for name, fit_on, others in bench.feature_pairs(train, list(tests.values())):
         given = dict(zip(tests, zip(tests.values(), others)))
-        for head in bench.heads(name):
-            for task in tasks:
+        for task in tasks:
+            for head in bench.heads(name, task):
                 found = scores_elsewhere(bench, task, head, train, fit_on, given, known_targets, scores)
                 for survey, values in found.items():
                     if values:

@@ -41,7 +41,7 @@ def redrock(bench: Bench) -> list[dict]:
     test = bench.probe_set("desi", "test", limits=FAINT).take(np.arange(count))
     targets = np.log1p(train.known["redshift"])[:, None]
     for name, fit_on, (given,) in bench.feature_pairs(train, [test]):
-        for head in bench.heads(name):
+        for head in bench.heads(name, "redshift"):
             for kind in ("GALAXY", "QSO"):
                 places, seen = (np.flatnonzero(each.known["kind"] == KINDS.index(kind)) for each in (train, test))
                 found = []

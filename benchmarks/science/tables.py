@@ -52,7 +52,7 @@ def redshift(bench: Bench) -> list[dict]:
         for kind in ("GALAXY", "QSO"):
             is_kind = np.flatnonzero(train.known["kind"] == KINDS.index(kind))
             targets = np.log1p(train.known["redshift"])[:, None]
-            for head in bench.heads(name):
+            for head in bench.heads(name, "redshift"):
                 found = {survey: [] for survey in tests}
                 for number, fit, _ in bench.draws(len(is_kind), 1, head):
                     fit = is_kind[fit]

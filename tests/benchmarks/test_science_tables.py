@@ -55,6 +55,18 @@ def bench(model):
     return Bench({"model": model, "pca16": "pca16", "raw": "raw"}, LITTLE, templates="none")
 
 
+def test_probabilities_in_bins_tell_two_peaks_from_their_mean():
+    """A redshift that may be one of two is neither of them on average."""
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(2000, 8)).astype(np.float32)
+    lower, upper = 0.2 + 0.02 * features[:, 0], 1.2 + 0.02 * features[:, 0]
+    targets = np.where(generator.random(2000) < 0.3, upper, lower)[:, None]  # nothing tells which
+    found = {kind: heads.regression(kind, features, targets, 0)(features)[:, 0] for kind in ("mlp", "mlp + bins")}
+    assert np.median(np.abs(found["mlp + bins"] - lower)) < 0.01 < np.median(np.abs(found["mlp"] - lower))
+    with pytest.raises(ValueError, match="expected linear, mlp or cnn"):
+        heads.regression("tree + bins", features, targets)
+
+
 @pytest.mark.parametrize("kind", ["linear", "mlp", "cnn"])
 def test_heads_learn_what_there_is_to_learn(kind):
     generator = np.random.default_rng(0)
