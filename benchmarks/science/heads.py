@@ -65,9 +65,7 @@ def regression(kind: str, features: np.ndarray, targets: np.ndarray, seed: int =
 
 def binned(kind: str, inputs: np.ndarray, targets: np.ndarray, fit: np.ndarray, held: np.ndarray, seed: int):
     """Fit a network that gives the probability of each of `NUM_BINS` values of one target (objects, 1)."""
-    settings = {"distribution": "bins", "num_bins": NUM_BINS, "tolerance": TOLERANCE}
-    ends = [float(targets.min()) - TOLERANCE, float(targets.max()) + TOLERANCE]
-    target = BinnedTarget("target", TargetConfig(**settings, range=ends))
+    target = bins_over(targets)
     net = network(kind, inputs.shape[1], target.num_outputs, seed)
 
     def cost(outputs: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
@@ -75,6 +73,13 @@ def binned(kind: str, inputs: np.ndarray, targets: np.ndarray, fit: np.ndarray, 
 
     predict = fit_network(net, inputs, targets.astype(np.float32), fit, held, cost, seed)
     return lambda given: target.predict(torch.from_numpy(predict(given))).value.numpy()[:, None]
+
+
+def bins_over(targets: np.ndarray) -> BinnedTarget:
+    """`NUM_BINS` bins over all targets."""
+    ends = [float(targets.min()) - TOLERANCE, float(targets.max()) + TOLERANCE]
+    settings = TargetConfig(distribution="bins", num_bins=NUM_BINS, tolerance=TOLERANCE, range=ends)
+    return BinnedTarget("target", settings)
 
 
 def best_ridge(inputs, outputs, fit, held) -> Ridge:

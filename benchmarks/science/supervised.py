@@ -3,7 +3,8 @@
     python -m benchmarks.science supervised --encoder scratch:tiny tuned:runs/mine/model
 
 `scratch:SIZE` is this project's own encoder from random weights, what pre-training must beat; `tuned:FOLDER` starts
-from a pre-trained one. Both are open from the first layer to the last, with a linear head on `pooler_output`.
+from a pre-trained one. Both are open from the first layer to the last, with a linear head on `pooler_output`; for
+redshifts also with one that gives a probability in each bin.
 """
 
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from training.simulated.populations import KINDS
 
 from .bench import Bench
 from .features import untrained
+from .heads import BINS, bins_over
 from .scores import redshift_scores, summary
 from .tables import LABELS, by_class_scores, label_scores, row
 
@@ -73,13 +75,14 @@ def supervised(bench: Bench) -> list[dict]:
     for name, (kind, start) in networks(bench).items():
         for task_name, task in tasks(bench).items():
             train = [each for survey in task.surveys for each in wanted(bench, task, survey, "train")]
-            network = fit(bench, start(), task, train, LEARNING_RATE[kind])
-            for survey in task.surveys:
-                test = wanted(bench, task, survey, "test")
-                answer, truth = (np.concatenate(each) for each in zip(*(network(each) for each in test)))
-                band = np.concatenate([each.band.numpy() for each in test])
-                scores = summary([task.scores(answer, truth, band)])
-                rows.append(row(name, "all of it", scores, survey=survey, task=task_name))
+            for bins in ("", BINS) if task_name.startswith("redshift") else ("",):
+                network = fit(bench, start(), task, train, LEARNING_RATE[kind], bool(bins))
+                for survey in task.surveys:
+                    test = wanted(bench, task, survey, "test")
+                    answer, truth = (np.concatenate(each) for each in zip(*(network(each) for each in test)))
+                    band = np.concatenate([each.band.numpy() for each in test])
+                    scores = summary([task.scores(answer, truth, band)])
+                    rows.append(row(name, "all of it" + bins, scores, survey=survey, task=task_name))
     return rows
 
 
@@ -102,17 +105,35 @@ def wanted(bench: Bench, task: Task, survey: str, split: str) -> list[Spectra]:
     return [part for each in bench.batches(survey, split, size) if len(part := each.choose(task.is_wanted(each)))]
 
 
-def fit(bench: Bench, encoder: nn.Module, task: Task, train: list[Spectra], learning_rate: float):
+def answers_of(task: Task, train: list[Spectra], has_bins: bool) -> tuple[int, Callable, Callable]:
+    """How many numbers a head gives for a task, what they cost beside the targets, and what they say of these."""
+    everything = torch.cat([task.targets(each) for each in train])
+    if has_bins:
+        target = bins_over(everything.numpy())
+        return (
+            target.num_outputs,
+            lambda outputs, known: target.negative_log_likelihood(outputs, known[:, 0]).mean(),
+            lambda outputs: target.predict(outputs).value[:, None],
+        )
+    if everything.ndim == 1:
+        return task.num_outputs, nn.CrossEntropyLoss(), lambda outputs: outputs
+    center, width = everything.mean(0), everything.std(0).clamp_min(1e-6)
+    cost = nn.SmoothL1Loss(beta=0.5)
+    return (
+        task.num_outputs,
+        lambda outputs, known: cost(outputs, (known - center.to(known.device)) / width.to(known.device)),
+        lambda outputs: outputs * width + center,
+    )
+
+
+def fit(bench: Bench, encoder: nn.Module, task: Task, train: list[Spectra], learning_rate: float, has_bins: bool):
     """Train encoder and head; returns a function: packed spectra -> answers and truth in the targets' units."""
     torch.manual_seed(bench.seed)
-    is_class = task.num_outputs == len(KINDS) and task.targets(train[0]).ndim == 1
-    everything = torch.cat([task.targets(each) for each in train])
-    center, width = (0.0, 1.0) if is_class else (everything.mean(0), everything.std(0).clamp_min(1e-6))
+    num_outputs, cost, said = answers_of(task, train, has_bins)
     with torch.no_grad():
         size = encoder(**train[0].choose(torch.arange(len(train[0])) < 1).inputs()).pooler_output.shape[1]
-    head = nn.Sequential(nn.LayerNorm(size), nn.Linear(size, task.num_outputs))
+    head = nn.Sequential(nn.LayerNorm(size), nn.Linear(size, num_outputs))
     model = nn.ModuleList([encoder, head]).to(bench.device)
-    cost = nn.CrossEntropyLoss() if is_class else nn.SmoothL1Loss(beta=0.5)
     parts = [part for each in train for part in each.split(BATCH_SIZE)]
     total = EPOCHS.get(bench.budget.name, 4) * len(parts)
     steps = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.05)
@@ -123,9 +144,8 @@ def fit(bench: Bench, encoder: nn.Module, task: Task, train: list[Spectra], lear
         for place in generator.permutation(len(parts)):
             part = parts[place]
             steps.zero_grad()
-            answer = head(pooled(encoder, part, bench.device))
-            target = task.targets(part)
-            cost(answer, (target if is_class else (target - center) / width).to(answer.device)).backward()
+            outputs = head(pooled(encoder, part, bench.device))
+            cost(outputs, task.targets(part).to(outputs.device)).backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             steps.step()
             rate.step()
@@ -133,8 +153,8 @@ def fit(bench: Bench, encoder: nn.Module, task: Task, train: list[Spectra], lear
 
     @torch.no_grad()
     def predict(spectra: Spectra) -> tuple[np.ndarray, np.ndarray]:
-        answer = torch.cat([head(pooled(encoder, part, bench.device)).cpu() for part in spectra.split(BATCH_SIZE)])
-        return (answer * width + center).numpy(), task.targets(spectra).numpy()
+        outputs = torch.cat([head(pooled(encoder, part, bench.device)).cpu() for part in spectra.split(BATCH_SIZE)])
+        return said(outputs).numpy(), task.targets(spectra).numpy()
 
     return predict
 

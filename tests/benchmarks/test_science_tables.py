@@ -224,7 +224,12 @@ def test_the_curve_follows_compute(model):
 def test_the_curve_and_supervised_networks_run(model):
     rows = curve(Bench({"1k": model, "2k": model}, LITTLE, "none", surveys=("sdss", "apogee")))
     assert len(rows) == 3 and rows[1]["FLOP"] == pytest.approx(2 * rows[0]["FLOP"])
-    assert supervised(Bench({"scratch:tiny": "scratch:tiny"}, LITTLE, "none", surveys=("apogee",)))
+    rows = supervised(Bench({"scratch:tiny": "scratch:tiny"}, LITTLE, "none", surveys=("apogee", "sdss")))
+    assert {(each["task"], each["head"]) for each in rows} == {
+        ("class", "all of it"), ("labels apogee", "all of it"),
+        *((f"redshift {kind}", head) for kind in ("GALAXY", "QSO") for head in ("all of it", "all of it + bins")),
+    }  # fmt: skip
+    assert all(np.isfinite(each["nmad"]["mean"]) for each in rows if "redshift" in each["task"])
 
 
 def test_the_command_ends_with_json(capsys, tmp_path):
