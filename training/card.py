@@ -353,7 +353,8 @@ def evaluation_words(evaluation: dict | None) -> str:
     """chi2 on further spectra, or that there is none."""
     if not evaluation:
         return f"{NOT_MEASURED.capitalize()}."
-    return f"{kind_of(evaluation)}\n\n{chi2_table(evaluation.get('chi2'))}"
+    drawn = "What is hidden is drawn anew: spectra that stand in the table above too have other figures here."
+    return f"{kind_of(evaluation)} {drawn}\n\n{chi2_table(evaluation.get('chi2'))}"
 
 
 def held_count(count) -> str:

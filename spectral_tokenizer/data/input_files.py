@@ -27,7 +27,9 @@ def find_files(data_files: str | Path | Iterable[str | Path], file_names: Iterab
     empty = [entry for entry, files in found.items() if not files]
     if empty or not found:
         names = shorten(", ".join(file_names), 120, placeholder=", ...")
-        raise FileNotFoundError(f"no files for {empty}; in folders looked for {names}")
+        raise FileNotFoundError(
+            f"no files for {empty}; in folders looked for {names}. A file that is named by itself may have any name"
+        )
     return sorted(set().union(*found.values()))
 
 
