@@ -229,7 +229,8 @@ def head_values(metrics: dict, evaluation: dict | None) -> dict[str, str]:
 def warning(metrics: dict) -> str:
     if not metrics["simulated"] or any(run.get("simulated") is not True for run in metrics.get("earlier") or []):
         return ""
-    return "**Trained on simulated spectra alone.** Only an evaluation on real ones tells what it is worth there."
+    trained = "The head was trained" if is_head(metrics) else "Trained"
+    return f"**{trained} on simulated spectra alone.** Only an evaluation on real ones tells what it is worth there."
 
 
 def data_words(metrics: dict, settings: dict) -> str:
