@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForPreTraining, AutoProcessor
+from transformers import AutoModel, AutoModelForPreTraining, AutoModelForSequenceClassification, AutoProcessor
 from validation import SurveyValidation
 
 from spectral_tokenizer.data import load_survey
@@ -66,3 +66,33 @@ def test_hidden_blocks_are_predicted_better_than_by_straight_lines(released, sim
     rows = load_survey(survey, simulated_surveys[survey])
     found = SurveyValidation(rows, rows, processor, 12)
     assert found.evaluate(model)["block"]["mean"] < found.baselines["interpolation"]["block"]["mean"]
+
+
+@pytest.mark.parametrize("name", ["class", "redshift"])
+def test_its_heads_read_simulated_spectra(pytestconfig, simulated_surveys, name):
+    folder = pytestconfig.rootpath / f"{FOLDER}_{name}"
+    model, processor = (each.from_pretrained(folder) for each in (AutoModelForSequenceClassification, AutoProcessor))
+    rows = load_survey("sdss", simulated_surveys["sdss"])
+    chosen = np.array(rows["class"][:], dtype=object)
+    if name == "redshift":
+        rows = rows.select(np.flatnonzero(np.isin(chosen.astype(str), ["GALAXY", "QSO"])))
+    else:
+        rows = rows.select(np.flatnonzero(chosen != None))  # noqa: E711 (of an array, place by place)
+    with torch.no_grad():
+        output = model.eval()(**processor(rows[:], return_tensors="pt"))
+    if name == "class":
+        said = [model.config.id2label[each] for each in output.logits.argmax(-1).tolist()]
+        assert np.mean(np.array(said) == np.array(rows["class"][:])) > 0.8
+    else:
+        truth = torch.tensor(rows["redshift"][:])
+        error = (output.logits[:, 0] - truth).abs() / (1 + truth)
+        assert (error[~output.is_flagged[:, 0]] < 0.05).float().mean() > 0.8
+
+
+def test_the_heads_have_the_released_encoder(released, pytestconfig):
+    """Else they would have to be fitted anew."""
+    encoder = released[0].spectral.state_dict()
+    for name in ("class", "redshift"):
+        folder = pytestconfig.rootpath / f"{FOLDER}_{name}"
+        found = AutoModelForSequenceClassification.from_pretrained(folder).spectral.state_dict()
+        assert found.keys() == encoder.keys() and all(torch.equal(found[key], each) for key, each in encoder.items())
