@@ -149,7 +149,7 @@ def test_a_fine_tuned_model_is_published(trained, tmp_path):
     out = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     assert torch.equal(out.head.out_proj.weight, model.head.out_proj.weight) and out.config.id2label[1] == "STAR"
     assert "AutoModelForSequenceClassification" in (tmp_path / "out" / "example.py").read_text()
-    assert "**Trained on simulated spectra alone.**" in (tmp_path / "out" / "README.md").read_text()
+    assert "**The head was trained on simulated spectra alone.**" in (tmp_path / "out" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
