@@ -7,7 +7,7 @@ all it takes to publish it (an upload that broke off goes on): ``load_dataset("U
 from fsspec import AbstractFileSystem
 from huggingface_hub import DatasetCard, DatasetCardData
 
-from .storage import write_aside
+from .storage import sweep, write_aside
 
 
 TEXT = """
@@ -37,6 +37,7 @@ def write_card(file_system: AbstractFileSystem, folder: str, citations: dict[str
     """
     path = f"{folder}/README.md"
     if file_system.exists(path):
+        sweep(file_system, path)
         card = DatasetCard(file_system.cat_file(path).decode(), ignore_metadata_errors=True)
     else:
         data = DatasetCardData(tags=["astronomy", "spectroscopy"])
@@ -55,3 +56,4 @@ def write_card(file_system: AbstractFileSystem, folder: str, citations: dict[str
     )
     with write_aside(file_system, path) as unfinished:
         file_system.pipe_file(unfinished, str(card).encode())
+    sweep(file_system, path)
