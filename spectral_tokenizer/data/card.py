@@ -10,6 +10,7 @@ from huggingface_hub import DatasetCard, DatasetCardData
 from .storage import sweep, write_aside
 
 
+ATTEMPTS = 10
 TEXT = """
 # Spectra
 
@@ -29,15 +30,28 @@ Whoever uses a survey's spectra cites and acknowledges the survey:
 
 
 def write_card(file_system: AbstractFileSystem, folder: str, citations: dict[str, str]) -> None:
-    """Write README.md, or add to the one that is there the configurations of surveys that it does not have yet.
+    """Write README.md, or add to the one that is there the configurations of surveys that it does not have yet. Tasks of an
+    array may do so at once.
 
     Args:
         file_system, folder: of all surveys' results.
         citations: survey -> how it is cited and acknowledged, of the surveys in the folder.
     """
     path = f"{folder}/README.md"
+    for attempts_left in reversed(range(ATTEMPTS)):
+        try:
+            add_to_card(file_system, path, citations)
+            break
+        except FileNotFoundError:
+            # Another task that has finished its card swept away what this one was writing: now there is one to add to.
+            if not attempts_left:
+                raise
+    sweep(file_system, path)
+
+
+def add_to_card(file_system: AbstractFileSystem, path: str, citations: dict[str, str]) -> None:
+    """The card with the configurations of `citations`, as far as it lacks them."""
     if file_system.exists(path):
-        sweep(file_system, path)
         card = DatasetCard(file_system.cat_file(path).decode(), ignore_metadata_errors=True)
     else:
         data = DatasetCardData(tags=["astronomy", "spectroscopy"])
@@ -56,4 +70,3 @@ def write_card(file_system: AbstractFileSystem, folder: str, citations: dict[str
     )
     with write_aside(file_system, path) as unfinished:
         file_system.pipe_file(unfinished, str(card).encode())
-    sweep(file_system, path)

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from fsspec import AbstractFileSystem
 
@@ -22,10 +22,12 @@ def write_aside(file_system: AbstractFileSystem, path: str) -> Iterator[str]:
 
 
 def sweep(file_system: AbstractFileSystem, path: str) -> None:
-    """Remove what killed runs left of a file that is there by now."""
+    """Remove what killed runs left of a file that is there by now; and what others are writing of it in this moment, whose
+    `write_aside` then raises FileNotFoundError."""
     folder, _, name = path.rpartition("/")
     file_system.invalidate_cache(folder)
     for found in file_system.ls(folder, detail=False):
         found_name = found.rstrip("/").rpartition("/")[2]
         if found_name.startswith(f".{name}.") and found_name.endswith(".unfinished"):
-            file_system.rm_file(found)
+            with suppress(FileNotFoundError):  # moved to its place meanwhile
+                file_system.rm_file(found)
