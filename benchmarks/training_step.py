@@ -11,7 +11,7 @@ best over matrix products of the model's own shapes, taken in the same run; a st
 import torch
 
 from benchmarks.common import build_model, counts, drawn_step, finish, mixed_rows, parser, seconds_of, summary, to
-from training.throughput import compile_layers, matmul_peak, step_flops
+from training.throughput import compile_parts, matmul_peak, step_flops
 
 
 def padded(step: dict) -> dict:
@@ -57,7 +57,7 @@ def main() -> None:
     options = options.parse_args()
     model = build_model(options.model, options.device).train()
     if options.compile:
-        compile_layers(model)
+        compile_parts(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
     packed = drawn_step(model, mixed_rows(options.spectra))
     steps = {"packed": packed, "padded": padded(packed)}

@@ -267,17 +267,21 @@ class SpectralModel(SpectralPreTrainedModel):
         return PackedPatches(flux[is_valid], ivar[is_valid], wavelength.double()[is_valid], lengths), is_valid
 
     def locate(self, patches: PackedPatches) -> PackedPatches:
-        """Add what is known of patches by their wavelengths alone: their code (total, hidden_size), in the model's
-        dtype, and the basis at their pixels (total, patch_size, functions), float32."""
-        config, wavelength = self.config, patches.wavelength
+        """Add what is known of patches by their wavelengths alone: see `code_and_basis`."""
+        code, basis = self.code_and_basis(patches.wavelength)
+        return replace(patches, code=code, basis=basis)
+
+    def code_and_basis(self, wavelength: Tensor) -> tuple[Tensor, Tensor]:
+        """(total, patch_size) wavelengths -> the patches' code (total, hidden_size), in the model's dtype, and the basis
+        at their pixels (total, patch_size, functions), float32."""
+        config = self.config
         code = wavelength_code(
             wavelength, config.num_periods, config.min_period, config.max_period, config.code_average
         )
         code = self.wavelength_projection(code.to(self.wavelength_projection.weight.dtype))
-        basis = wavelength_basis(
+        return code, wavelength_basis(
             wavelength, config.num_pixel_periods, config.min_pixel_period, config.max_pixel_period
         )
-        return replace(patches, code=code, basis=basis)
 
     def encode_packed(
         self, patches: PackedPatches, output_hidden_states: bool = False
@@ -460,7 +464,7 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
 
         device, num_spectra = prediction.device, len(patches.lengths)
         spectrum = to_device(torch.from_numpy(np.repeat(np.arange(num_spectra), target.lengths)), device)
-        where = to_device(is_target.nonzero().squeeze(-1), device)
+        where = to_device(target.where, device)
         answer = target.flux
         if target_flux is not None:
             answer = (target_flux[0] if is_valid is None else target_flux[is_valid]).index_select(0, where)
@@ -470,7 +474,7 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
             # Costs of a spectrum and of its labels add up like log likelihoods; terms stay those of the spectra.
             cost = cost + self.config.label_weight * self.label_head(pooled, labels)
         chi2 = residual_chi2(prediction.detach(), target.flux, target.ivar, self.config.residual_cap)
-        target_hidden = to_device(is_hidden[is_target], device)
+        target_hidden = to_device(is_hidden[target.where], device)
         reconstruction = prediction.new_zeros(patches.flux.shape).index_copy(0, where, prediction)
         return SpectralForPreTrainingOutput(
             loss=cost / terms.clamp(min=1),

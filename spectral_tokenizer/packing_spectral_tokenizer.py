@@ -50,6 +50,7 @@ class PackedPatches:
         wavelength: (total, patch_size), float64, vacuum Angstrom.
         lengths: Patches of each spectrum.
         code, basis: (total, hidden_size) and (total, patch_size, functions): see `SpectralModel.locate`.
+        where: (total,), on the CPU: of selected patches, their places among those they were selected from.
     """
 
     flux: Tensor
@@ -58,19 +59,24 @@ class PackedPatches:
     lengths: list[int]
     code: Tensor | None = None
     basis: Tensor | None = None
+    where: Tensor | None = None
 
     def select(self, is_selected: Tensor) -> "PackedPatches":
         """The patches where `is_selected`, (total,) on the CPU, is true, in the same order; not located yet."""
-        index = to_device(is_selected.nonzero().squeeze(-1), self.flux.device)
+        where = is_selected.nonzero().squeeze(-1)
+        index = to_device(where, self.flux.device)
         tensors = (each.index_select(0, index) for each in (self.flux, self.ivar, self.wavelength))
-        return PackedPatches(*tensors, selected_lengths(is_selected, self.lengths))
+        return PackedPatches(*tensors, selected_lengths(is_selected, self.lengths), where=where)
 
 
 @torch.compiler.disable  # numpy counts
 def selected_lengths(is_selected: Tensor, lengths: list[int]) -> list[int]:
     """How many of each sequence's positions are selected; `is_selected` is (total,), on the CPU."""
-    before = np.cumsum(np.append(False, is_selected.numpy()))
-    return np.diff(before[np.cumsum([0, *lengths])]).tolist()
+    counts = np.asarray(lengths, dtype=np.int64)
+    starts, is_filled = np.cumsum(counts) - counts, counts > 0
+    # A GPU waits for this at every step. An empty sequence has no sum: `reduceat` would give it its neighbour's first.
+    counts[is_filled] = np.add.reduceat(is_selected.numpy().view(np.int8), starts[is_filled], dtype=np.int64)
+    return counts.tolist()
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:

@@ -23,12 +23,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, InitProcessGroupKwargs, set_seed
 from card import write_card
-from devices import PATIENCE, needs_cpu, num_cores
+from devices import PATIENCE, needs_cpu, num_cores, on_device
 from journal import Interruption, Journal
 from optimisation import SurveyChi2, make_optimizers, schedule, train_step
 from probe import probe
 from recipe import Recipe, find, has_weights, parse_arguments
-from throughput import Meter, compile_layers, describe_device, matmul_peak
+from throughput import Meter, compile_parts, describe_device, matmul_peak
 from transformers import AutoConfig, AutoModelForPreTraining
 from validation import RESIDUAL_CAP, SurveyValidation, measure, table
 
@@ -92,7 +92,7 @@ def main() -> None:
             for survey in known
         }
     if recipe.compile and accelerator.device.type == "cuda":
-        compile_layers(model)
+        compile_parts(model)
     elif recipe.compile:
         accelerator.print("compile: left out, as attention on the CPU goes by the lengths of a step")
     model, *optimizers = accelerator.prepare(model, *make_optimizers(model, recipe))
@@ -126,7 +126,7 @@ def train_loop(accelerator, model, optimizers, steps, names: list[str], recipe: 
     chi2 = SurveyChi2(names, RESIDUAL_CAP)
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     model.train()
-    batches, skipped_in_a_row = iter(steps), 0
+    batches, skipped_in_a_row = on_device(steps, accelerator.device), 0
     while state["step"] < recipe.num_steps:
         batch, step = next(batches), state["step"] + 1
         is_last = step == recipe.num_steps

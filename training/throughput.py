@@ -63,12 +63,14 @@ def matmul_peak(
     return best
 
 
-def compile_layers(model, **options) -> None:
-    """In place, so that names of weights stay. Layers alone: they are alike, so that one is compiled for all, and no
-    list of lengths reaches them, which would be compiled for anew at every step. `options` are those of
-    torch.compile."""
-    for layer in (*model.spectral.layers, *model.decoder.layers):
-        layer.compile(dynamic=True, **options)
+def compile_parts(model, **options) -> None:
+    """In place, so that names of weights stay. Layers, which are alike, so that one is compiled for all, and what makes
+    vectors of pixels and pixels of vectors. Not the whole: lists of lengths would be compiled for anew at every step, so
+    none reaches a part. `options` are those of torch.compile."""
+    for part in (model.spectral.embeddings, *model.spectral.layers, *model.decoder.layers):
+        part.compile(dynamic=True, **options)
+    for owner, method in ((model.spectral, "code_and_basis"), (model.decoder, "answer")):
+        setattr(owner, method, torch.compile(getattr(owner, method), dynamic=True, **options))
 
 
 def synchronise(device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""Compiled layers: whole, and once for spectra of all lengths."""
+"""Compiled parts: whole, and once for spectra of all lengths."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from recipe import ROOT
 from simulated.stream import MODEL_INPUTS, SimulatedStream
 from spectra import spectrum
 from test_modeling import make_model
-from throughput import compile_layers
+from throughput import compile_parts
 from torch._dynamo.utils import counters
 from transformers import AutoConfig, AutoModelForPreTraining
 
@@ -64,7 +64,7 @@ def test_a_compiled_model_trains_as_it_does_plain(inputs):
 
 
 @torch.no_grad()
-def test_layers_compile_whole_and_once_for_all_lengths(variable_lengths):
+def test_parts_compile_whole_and_once_for_all_lengths(variable_lengths):
     torch.manual_seed(0)
     config = AutoConfig.from_pretrained(ROOT / "hub_configs" / "tiny", num_hidden_layers=2)
     model = AutoModelForPreTraining.from_config(config).eval()
@@ -74,8 +74,8 @@ def test_layers_compile_whole_and_once_for_all_lengths(variable_lengths):
     inputs = [{name: batch[name] for name in MODEL_INPUTS} for batch in batches]
     expected = [model(**each).reconstruction for each in inputs]
     # `fullgraph`: a break in the graph is an error.
-    compile_layers(model, backend="eager", fullgraph=True)
+    compile_parts(model, backend="eager", fullgraph=True)
     for each, plain in zip(inputs, expected):
         torch.testing.assert_close(model(**each).reconstruction, plain)
-    # One for the encoder's layers, one for the decoder's.
-    assert counters["stats"]["unique_graphs"] == 2
+    # The encoder's layers, the decoder's, the vectors of pixels, of wavelengths, and the pixels of vectors.
+    assert counters["stats"]["unique_graphs"] == 5
