@@ -28,6 +28,7 @@ if asked speed; then
     measure training_step
     if [ "$device" = cuda ]; then measure training_step --compile; fi
     measure stream --workers 0 "$("$python" -c 'import os; print(max(1, os.cpu_count() - 1))')"
+    measure fed_step --workers "$("$python" -c 'import os; print(max(1, os.cpu_count() - 2))')" --micro-batches 2
     for name in data_path encode budget; do measure "$name"; done
 fi
 

@@ -51,9 +51,7 @@ def trainer(model, step: dict, device: str, optimizer):
 
 def main() -> None:
     options = parser(__doc__.splitlines()[0])
-    options.add_argument(
-        "--compile", action="store_true", help="compile the layers, as a recipe's `compile` does (GPU)"
-    )
+    options.add_argument("--compile", action="store_true", help="compile what a recipe's `compile` does (GPU)")
     options = options.parse_args()
     model = build_model(options.model, options.device).train()
     if options.compile:

@@ -43,7 +43,8 @@ class Recipe:
         weight_decay, max_grad_norm: Decoupled decay of matrices; the norm that gradients are clipped to.
         max_skipped_steps: Consecutive steps with a non-finite gradient after which the run stops.
         mixed_precision: "no" or "bf16" (GPU); weights and optimiser stay float32.
-        compile: Compile the layers with torch.compile (GPU): the first steps take some 15 s more, most others less.
+        compile: Compile the layers, and what makes vectors of pixels and back, with torch.compile (GPU): the first
+            steps take some 15 s more, most others less.
         validation_fraction: Part of each survey's objects that is never trained on.
         split_seed: Which objects these are. Not `seed`: a run that goes on from another with a seed of its own must
             not train on what that one held apart.

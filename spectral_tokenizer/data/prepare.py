@@ -238,8 +238,10 @@ def write_shards(
         pending = {pool.submit(write_in_worker, shard) for shard in shards}
         while pending:
             done, pending = wait(pending, timeout=REFRESH_SECONDS, return_when=FIRST_COMPLETED)
-            advance(counter.value - seen)
-            seen = counter.value
+            # Without its lock: a process that was killed while it held that would never give it back.
+            read = counter.get_obj().value
+            advance(read - seen)
+            seen = read
             yield from (future.result() for future in done)
     except BrokenProcessPool:
         raise ChildProcessError(
