@@ -44,6 +44,7 @@ DOCUMENTS = (
     "hub_configs/README.md",
     "hub_configs/space/README.md",
     "hub_configs/released/README.md",
+    "hub_configs/released_base/README.md",
     "hub_configs/released_class/README.md",
     "hub_configs/released_redshift/README.md",
 )

@@ -36,7 +36,7 @@ def templates_folder(given: str | Path | None = None) -> Path | None:
     Raises:
         FileNotFoundError: a folder was named and does not hold the templates.
     """
-    given = given if given is not None else os.environ.get(FOLDER_VARIABLE)
+    given = given if given is not None else os.environ.get(FOLDER_VARIABLE) or None  # set to nothing: not set
     if given is not None and str(given).lower() == "none":
         return None
     folder = Path(given) if given is not None else (ROOT / DEFAULT_FOLDER).resolve()
