@@ -18,7 +18,7 @@ from .configuration_spectral_tokenizer import SpectralConfig
 from .embeddings_spectral_tokenizer import SpectralPatchEmbeddings, wavelength_basis, wavelength_code
 from .labels_spectral_tokenizer import SpectralLabelHead
 from .layers_spectral_tokenizer import LinearInFloat32, SpectralDecoderLayer, SpectralEncoderLayer
-from .objectives_spectral_tokenizer import OBJECTIVES, residual_chi2
+from .objectives_spectral_tokenizer import OBJECTIVES, mean_chi2, residual_chi2
 from .packing_spectral_tokenizer import (
     PackedPatches,
     PaddedSequences,
@@ -579,12 +579,6 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
             f"token_mask {None if token_mask is None else tuple(token_mask.shape)}, "
             f"lengths {None if lengths is None else f'of {len(lengths)} spectra'}"
         )
-
-
-def mean_chi2(chi2: Tensor, ivar: Tensor, is_counted: Tensor) -> Tensor:
-    """Mean over usable pixels of the patches (total,) that count, NaN where there is none."""
-    is_counted = is_counted[:, None] & (ivar > 0)
-    return torch.where(is_counted, chi2, 0.0).sum() / is_counted.sum()
 
 
 def __getattr__(name: str):

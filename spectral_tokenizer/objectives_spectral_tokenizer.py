@@ -68,6 +68,12 @@ def residual_chi2(prediction: Tensor, flux: Tensor, ivar: Tensor, cap: float | N
     return torch.where(ivar > 0, chi2, 0.0)
 
 
+def mean_chi2(chi2: Tensor, ivar: Tensor, is_counted: Tensor) -> Tensor:
+    """Mean over usable pixels of the patches (total,) that count, NaN where there is none."""
+    is_counted = is_counted[:, None] & (ivar > 0)
+    return torch.where(is_counted, chi2, 0.0).sum() / is_counted.sum()
+
+
 class Autoencoding:
     """The paper's objective: the encoder sees every patch and the decoder gives every patch back."""
 

@@ -4,6 +4,7 @@ import math
 from contextlib import nullcontext
 
 import torch
+from devices import PIXELS
 from muon import Muon
 from recipe import Recipe
 
@@ -62,7 +63,7 @@ def train_step(accelerator, model, optimizers, micro_batches: list[dict], recipe
     totals = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
     for position, batch in enumerate(micro_batches):
         inputs = {name: batch[name] for name in (*MODEL_INPUTS, *OPTIONAL_INPUTS) if name in batch}
-        for name in {"flux", "ivar", "wavelength", "target_flux"} & set(inputs):
+        for name in set(PIXELS) & set(inputs):
             inputs[name] = inputs[name].to(accelerator.device, non_blocking=True)
         is_last = position == len(micro_batches) - 1
         with nullcontext() if is_last else accelerator.no_sync(model):
