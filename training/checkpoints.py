@@ -3,11 +3,15 @@
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 
 STATE = "run.json"
 ASIDE = ".writing-"
+LOCK = ".running"
 
 
 def path_of(folder: Path, step: int) -> Path:
@@ -17,6 +21,28 @@ def path_of(folder: Path, step: int) -> Path:
 def complete(folder: Path) -> list[Path]:
     """Checkpoints from oldest to newest. A folder under its final name is complete: it was renamed last of all."""
     return sorted(each for each in folder.glob("step-*") if re.fullmatch(r"step-\d{8}", each.name))
+
+
+def alone_in(output: Path, patience: float = 60.0) -> FileLock:
+    """A lock on the folder of a run, held until it is released or the process ends, however it does.
+
+    Args:
+        patience: In seconds. The workers of a run that was killed live on for some.
+
+    Raises:
+        RuntimeError: another run writes to the folder.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(output / LOCK)
+    try:
+        lock.acquire(timeout=patience)
+    except Timeout as error:
+        raise RuntimeError(
+            f"{output}: another run writes there (it holds {LOCK}), expected none: take another --output, or wait for its end"
+        ) from error
+    except NotImplementedError:
+        pass  # a file system without locks
+    return lock
 
 
 def save(accelerator, folder: Path, state: dict, keep: int) -> None:
@@ -83,12 +109,26 @@ def load(accelerator, folder: Path, resume: str | None, run: dict) -> dict | Non
         raise ValueError(
             f"{checkpoint}: found {found[-1]}, which would win later: remove what comes after it, or take another --output"
         )
-    state = json.loads((checkpoint / STATE).read_text())
-    then = state.get("run", run)
-    if differing := sorted(name for name in run if then.get(name) != run[name]):
-        was, now = ({name: each.get(name) for name in differing} for each in (then, run))
+    state = whole(checkpoint, found, lambda: json.loads((checkpoint / STATE).read_text()))
+    # Checkpoints from before a setting was written down do not know it.
+    then = run | state.get("run", {})
+    if differing := sorted(name for name in run if then[name] != run[name]):
+        was, now = ({name: each[name] for name in differing} for each in (then, run))
         raise ValueError(
             f"{checkpoint}: the run was of {was}, found: {now}. With others start a new one from its --model"
         )
-    accelerator.load_state(str(checkpoint))
+    whole(checkpoint, found, lambda: accelerator.load_state(str(checkpoint)))
     return state
+
+
+def whole(checkpoint: Path, found: list[Path], read: Callable):
+    """What `read` reads of a checkpoint; raises ValueError where it is damaged, with what to go on from instead."""
+    try:
+        return read()
+    except Exception as error:
+        # Whatever library read: json, safetensors and torch have errors of their own.
+        earlier = [each.name for each in found if each.name < checkpoint.name]
+        advice = f"without it --resume auto goes on from {earlier[-1]}" if earlier else "there is no earlier one"
+        raise ValueError(
+            f"{checkpoint}: expected a whole checkpoint of this model and these optimisers, found: {error}; {advice}"
+        ) from error

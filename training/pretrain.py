@@ -84,7 +84,7 @@ def main() -> None:
     accelerator.print({survey: f"{len(known[survey])} + {len(held[survey])} held" for survey in known})
 
     model, processor = prepare_model(recipe)
-    validations = {}
+    validations, lock = {}, checkpoints.alone_in(output) if is_main else None
     # Sharded weights are only together when all processes look at them.
     if is_main or is_sharded:
         validations = {
@@ -97,7 +97,7 @@ def main() -> None:
         accelerator.print("compile: left out, as attention on the CPU goes by the lengths of a step")
     model, *optimizers = accelerator.prepare(model, *make_optimizers(model, recipe))
     state = {"step": 0, "sampler": None, "skipped": 0, "best": None, "spent": {"seconds": 0.0, "flops": 0}}
-    run = recipe.order() | {"rows": {survey: len(each) for survey, each in train.items()}}
+    run = recipe.identity() | {"rows": {survey: len(each) for survey, each in train.items()}}
     state = checkpoints.load(accelerator, output / "checkpoints", resume, run) or state | {"run": run}
     state.setdefault("spent", {"seconds": math.nan, "flops": math.nan})  # checkpoints from before it was counted
     if state["step"] > recipe.num_steps:
@@ -113,6 +113,8 @@ def main() -> None:
     # Before the processes part: gradients' buckets that outlive the process group wait for each other at exit.
     model, *optimizers = accelerator.free_memory(model, *optimizers)
     accelerator.end_training()
+    if lock is not None:
+        lock.release()
 
 
 def train_loop(accelerator, model, optimizers, steps, names: list[str], recipe: Recipe, state, validations) -> dict:

@@ -132,11 +132,13 @@ class Recipe:
     def to_dict(self) -> dict:
         return asdict(self)
 
-    def order(self) -> dict:
-        """Settings by which it is drawn which spectra come when: a run that goes on must have the same."""
+    def identity(self) -> dict:
+        """Settings that a run which goes on must have as it began: which spectra come when, and what is learnt of them
+        how. Others, such as `num_steps` and `num_micro_batches`, may change."""
         names = (
             "seed", "split_seed", "validation_fraction", "weights", "max_spectra", "max_tokens", "stream", "data_share",
-            "pairs", "views",
+            "pairs", "views", "noiseless", "model", "model_options", "optimizer", "learning_rate",
+            "muon_learning_rate", "warmup_steps", "weight_decay", "max_grad_norm",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
 

@@ -26,6 +26,9 @@ MANIFEST = "embeddings.json"
 #: Columns of a table of embeddings besides the rows' own metadata: the vector, and null or why there is none (its
 #: numbers are NaN then).
 EMBEDDING, PROBLEM = "embedding", "problem"
+#: Settings of a model that change with who saved it where, and nothing that it computes.
+BOOKKEEPING = ("transformers_version", "architectures", "auto_map", "dtype", "_name_or_path")
+SAMPLE = 1000  # rows of which pixels are looked at
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,8 @@ class Shards:
     another model is refused instead of mixed in.
 
     Args:
-        rows: Fingerprint of the rows: which objects of which files, in which order, with which labels and how bright.
-        model: Fingerprint of the weights.
+        rows: Fingerprint of the rows: which objects of which files, in which order, with which labels and pixels.
+        model: Fingerprint of the weights and settings.
         num_rows, shard_rows: Rows in all, and in each shard but the last.
         size: Length of a vector.
     """
@@ -166,7 +169,7 @@ def write_embeddings(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     size = vector_size(model, processor)
-    shards = Shards(rows_fingerprint(rows), model_fingerprint(model), len(rows), shard_rows, size)
+    shards = Shards(rows_fingerprint(rows), model_fingerprint(model, processor), len(rows), shard_rows, size)
     claim(folder, shards)
     mine = [number for number in range(len(shards)) if number % num_processes == process_index]
     missing = [number for number in mine if not shards.path(folder, number).exists()]
@@ -245,8 +248,8 @@ def claim(folder: Path, shards: Shards) -> None:
 
 
 def rows_fingerprint(rows: Dataset) -> str:
-    """Changes with the objects, their files, their order, their labels and `snr`, which another reduction changes; but
-    not with where or when the rows were read."""
+    """Changes with the objects, their files, their order, their labels, `snr`, and with pixels of a thousand rows, as
+    another calibration changes; but not with where or when the rows were read."""
     digest = hashlib.sha256()
     names = [name for name, feature in rows.features.items() if getattr(feature, "dtype", "list") != "list"]
     table = rows.select_columns(sorted(names)).with_format("arrow")[:]
@@ -254,12 +257,18 @@ def rows_fingerprint(rows: Dataset) -> str:
         is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
         values = column.to_pylist() if is_text else column.to_numpy().tolist()
         digest.update(json.dumps([name, values]).encode())
+    sample = np.unique(np.linspace(0, len(rows) - 1, SAMPLE).astype(int))
+    for spectrum in rows_of(as_arrays(rows), sample.tolist()):
+        for name in SPECTRUM:
+            digest.update(np.ascontiguousarray(spectrum[name]))
     return digest.hexdigest()[:16]
 
 
-def model_fingerprint(model) -> str:
-    """Changes with any weight and with how tokens are pooled."""
-    digest = hashlib.sha256(str(getattr(model.config, "pooling", "")).encode())
+def model_fingerprint(model, processor) -> str:
+    """Changes with any weight, with the model's settings, and with those of its processor."""
+    given = [model.config.to_dict(), processor.to_dict()]
+    settings = [{name: value for name, value in each.items() if name not in BOOKKEEPING} for each in given]
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for name, weight in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(weight.detach().float().cpu().contiguous().numpy().tobytes())

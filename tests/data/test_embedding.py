@@ -131,12 +131,23 @@ def test_other_embeddings_are_not_mixed_in(model, rows, tmp_path):
 
 
 def test_embeddings_of_another_reduction_are_not_mixed_in(model, rows, tmp_path):
-    """The same objects of files with the same names: their brightness and labels tell."""
+    """The same objects of files with the same names: their brightness, labels and pixels tell."""
     write(model, rows, tmp_path)
     for name, value in (("teff", 4321.0), ("class", "QSO")):
         other = rows.remove_columns([each for each in (name,) if each in rows.column_names])
         with pytest.raises(ValueError, match="rows: found"):
             write(model, other.add_column(name, [value] * len(rows)), tmp_path)
+    recalibrated = rows.map(lambda row: {"wavelength": [1.0003 * each for each in row["wavelength"]]})
+    with pytest.raises(ValueError, match="rows: found"):
+        write(model, recalibrated, tmp_path)
+
+
+def test_embeddings_by_the_same_weights_with_other_settings_are_not_mixed_in(model, rows, tmp_path):
+    write(model, rows, tmp_path)
+    other = SpectralModel(SpectralConfig(**SIZE, error_floor=0.1))
+    other.load_state_dict(model.state_dict())
+    with pytest.raises(ValueError, match="model: found"):
+        write(other, rows, tmp_path)
 
 
 def test_some_rows_of_many_shards(model, rows, tmp_path):

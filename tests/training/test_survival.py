@@ -1,6 +1,7 @@
 """Runs that are killed, or that have nowhere to write: nothing is lost, and the end is the uninterrupted run's."""
 
 import json
+import os
 import random
 import resource
 import shutil
@@ -14,7 +15,7 @@ import checkpoints
 import pytest
 import torch
 from journal import lines_of
-from recipe import ROOT
+from recipe import ROOT, Recipe
 from training_runs import command, environment, losses, run, weights
 
 
@@ -93,6 +94,39 @@ def test_runs_are_not_mixed(tmp_path):
     assert checkpoints.load(accelerator, tmp_path / "new", str(tmp_path / "step-00000004"), run)["step"] == 4
     with pytest.raises(ValueError, match=r"the run was of {'rows': {'sdss': 10}}, found: {'rows': {'sdss': 11}}"):
         checkpoints.load(accelerator, tmp_path, "auto", {**run, "rows": {"sdss": 11}})
+
+
+def test_a_run_that_goes_on_learns_as_it_began():
+    """Accelerate brings the old rates back with the optimisers: other ones in the recipe would only be said."""
+    began, other = Recipe(), Recipe(learning_rate=1e-6, model_options={"residual_cap": 3.0}, num_steps=2000)
+    differing = {name for name, value in began.identity().items() if other.identity()[name] != value}
+    assert differing == {"learning_rate", "model_options"}
+
+
+def test_a_checkpoint_from_before_a_setting_was_written_down_still_serves(tmp_path):
+    (tmp_path / "step-00000002").mkdir()
+    (tmp_path / "step-00000002" / "run.json").write_text(json.dumps({"step": 2, "run": {"seed": 0}}))
+    accelerator = SimpleNamespace(load_state=lambda _: None)
+    assert checkpoints.load(accelerator, tmp_path, "auto", {"seed": 0, "optimizer": "muon"})["step"] == 2
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.bin", "run.json"])
+def test_a_damaged_checkpoint_is_named_and_what_to_go_on_from(recipe, uninterrupted, tmp_path, file):
+    expected, _ = uninterrupted
+    shutil.copytree(expected / "checkpoints", tmp_path / "checkpoints")
+    earlier, last = checkpoints.complete(tmp_path / "checkpoints")[-2:]
+    os.truncate(last / file, 5)
+    _, errors = start(recipe, tmp_path).communicate(timeout=300)
+    assert f"{last.name}: expected a whole checkpoint" in errors
+    assert f"without it --resume auto goes on from {earlier.name}" in errors
+
+
+def test_two_runs_do_not_write_to_one_folder(tmp_path):
+    lock = checkpoints.alone_in(tmp_path)
+    with pytest.raises(RuntimeError, match="another run writes there"):
+        checkpoints.alone_in(tmp_path, patience=0.1)
+    lock.release()
+    checkpoints.alone_in(tmp_path, patience=0.1).release()
 
 
 def test_a_full_disk_is_said_and_leaves_the_last_checkpoint(recipe, uninterrupted, tmp_path):
