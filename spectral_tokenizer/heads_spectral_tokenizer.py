@@ -24,13 +24,17 @@ class SpectralClassifierOutput(ModelOutput):
     Output of [`SpectralForSequenceClassification`]. Regression is in the labels' own units: K, dex, redshift.
 
     Args:
-        loss (`Tensor`, scalar): Sum of all costs over the number of labels, where labels were given.
+        loss (`Tensor`, scalar):
+            Sum of all costs over the number of labels, where labels were given: what is trained, of the outputs as they
+            are before any calibration.
         logits (`Tensor` of shape `(batch, num_labels)`):
             Classes: logits, divided by the calibrated temperature. Regression: the predicted values.
         errors (`Tensor` of shape `(batch, num_labels)`): Regression: half the width of `intervals`.
         intervals (`Tensor` of shape `(batch, num_labels, 2)`): Regression: the central 68 % interval.
-        confidence (`Tensor` of shape `(batch, num_labels)`):
-            Regression: the probability that the prediction is right to within the target's `tolerance`.
+        confidence (`Tensor` of shape `(batch, num_labels)`, float64):
+            Regression: the probability within the target's `tolerance` of the prediction, if the distribution is right.
+            `calibrate` makes 68 % intervals right; further out, distributions of bins are too narrow: it ranks, and
+            `is_flagged` is measured.
         is_flagged (`Tensor` of shape `(batch, num_labels)`):
             Regression: True where the confidence is below the target's calibrated threshold.
         probabilities (`dict[str, Tensor]`):
@@ -269,7 +273,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Mapping], false_alarms: float = 0.05) -> None:
-        """Make probabilities mean what they say, on spectra that were not trained on; kept in the configuration.
+        """Fit the width of what is predicted, on spectra that were not trained on; kept in the configuration.
 
         Classes: the temperature of least cross-entropy. Regression: the temperature by which 68 % intervals hold 68 %
         of the truths, and the confidence under which a prediction is flagged.

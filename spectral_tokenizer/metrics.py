@@ -173,7 +173,8 @@ def mean(values: np.ndarray) -> float:
 def make_compute_metrics(config) -> Callable:
     """The `compute_metrics` of Trainer for a model with this configuration.
 
-    Classes: accuracy, purity and completeness. Every regression target: the number of known labels, coverage of the
+    Classes: accuracy, purity and completeness, and the log loss, which is small where shares of classes mean what they
+    say. Every regression target: the number of known labels, coverage of the
     68 % intervals, NMAD and outliers of a redshift (a target transformed by log1p), the median absolute deviation of
     others, and for targets in bins how well failures beyond `tolerance` are flagged: by the calibrated threshold
     (`flag_caught`, `flag_false_alarms`), and at 5 % false alarms (`caught`).
@@ -187,9 +188,19 @@ def make_compute_metrics(config) -> Callable:
     def score_classes(evaluation) -> dict[str, float]:
         logits = evaluation.predictions[0] if isinstance(evaluation.predictions, tuple) else evaluation.predictions
         references = evaluation.label_ids.ravel()
-        return PurityCompleteness().compute(predictions=logits.argmax(-1), references=references, classes=names)
+        scores = PurityCompleteness().compute(predictions=logits.argmax(-1), references=references, classes=names)
+        return scores | {"log_loss": log_loss(logits, references)}
 
     return score_classes
+
+
+def log_loss(logits: np.ndarray, references: np.ndarray) -> float:
+    """Mean of -ln of the probability given to the true class: logits (spectra, classes), references below 0 unknown.
+    ln(classes) is what knowing nothing costs."""
+    logits, references = logits[references >= 0].astype(np.float64), references[references >= 0]
+    shifted = logits - logits.max(-1, keepdims=True)
+    log_shares = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return mean(-np.take_along_axis(log_shares, references[:, None], axis=1))
 
 
 def score_targets(config, predictions: tuple, labels: np.ndarray) -> dict[str, float]:

@@ -37,7 +37,8 @@ INVERSES = {"identity": lambda value: value, "log": torch.exp, "log1p": torch.ex
 @dataclass
 class Prediction:
     """What is said of one regression target, (batch,) each but for `interval` (batch, 2) and `probabilities` (batch,
-    num_bins); in the target's unit."""
+    num_bins); in the target's unit. The confidence is float64: of good spectra it is 1 in float32, and so is that of some
+    failures."""
 
     value: Tensor
     interval: Tensor
@@ -185,7 +186,7 @@ class NormalTarget(RegressionTarget):
     def predict(self, outputs: Tensor, temperature: float | None = None) -> Prediction:
         mean, deviation = self.moments(outputs, temperature or self.config.temperature)
         interval = self.inverse(torch.stack([mean - deviation, mean + deviation], dim=-1))
-        return Prediction(self.inverse(mean), interval, torch.erf(self.tolerance / (deviation * 2**0.5)))
+        return Prediction(self.inverse(mean), interval, torch.erf(self.tolerance / (deviation.double() * 2**0.5)))
 
 
 class BinnedTarget(RegressionTarget):
@@ -247,8 +248,9 @@ class BinnedTarget(RegressionTarget):
     def predict(self, outputs: Tensor, temperature: float | None = None) -> Prediction:
         """The window of +- tolerance that holds most probability decides between the peaks; the median inside it is
         the value, finer than a bin, and the probability around the value the confidence."""
-        probabilities = (self.logits(outputs) / (temperature or self.config.temperature)).softmax(-1)
-        cumulative = nn.functional.pad(probabilities.double().cumsum(-1), (1, 0))
+        # In float32 most confidences are 1 or beyond, and rounding would decide which of them are flagged.
+        probabilities = (self.logits(outputs).double() / (temperature or self.config.temperature)).softmax(-1)
+        cumulative = nn.functional.pad(probabilities.cumsum(-1), (1, 0))
         edges = self.edges(cumulative)
         centers = (0.5 * (edges[1:] + edges[:-1])).expand(len(outputs), -1)
         lower, upper = self.window(centers, cumulative)
@@ -258,7 +260,8 @@ class BinnedTarget(RegressionTarget):
         lower, upper = self.window(value, cumulative)
         tails = cumulative.new_tensor([0.5 - ONE_SIGMA / 2, 0.5 + ONE_SIGMA / 2]).expand(len(outputs), 2)
         interval = self.inverse(self.quantile(tails, cumulative)).float()
-        return Prediction(self.inverse(value[:, 0]).float(), interval, (upper - lower)[:, 0].float(), probabilities)
+        confidence = (upper - lower)[:, 0].clamp(max=1.0)
+        return Prediction(self.inverse(value[:, 0]).float(), interval, confidence, probabilities.float())
 
     def window(self, u: Tensor, cumulative: Tensor) -> tuple[Tensor, Tensor]:
         """Probability below u - tolerance and below u + tolerance, (batch, positions) each."""
@@ -325,7 +328,7 @@ class RegressionTargets:
             "errors": 0.5 * (intervals[..., 1] - intervals[..., 0]),
             "intervals": intervals,
             "confidence": confidence,
-            "is_flagged": confidence < torch.tensor(thresholds, device=confidence.device),
+            "is_flagged": confidence < confidence.new_tensor(thresholds),
             "probabilities": {name: each for name, each in probabilities.items() if each is not None} or None,
         }
 

@@ -229,6 +229,15 @@ def test_a_peak_is_located_inside_its_bin(redshift):
     assert prediction.confidence > 0.99
 
 
+def test_confidences_near_one_are_told_apart():
+    """In float32 they would be alike, or larger than 1, and which are flagged a matter of rounding."""
+    target = redshift_target()
+    logits = torch.zeros(4, target.num_bins)
+    logits[:, 100] = torch.tensor([30.0, 35.0, 40.0, 200.0])
+    confidence = target.predict(outputs_of(target, logits)).confidence
+    assert (confidence.diff() > 0).all() and confidence[-1] <= 1 and confidence[0] > 1 - 1e-6
+
+
 def test_the_heavier_of_two_peaks_is_the_answer_and_the_lighter_the_doubt():
     target = redshift_target()
     # The lighter peak is the higher one.

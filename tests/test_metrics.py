@@ -81,6 +81,7 @@ def test_metrics_for_trainer_on_classes():
     evaluation = SimpleNamespace(predictions=np.array([[1.0, 0], [0, 1.0], [1.0, 0]]), label_ids=np.array([0, 1, 1]))
     scores = make_compute_metrics(config)(evaluation)
     assert scores["accuracy"] == pytest.approx(2 / 3) and scores["QSO_completeness"] == 0.5
+    assert scores["log_loss"] == pytest.approx(math.log(1 + math.e) - 2 / 3)
 
 
 def test_metrics_for_trainer_on_targets():

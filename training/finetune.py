@@ -238,9 +238,12 @@ def finish(trainer: Trainer, rows: dict[str, Dataset], arguments: FineTuningArgu
 
 
 def strip(metrics: dict[str, float], prefix: str) -> dict[str, float]:
-    """Metrics of the predictions alone: how fast they came is another matter."""
+    """Metrics of the predictions alone: how fast they came is another matter, and what was trained is not what the
+    calibrated head says."""
     names = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
-    return {name: value for name, value in names.items() if not re.search("runtime|per_second|preparation", name)}
+    return {
+        name: value for name, value in names.items() if not re.search("^loss$|runtime|per_second|preparation", name)
+    }
 
 
 def by_survey(trainer: Trainer, rows: Dataset, tested) -> dict[str, dict[str, float]]:

@@ -110,17 +110,24 @@ class Bench:
     def batches(self, survey: str, split: str, count: int, limits: tuple[float, float] | None = None):
         """Spectra of `count` objects or a few more, in whole batches: what a batch holds depends on its size. Training
         objects differ from survey to survey; test objects are the same in both surveys of a domain."""
+        for objects in self.objects(survey, split, count):
+            yield to_spectra(observe(objects, survey, self.seed, device=self.device, limits=limits))
+
+    def objects(self, survey: str, split: str, count: int):
+        """The same without a telescope: batch by batch what there is to see."""
         first = FIRST[survey] if split == "train" else 0
         source = population(DOMAINS[survey], self.templates, self.device)
         for number in range(-(-count // BATCH)):
-            objects = source.draw(split, first + number, BATCH, self.seed)
-            yield to_spectra(observe(objects, survey, self.seed, device=self.device, limits=limits))
+            yield source.draw(split, first + number, BATCH, self.seed)
+
+    def num_objects(self, survey: str, split: str) -> int:
+        return (self.budget.train if split == "train" else self.budget.test) // (1 + (survey == "galah"))
 
     def probe_set(
         self, survey: str, split: str, count: int | None = None, limits: tuple[float, float] | None = None
     ) -> ProbeSet:
         """Features of a survey's spectra, made once; `limits` of signal-to-noise as `observe` takes them."""
-        count = count or (self.budget.train if split == "train" else self.budget.test) // (1 + (survey == "galah"))
+        count = count or self.num_objects(survey, split)
         key = (survey, split, count, limits)
         if key not in self._sets:
             batches = self.batches(survey, split, count, limits)

@@ -2,16 +2,15 @@
 nothing."""
 
 import numpy as np
-import torch
 
+from spectral_tokenizer.data.pair_metric import PairMetric
 from spectral_tokenizer.metrics import mean
 from training.simulated.observing import observe
 from training.simulated.patches import Spectra, to_spectra
-from training.simulated.populations import KINDS, population
-from training.simulated.stream import DOMAINS
+from training.simulated.populations import KINDS
 
 from . import heads
-from .bench import BATCH, Bench, ProbeSet, joined
+from .bench import Bench, ProbeSet, joined
 from .reconstruction import hide
 from .scores import class_scores, mad, nmad, summary
 from .tables import LABELS, row
@@ -139,46 +138,49 @@ def retrieval(bench: Bench) -> list[dict]:
     """recall@1: the nearest of all objects, seen otherwise, is the same object.
 
     Otherwise: by the other survey of its domain; with other noise, brightness and blemishes; with half of the
-    spectrum (arms, or a block) not covered. Cosine of features standardised among the objects of each side. "bright":
-    objects whose two spectra are both above the lowest band of signal-to-noise; the others are still in their way.
+    spectrum (arms, or a block) not covered. Nearest by "cosine" of features standardised among the objects of each
+    side, or by "pairs": a `PairMetric` fitted on training objects that were seen in both ways. "bright": objects whose
+    two spectra are both above the lowest band of signal-to-noise; the others are still in their way.
     """
     rows = []
     for survey in bench.chosen:
-        gallery = bench.probe_set(survey, "test")
-        others = {
-            "noise": observed_otherwise(bench, survey, len(gallery), lambda spectra, generator: spectra),
-            "coverage": observed_otherwise(bench, survey, len(gallery), half_covered),
-        }
         partner = {"sdss": "desi", "apogee": "galah"}.get(survey)
-        if partner in bench.chosen:
-            others[partner] = bench.probe_set(partner, "test")
-        train = bench.probe_set(survey, "train")
-        for what, queries in others.items():
-            count = min(len(gallery), len(queries))
-            sets = joined([train, gallery.take(np.arange(count)), queries.take(np.arange(count))])
-            ends = np.cumsum([len(train), count, count])
-            parts = [sets.take(np.arange(end - size, end)) for end, size in zip(ends, (len(train), count, count))]
-            for name, _, (known, asked) in bench.feature_pairs(parts[0], parts[1:]):
-                recall = recall_at_one(known, asked)
-                is_bright = np.minimum(parts[1].known["band"], parts[2].known["band"]) > 0
-                scores = summary(
-                    [
-                        {"recall@1": mean(recall[chosen]), "recall@1_bright": mean(recall[chosen][is_bright[chosen]])}
-                        for chosen in bootstraps(bench, count)
-                    ]
-                )
-                rows.append(row(name, "cosine", scores, survey=survey, against=what, objects=str(count)))
+        train, gallery = bench.probe_set(survey, "train"), bench.probe_set(survey, "test")
+        for what in ("noise", "coverage", *([partner] if partner in bench.chosen else [])):
+            again = {split: seen_otherwise(bench, survey, split, what) for split in ("train", "test")}
+            count, pairs = (min(len(seen), len(again[split])) for seen, split in ((gallery, "test"), (train, "train")))
+            parts = [train, gallery.take(np.arange(count)), again["test"].take(np.arange(count)), again["train"]]
+            is_bright = np.minimum(parts[1].known["band"], parts[2].known["band"]) > 0
+            sets, ends = joined(parts), np.cumsum([len(part) for part in parts])
+            parts = [sets.take(np.arange(end - len(part), end)) for end, part in zip(ends, parts)]
+            for name, first, (known, asked, second) in bench.feature_pairs(parts[0], parts[1:]):
+                metric = PairMetric.fit(first[:pairs], second[:pairs])
+                for head, recall in (
+                    ("cosine", recall_at_one(*(standardised(each) for each in (known, asked)))),
+                    ("pairs", recall_at_one(metric(known), metric(asked))),
+                ):
+                    scores = summary(
+                        [
+                            {
+                                "recall@1": mean(recall[chosen]),
+                                "recall@1_bright": mean(recall[chosen][is_bright[chosen]]),
+                            }
+                            for chosen in bootstraps(bench, count)
+                        ]
+                    )
+                    rows.append(row(name, head, scores, survey=survey, against=what, objects=str(count)))
     return rows
 
 
-def observed_otherwise(bench: Bench, survey: str, count: int, change) -> ProbeSet:
-    """Features of another observation of a survey's test objects."""
+def seen_otherwise(bench: Bench, survey: str, split: str, what: str) -> ProbeSet:
+    """Features of another observation of a survey's objects: "noise", "coverage", or another survey's."""
+    seen_by, seed = (survey, bench.seed + 1) if what in ("noise", "coverage") else (what, bench.seed)
     parts = []
-    source = population(DOMAINS[survey], bench.templates, bench.device)
-    for number in range(-(-count // BATCH)):
-        objects = source.draw("test", number, BATCH, bench.seed)
-        spectra = to_spectra(observe(objects, survey, bench.seed + 1, device=bench.device))
-        parts.append(bench.features_of(change(spectra, np.random.default_rng([bench.seed, number, 13]))))
+    for number, objects in enumerate(bench.objects(survey, split, bench.num_objects(seen_by, split))):
+        spectra = to_spectra(observe(objects, seen_by, seed, device=bench.device))
+        if what == "coverage":
+            spectra = half_covered(spectra, np.random.default_rng([bench.seed, number, 13]))
+        parts.append(bench.features_of(spectra))
     return joined(parts)
 
 
@@ -186,14 +188,16 @@ def half_covered(spectra: Spectra, generator: np.random.Generator) -> Spectra:
     return spectra.keep(~hide(spectra, "arm", generator))
 
 
+def standardised(features: np.ndarray) -> np.ndarray:
+    """Vectors of length 1, of numbers with mean 0 and spread 1 over the objects."""
+    features = np.asarray(features, dtype=np.float64)
+    features = ((features - features.mean(0)) / features.std(0).clip(min=1e-6)).clip(-10.0, 10.0)
+    return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+
 def recall_at_one(gallery: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """(objects,) whether each query's nearest neighbour is the object of the same place."""
-    sides = []
-    for each in (gallery, queries):
-        each = torch.from_numpy(np.asarray(each, dtype=np.float32))
-        each = (each - each.mean(0)) / each.std(0).clamp_min(1e-6)
-        sides.append(torch.nn.functional.normalize(each.clamp(-10.0, 10.0), dim=1))
-    return ((sides[1] @ sides[0].T).argmax(dim=1) == torch.arange(len(sides[0]))).numpy()
+    """(objects,) whether each query's nearest neighbour, of vectors of length 1, is the object of the same place."""
+    return (queries @ gallery.T).argmax(axis=1) == np.arange(len(gallery))
 
 
 def bootstraps(bench: Bench, count: int) -> list[np.ndarray]:

@@ -18,6 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 from tqdm.auto import tqdm
 
 from .packing import as_arrays, rows_of
+from .pair_metric import PairMetric
 from .schema import RESOLUTION, SPECTRUM
 from .storage import sweep, write_aside
 
@@ -275,15 +276,18 @@ def model_fingerprint(model, processor) -> str:
     return digest.hexdigest()[:16]
 
 
-def nearest(reference: np.ndarray, queries: np.ndarray, count: int = 5) -> tuple[np.ndarray, np.ndarray]:
+def nearest(
+    reference: np.ndarray, queries: np.ndarray, count: int = 5, metric: PairMetric | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Which vectors of `reference` lie nearest to each query.
 
     Directions are compared after every number has been standardised over the reference: raw, a few numbers of large
-    spread would decide.
+    spread would decide. A `metric` finds the same object better.
 
     Args:
         reference, queries: (vectors, size). Rows that are NaN are never found, and find nothing.
         count: Neighbours of each query, itself among them where it is in the reference.
+        metric: Fitted on objects that were seen twice; in place of standardising.
 
     Returns:
         Indices (queries, count) into the reference, -1 for a query that is NaN, and cosine similarities, nearest
@@ -295,8 +299,9 @@ def nearest(reference: np.ndarray, queries: np.ndarray, count: int = 5) -> tuple
     known = reference[is_known].astype(np.float64)
     mean, spread = known.mean(0), known.std(0)
     spread = np.where(spread > 0, spread, 1.0)
-    search = NearestNeighbors(n_neighbors=count, metric="cosine").fit((known - mean) / spread)
-    distance, place = search.kneighbors((queries[asks].astype(np.float64) - mean) / spread)
+    compared = metric or (lambda vectors: (vectors.astype(np.float64) - mean) / spread)
+    search = NearestNeighbors(n_neighbors=count, metric="cosine").fit(compared(known))
+    distance, place = search.kneighbors(compared(queries[asks]))
     index, similarity = np.full((len(queries), count), -1), np.full((len(queries), count), np.nan)
     index[asks], similarity[asks] = np.flatnonzero(is_known)[place], 1 - distance
     return index, similarity
