@@ -191,7 +191,8 @@ def known_class(value: str | None) -> str | None:
 
 
 def read_table(path: str | Path, layout: CatalogueLayout) -> tuple[dict[str, np.ndarray], Mapping[str, str]]:
-    """A catalogue's columns, as far as the layout names them, and the labels that all its rows share."""
+    """A catalogue's columns, as far as the layout names them, of rows without a null in their key; and the labels that
+    all its rows share."""
     if str(path).endswith((".parquet", ".pq")):
         return read_parquet(path, layout.key, layout.optional), {}
     with open_fits(path) as hdus:
@@ -200,23 +201,33 @@ def read_table(path: str | Path, layout: CatalogueLayout) -> tuple[dict[str, np.
             table = next((hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU)), None)
         if table is None:
             raise SpectrumFileError(path, "file", describe(hdus), f"a table with the columns {layout.key}")
-        return get_columns(path, table, layout.key, layout.optional), layout.constants.get(table.name, {})
+        columns = get_columns(path, table, layout.key, layout.optional, masked=True)
+        is_known = ~np.any([np.ma.getmaskarray(columns[name]) for name in layout.key], axis=0)
+        columns = {name: nulls_as_nan(values[is_known]) for name, values in columns.items()}
+        return columns, layout.constants.get(table.name, {})
 
 
 def read_parquet(path: str | Path, names: Iterable[str], optional: Iterable[str]) -> dict[str, np.ndarray]:
-    """Columns of a Parquet file, whichever case their names have."""
+    """Columns of a Parquet file, whichever case their names have, of the rows without a null in `names`."""
     try:
         present = {name.lower(): name for name in pq.read_schema(path).names}
         if missing := [name for name in names if name.lower() not in present]:
             raise SpectrumFileError(path, f"columns {missing}", f"columns {list(present.values())}", "those as well")
         wanted = {name: present[name.lower()] for name in (*names, *optional) if name.lower() in present}
         table = pq.read_table(path, columns=list(wanted.values()))
+        for name in names:
+            table = table.filter(table[wanted[name]].is_valid())
         return {name: text_as_bytes(table[column].to_numpy()) for name, column in wanted.items()}
     except SpectrumFileError:
         raise
     except (OSError, ValueError) as error:  # pyarrow's own errors are both
         found = f"{type(error).__name__}: {error}"
         raise SpectrumFileError(path, "file", found, "a Parquet table") from error
+
+
+def nulls_as_nan(values: np.ndarray) -> np.ndarray:
+    """A column as Parquet's come: integers as floats where some are null."""
+    return np.ma.filled(values.astype(np.float64), np.nan) if np.ma.is_masked(values) else np.ma.getdata(values)
 
 
 def text_as_bytes(values: np.ndarray) -> np.ndarray:

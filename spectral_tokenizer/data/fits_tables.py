@@ -12,9 +12,11 @@ from astropy.io import fits
 from .fits_access import CARD, PIECE, SpectrumFileError, native
 
 
-TABLE_CARD = re.compile(r"((?:NAXIS[12]|TFIELDS|(?:TTYPE|TFORM|TSCAL|TZERO)\d+)) *= *('([^']*)'|[^ /]+)")
+TABLE_CARD = re.compile(r"((?:NAXIS[12]|TFIELDS|(?:TTYPE|TFORM|TSCAL|TZERO|TNULL)\d+)) *= *('([^']*)'|[^ /]+)")
 TFORM = re.compile(r"(\d*)([LXBIJKAEDCMPQ])")
 WIDTHS = {"L": 1, "B": 1, "A": 1, "I": 2, "J": 4, "K": 8, "E": 4, "D": 8, "C": 8, "M": 16, "P": 8, "Q": 16}
+NULL_CARDS = {"TNULL": "", "TSCAL": "1", "TZERO": "0"}  # and what stands for a card that is missing
+MAX_EXACT = 2.0**53  # of integers as float64
 NUMPY_FORMATS = {"L": "S1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
 
 
@@ -34,7 +36,7 @@ def get_column(path: str | Path, hdu: fits.BinTableHDU, name: str) -> np.ndarray
 
 
 def get_columns(
-    path: str | Path, hdu: fits.BinTableHDU, names: Iterable[str], optional: Iterable[str] = ()
+    path: str | Path, hdu: fits.BinTableHDU, names: Iterable[str], optional: Iterable[str] = (), masked: bool = False
 ) -> dict[str, np.ndarray]:
     """Columns of a binary table, whichever case their names have, in native byte order; text stays bytes (`text`).
 
@@ -46,12 +48,14 @@ def get_columns(
         hdu: the table; its file is open.
         names: columns that must be there.
         optional: columns that are left out of the result where they are missing.
+        masked: integers with nulls (TNULL) as masked arrays, which stay exact, rather than as floats with NaN.
 
     Returns:
         column -> (num_rows,) or (num_rows, repeat) array, named as asked for.
 
     Raises:
-        SpectrumFileError: the HDU is no table, has no such column, or its rows are not what its header says.
+        SpectrumFileError: the HDU is no table, has no such column, its rows are not what its header says, or floats
+            do not hold integers that have nulls.
     """
     if not isinstance(hdu, fits.BinTableHDU):
         raise SpectrumFileError(path, f"HDU {hdu.name}", f"a {type(hdu).__name__}", "a binary table")
@@ -67,7 +71,32 @@ def get_columns(
     plain = {name: place for name, place in places.items() if place.kind}
     columns = read_rows(path, location["file"], location["datLoc"], row_size, int(cards["NAXIS2"]), plain)
     columns |= {name: columns[name] == b"T" for name, place in plain.items() if place.is_logical}
-    return columns | {name: native(hdu.data.field(places[name].number - 1)) for name in places.keys() - plain.keys()}
+    columns |= {name: native(hdu.data.field(places[name].number - 1)) for name in places.keys() - plain.keys()}
+    for name, place in places.items():
+        if (null := null_value(cards, place.number)) is not None and columns[name].dtype.kind in "iu":
+            columns[name] = without_nulls(path, name, columns[name], null, masked)
+    return columns
+
+
+def null_value(cards: dict[str, str], number: int) -> int | None:
+    """The integer that stands for nothing in a column, as it is read (FITS standard 4.0, 7.3.2), or None."""
+    try:
+        stored, scale, zero = (int(cards.get(f"{key}{number}", other)) for key, other in NULL_CARDS.items())
+    except ValueError:  # none, or scaled to floats
+        return None
+    return stored * scale + zero
+
+
+def without_nulls(path: str | Path, name: str, values: np.ndarray, null: int, masked: bool) -> np.ndarray:
+    """A column of integers with its nulls masked or NaN; as it is, if there are none."""
+    is_null = values == null
+    if not is_null.any():
+        return values
+    if masked:
+        return np.ma.array(values, mask=is_null)
+    if (np.abs(values[~is_null].astype(np.float64)) > MAX_EXACT).any():
+        raise SpectrumFileError(path, f"column {name}", f"{is_null.sum()} nulls (TNULL)", "an integer in every row")
+    return np.where(is_null, np.nan, values)
 
 
 def get_pixels(

@@ -318,3 +318,20 @@ def test_simulated_stars_with_their_catalogue(simulated_surveys, tmp_path):
         expected = [float(truth[row["object_id"]][name]) for name in ("teff", "logg", "fe_h")]
         assert [row["teff"], row["logg"], row["fe_h"]] == pytest.approx(expected, rel=1e-6)
         assert row["label_warnings"] is None
+
+
+def test_nulls_are_no_labels_and_no_keys(tmp_path):
+    """FITS has numbers for them, which TNULL names; Parquet has none. The keys beside stay exact."""
+    table = pa.table({"ID": [BIG, None, 3, 4], "TEFF": [5000, 5001, None, 5003], "FLAG": [0, 1, 2, 3]})
+    pq.write_table(table, tmp_path / "table.parquet")
+    columns = [
+        fits.Column("ID", "K", null=999999, array=np.array([BIG, 999999, 3, 4])),
+        fits.Column("TEFF", "J", null=999999, array=np.array([5000, 5001, 999999, 5003], dtype="i4")),
+        fits.Column("FLAG", "J", array=np.arange(4, dtype="i4")),
+    ]
+    fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "table.fits")
+    for name in ("table.parquet", "table.fits"):
+        catalogue = Catalogue(tmp_path / name, LAYOUT)
+        assert catalogue.find(BIG) == ({"teff": 5000.0}, {"FLAG": 0})
+        assert catalogue.find(3) == ({}, {"FLAG": 2}) and catalogue.find(4) == ({"teff": 5003.0}, {"FLAG": 3})
+        assert catalogue.find(999999) is None and len(catalogue.keys) == 3

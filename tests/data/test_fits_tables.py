@@ -88,3 +88,27 @@ def test_a_file_that_ends_early(path):
     path.write_bytes(path.read_bytes()[:-3000])
     with pytest.raises(SpectrumFileError, match="table|file"), open_fits(path) as hdus:
         get_column(path, hdus[2], "long")
+
+
+def test_nulls_of_integers(tmp_path):
+    """astropy writes masked integers as 999999 and so on, and says so in TNULL."""
+    columns = [
+        fits.Column("few", "J", null=999999, array=np.array([1, 999999, 3], dtype="i4")),
+        fits.Column("none", "J", null=-1, array=np.array([1, 999999, 3], dtype="i4")),
+        fits.Column("unsigned", "I", null=7 - 2**15, bzero=2**15, array=np.array([1, 7, 3], dtype="u2")),
+        fits.Column("long", "K", null=-5, array=np.array([39633297352951413, -5, 3])),
+    ]
+    path = tmp_path / "nulls.fits"
+    fits.BinTableHDU.from_columns(columns).writeto(path)
+    with open_fits(path) as hdus:
+        found = get_columns(path, hdus[1], ("few", "none", "unsigned"))
+        masked = get_columns(path, hdus[1], ("few", "long"), masked=True)
+    for name in ("few", "unsigned"):
+        np.testing.assert_array_equal(found[name], [1.0, np.nan, 3.0])
+    assert found["none"].tolist() == [1, 999999, 3] and found["none"].dtype == np.int32
+    assert masked["few"].tolist() == [1, None, 3] and masked["long"].tolist() == [39633297352951413, None, 3]
+    with (
+        pytest.raises(SpectrumFileError, match="column long: found 1 nulls .TNULL.; expected"),
+        open_fits(path) as hdus,
+    ):
+        get_column(path, hdus[1], "long")
