@@ -11,6 +11,7 @@ from rich.console import Console
 
 DEBUG_VARIABLE = "SPECTRAL_TOKENIZER_DEBUG"
 BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+NUMBERS = {"int": (int, "an integer"), "float": (float, "a number")}
 
 #: Results go to stdout; progress, warnings and errors to stderr, so that results can be piped on.
 console = Console()
@@ -61,17 +62,17 @@ def read_entries(entries: Iterable[str]) -> list[str]:
     return found
 
 
-def read_options(given: Iterable[str], known: dict[str, str]) -> dict[str, bool | str]:
+def read_options(given: Iterable[str], known: dict[str, str]) -> dict[str, bool | int | float | str]:
     """``NAME`` or ``NAME=VALUE`` as a reader's options.
 
     Args:
         given: as on the command line; ``NAME`` alone means true.
-        known: the names that are options, with what they may be, ``"bool"`` or other.
+        known: the names that are options, with what they may be, ``"bool"``, ``"int"``, ``"float"`` or other.
 
     Raises:
         BadOption: an unknown name or a value that does not fit.
     """
-    options: dict[str, bool | str] = {}
+    options: dict[str, bool | int | float | str] = {}
     for text in given:
         name, _, value = text.partition("=")
         name = name.strip().replace("-", "_")
@@ -80,12 +81,21 @@ def read_options(given: Iterable[str], known: dict[str, str]) -> dict[str, bool 
         if known[name] != "bool":
             if not value:
                 raise BadOption(f"{name}: found no value; expected {name}=VALUE")
-            options[name] = value
+            options[name] = read_number(name, value, known[name]) if known[name] in NUMBERS else value
         elif (value.lower() or "true") in BOOLEANS:
             options[name] = BOOLEANS[value.lower() or "true"]
         else:
             raise BadOption(f"{name}: found {value!r}; expected true or false")
     return options
+
+
+def read_number(name: str, text: str, kind: str) -> int | float:
+    """Text as ``"int"`` or ``"float"``; raises `BadOption` for other text."""
+    convert, expected = NUMBERS[kind]
+    try:
+        return convert(text)
+    except ValueError:
+        raise BadOption(f"{name}: found {text!r}; expected {expected}") from None
 
 
 def reader_options(surveys: Iterable[type]) -> dict[str, str]:

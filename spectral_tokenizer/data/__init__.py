@@ -12,7 +12,7 @@ from pathlib import Path
 from datasets import Dataset
 
 from .apogee import APOGEE
-from .builder import SpectraBuilder, check_options
+from .builder import SpectraBuilder, check_options, survey_name
 from .desi import DESI
 from .fits_access import SpectrumFileError
 from .galah import GALAH
@@ -198,8 +198,14 @@ def find_survey(name: str) -> type[SpectraBuilder]:
     """The survey of that name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or its rows would have another name, that of its file.
     """
     if name not in SURVEYS:
         raise ValueError(f"unknown survey: found {name!r}; expected one of {sorted(SURVEYS)}")
-    return SURVEYS[name]
+    survey = SURVEYS[name]
+    if survey_name(survey) != name:
+        found, file = f"{survey.__name__} of the module {survey.__module__}", f"{name}.py"
+        raise ValueError(
+            f"SURVEYS[{name!r}]: found {found}; expected a class in {file}: a survey's name is its file's"
+        )
+    return survey

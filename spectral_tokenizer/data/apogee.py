@@ -60,7 +60,7 @@ LABEL_CUTS = (
     LabelCut("TEFF_BAD", "ASPCAPFLAG", ("teff",), bits=1 << 16),
     LabelCut("LOGG_BAD", "ASPCAPFLAG", ("logg",), bits=1 << 17),
     LabelCut("M_H_BAD", "ASPCAPFLAG", ("fe_h",), bits=1 << 19),
-    LabelCut("VSCATTER", "VSCATTER", ("radial_velocity",)),
+    LabelCut("VSCATTER", "VSCATTER", ("radial_velocity",), of_file=True),
 )
 # km/s. The visits here that differ from their apStar by 125 to 590 all have 10.8 and more.
 MAX_VISIT_SCATTER = 10.0
@@ -99,7 +99,7 @@ class APOGEE(SpectraBuilder):
     """
 
     BUILDER_CONFIG_CLASS = APOGEEConfig
-    VERSION = "1.4.0"
+    VERSION = "1.5.0"
     FILE_NAMES = tuple(
         f"{name}-*.fits{suffix}"
         for name in ("apStar", "asStar", "aspcapStar", "apVisit", "asVisit")

@@ -2,34 +2,46 @@
 
 A survey is a subclass of `SpectraBuilder` with a `read` method that turns one unit of files (usually one file) into
 rows. Here the rows are checked, counted and written as Arrow in pieces of bounded memory. `datasets` keeps the result
-in its cache, in a folder named after the survey's module, the input files' fingerprint, the options and `VERSION`.
+in its cache, in a folder named after the survey's module, the input files' fingerprint, the options, `VERSION` and the
+class.
 """
 
+import hashlib
 import itertools
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
+from types import NoneType
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pyarrow as pa
 from datasets import ArrowBasedBuilder, BuilderConfig, Dataset, DatasetInfo, Split, SplitGenerator
 from datasets.builder import Key
 from datasets.exceptions import DatasetGenerationError
+from datasets.naming import camelcase_to_snakecase
 
 from .archive import Address
 from .catalogues import Catalogue, CatalogueLayout, LabelCut, join_labels
 from .fits_access import SpectrumFileError
 from .input_files import fingerprint
+from .plain import plain_labels, plain_pixels
 from .report import FileRecord, SurveyReport
 from .schema import FEATURES, FRAMES, LABELS, LSF_KINDS
 from .tables import UnitRows, to_table
+from .wavelengths import PLAUSIBLE
 
 
 PATCH_SIZE = 32  # of every size in hub_configs
 PIXELS_PER_BATCH = 2**20  # 20 bytes each: a record batch stays near 20 MB
 MAX_STEP_CHANGE = 0.1  # of a step, from pixel to pixel; rounding to float32 changes it by 0.01 at most
 MAX_FLOAT32, MIN_FLOAT32 = np.finfo(np.float32).max, np.finfo(np.float32).smallest_subnormal
+NEAR_MAX_FLOAT32 = 1e-4 * MAX_FLOAT32  # where 1 / error^2 overflows, other pixels have errors up to 100 times as large
+
+OPTION_KINDS = {bool: ("True or False", bool), int: ("an integer", Integral), float: ("a number", Real)}
 
 
 @dataclass
@@ -92,13 +104,14 @@ class SpectraBuilder(ArrowBasedBuilder):
     CITATION = ""
     #: What the survey asks those to print who publish something made from its spectra.
     ACKNOWLEDGEMENT = ""
-    #: Vacuum Angstrom beyond which no spectrum of the survey goes. Where given, rows are checked by `check_grid`.
+    #: Vacuum Angstrom beyond which no spectrum of the survey goes. Where given, rows are checked by `check_grid`, else
+    #: by `check_angstrom`.
     WAVELENGTHS: tuple[float, float] | None = None
     CATALOGUE: CatalogueLayout | None = None
     LABEL_CUTS: tuple[LabelCut, ...] = ()
     _catalogue: Catalogue | None = None
     _beside: tuple[str, str | None] = ("", None)  # the latest file, and what is beside it
-    _checked: np.ndarray | None = None  # the latest wavelengths: in some surveys those of many rows
+    _wavelength: np.ndarray | None = None  # the latest, checked: in some surveys those of many rows
 
     #: Base URL of the survey's archive, and what an identifier looks like that `address` takes.
     ARCHIVE = ""
@@ -106,6 +119,21 @@ class SpectraBuilder(ArrowBasedBuilder):
 
     #: A list in which a build leaves a record per unit of files; None: only the report's numbers are kept.
     manifest: list[FileRecord] | None = None
+
+    def __init_subclass__(cls, **arguments):
+        super().__init_subclass__(**arguments)
+        for cut in cls.LABEL_CUTS if cls.CATALOGUE else ():
+            if not cut.of_file and cut.column not in cls.CATALOGUE.flags:
+                raise ValueError(
+                    f"{cls.__name__}.LABEL_CUTS: found {cut.name} of the column {cut.column}; expected that among the "
+                    f"catalogue's flags {cls.CATALOGUE.flags}, or of_file=True"
+                )
+
+    def __init__(self, *arguments, **settings):
+        # Datasets' place for what tells one builder's code from another's: two classes may stand in one module.
+        settings.setdefault("hash", hashlib.sha256(reader_name(type(self)).encode()).hexdigest()[:16])
+        super().__init__(*arguments, **settings)
+        self._told: set[str] = set()
 
     @staticmethod
     def address(identifier: str) -> Address | None:
@@ -137,7 +165,13 @@ class SpectraBuilder(ArrowBasedBuilder):
         own: Iterable[str] = (),
     ) -> dict:
         """An object's labels from its own `file` and from the catalogue, as far as the survey's flags trust them; see
-        `catalogues.join_labels`."""
+        `catalogues.join_labels`.
+
+        Raises:
+            ValueError: flags that no cut looks at, or a catalogue that cannot be joined: the reader has to be changed.
+        """
+        if dead := sorted(flags.keys() - {cut.column for cut in self.LABEL_CUTS}):
+            raise ValueError(f"flags: found {dead}; expected some of {[cut.column for cut in self.LABEL_CUTS]}")
         if self._beside[0] != file:  # a file system of a cluster is not to be asked once per row
             self._beside = file, self.config.beside(file)
         path = self.config.catalogue or self._beside[1]
@@ -216,15 +250,19 @@ class SpectraBuilder(ArrowBasedBuilder):
         return record.damage is None
 
     def _finish(self, row: dict) -> dict | Dropped:
-        finished = finish_row({"survey": self.name, **row})
+        finished = finish_row({"survey": self.name, **row}, self._told)
         if isinstance(finished, Dropped):
             return finished
         if not has_patch(finished["ivar"] > 0, finished["segment_lengths"]):
             return Dropped(f"no patch of {PATCH_SIZE} pixels of which half are usable")
-        if self.WAVELENGTHS and row["wavelength"] is not self._checked:
-            check_grid(row, *self.WAVELENGTHS)
-            self._checked = row["wavelength"]
-        return finished
+        if self._wavelength is None or not np.array_equal(finished["wavelength"], self._wavelength):
+            if self.WAVELENGTHS:
+                check_grid(finished, *self.WAVELENGTHS)
+            else:
+                check_angstrom(finished["source"], finished["wavelength"])
+            # A copy, as a reader may write into its array again for the next row.
+            self._wavelength = np.array(finished["wavelength"], dtype=np.float64)
+        return finished | {"wavelength": self._wavelength}
 
     def _prepare_split_single(self, gen_kwargs, fpath, file_format, max_shard_size, job_id):
         # Runs in the worker. Its part of the report lies beside its Arrow files until `_prepare_split` adds them up.
@@ -248,39 +286,76 @@ class SpectraBuilder(ArrowBasedBuilder):
         self.info.description = report.to_json()
 
 
+def survey_name(survey: type[SpectraBuilder]) -> str:
+    """The survey's name, which is its module's, as Datasets writes it."""
+    return camelcase_to_snakecase(survey.__module__.split(".")[-1])
+
+
+def reader_name(survey: type[SpectraBuilder]) -> str:
+    """What tells a reader from others: module and class; of a script, as every one is ``__main__``, its file."""
+    module = survey.__module__
+    if module == "__main__":
+        module = os.path.abspath(getattr(sys.modules[module], "__file__", ""))
+    return f"{module}:{survey.__qualname__}"
+
+
 def options_of(survey: type[SpectraBuilder]) -> dict[str, type]:
-    """The reader's options and their types: what its configuration has besides Datasets' own fields and what is no
-    choice."""
+    """The reader's options and their types, without None: what its configuration has besides Datasets' own fields and
+    what is no choice."""
     others = {*BuilderConfig.__dataclass_fields__, "files", "strict", "absent"}
-    fields = survey.BUILDER_CONFIG_CLASS.__dataclass_fields__
-    return {name: field.type for name, field in fields.items() if name not in others}
+    # Not the fields' own types, which are text where a module imports annotations from the future.
+    hints = get_type_hints(survey.BUILDER_CONFIG_CLASS)
+    names = (name for name in survey.BUILDER_CONFIG_CLASS.__dataclass_fields__ if name not in others)
+    return {name: without_none(hints[name]) for name in names}
+
+
+def without_none(hint: type) -> type:
+    """``int`` of ``int | None``; other types as they are."""
+    kinds = [kind for kind in get_args(hint) if kind is not NoneType]
+    return kinds[0] if len(kinds) == 1 and NoneType in get_args(hint) else hint
 
 
 def check_options(survey: type[SpectraBuilder], options: Mapping) -> dict:
     """Options as the reader takes them, paths as text.
 
     Raises:
-        TypeError: the reader does not have one of them, or expects True or False there.
+        TypeError: the reader does not have one of them, or expects True or False or a number there.
     """
     known = options_of(survey)
     if unknown := sorted(set(options) - set(known)):
         raise TypeError(f"options: found {unknown}; expected some of {sorted(known)}")
-    for name, value in options.items():
-        if known[name] is bool and not isinstance(value, bool):
-            raise TypeError(f"{name}: found {value!r}; expected True or False")
+    options = {name: as_kind(name, value, known[name]) for name, value in options.items()}
     # Not by `Path`: Datasets puts a class of its own in its place, in modules with a builder.
     return {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in options.items()}
 
 
-def finish_row(row: dict) -> dict | Dropped:
-    """Fill in what is missing, state bad pixels once (ivar = 0) and check all that later code relies on.
+def as_kind(name: str, value: object, kind: type) -> object:
+    """An option's value as its type has it, where that is one of `OPTION_KINDS`; None, where allowed, as it is.
 
     Raises:
-        SpectrumFileError: as `check_row`.
+        TypeError: it is another, such as text, which is True and no number.
+    """
+    if kind not in OPTION_KINDS or (value is None and kind is not bool):
+        return value
+    expected, allowed = OPTION_KINDS[kind]
+    if not isinstance(value, allowed) or isinstance(value, bool) != (kind is bool):
+        raise TypeError(f"{name}: found {value!r}; expected {expected}")
+    return kind(value)
+
+
+def finish_row(row: dict, told: set[str]) -> dict | Dropped:
+    """Fill in what is missing, state bad pixels once (ivar = 0) and check all that later code relies on.
+
+    Args:
+        row: as `SpectraBuilder.read` gives it.
+        told: as `plain_labels` has it.
+
+    Raises:
+        SpectrumFileError: as `plain_pixels`, `check_row` and `check_float32`.
     """
     missing = {name: None if value.dtype == "string" else np.nan for name, value in LABELS.items()}
-    row = {"lsf_sigma": None, "lsf_kind": None, **missing, **row}
-    flux, ivar = np.asarray(row["flux"]), np.asarray(row["ivar"])
+    row = plain_labels(plain_pixels({"lsf_sigma": None, "lsf_kind": None, **missing, **row}), told)
+    flux, ivar = row["flux"], row["ivar"]
     check_row(row)
     row["lsf_sigma"] = fill_resolution(row["lsf_sigma"], row["segment_lengths"])
     row["lsf_kind"] = row["lsf_kind"] if len(row["lsf_sigma"]) else None
@@ -298,14 +373,18 @@ def finish_row(row: dict) -> dict | Dropped:
 
 def check_float32(source: str, flux: np.ndarray, ivar: np.ndarray) -> None:
     """Check that flux and ivar fit: of flux in erg/s/cm2/A as it is, 1e-17 and so on, ivar does not, of the best
-    pixels first.
+    pixels first. Infinite ivar is an error of 0, of a bad pixel; but in float32, beside others that hardly fit, it is
+    what became of a good one.
 
     Raises:
         SpectrumFileError: too much of them does not. One pixel in a hundred may hold anything.
     """
-    size = np.abs(flux)
+    size, is_too_large = np.abs(flux), ivar > MAX_FLOAT32
+    is_float32 = ivar.dtype.itemsize == 4
+    has_overflowed = is_float32 and is_too_large.any() and (ivar[~is_too_large] > NEAR_MAX_FLOAT32).any()
+    is_too_large &= np.isfinite(flux if has_overflowed else ivar)
     misfits = (
-        ("ivar", ivar, (ivar > MAX_FLOAT32) & np.isfinite(ivar), "flux in a larger unit, such as 1e-17 erg/s/cm2/A"),
+        ("ivar", ivar, is_too_large, "flux in a larger unit, such as 1e-17 erg/s/cm2/A"),
         ("ivar", ivar, (ivar > 0) & (ivar < MIN_FLOAT32), "flux in a smaller unit"),
         ("flux", flux, (size > MAX_FLOAT32) & np.isfinite(size), "flux in a smaller unit"),
     )
@@ -371,6 +450,15 @@ def check_grid(row: dict, low: float, high: float) -> None:
         first = int(np.argmax(is_wrong)) + 1
         found = f"{wavelength[first - 1 : first + 2].tolist()} at pixel {first}"
         raise SpectrumFileError(row["source"], "wavelength", found, "steps that change slowly")
+
+
+def check_angstrom(source: str, wavelength: np.ndarray) -> None:
+    """Raise `SpectrumFileError` for what is probably in nanometres, microns or a logarithm: nothing later would
+    notice."""
+    low, high = PLAUSIBLE
+    if len(wavelength) and not (low <= wavelength.min() and wavelength.max() <= high):
+        found = f"{wavelength.min():g} to {wavelength.max():g}"
+        raise SpectrumFileError(source, "column wavelength", found, f"Angstrom, from {low:g} to {high:g}")
 
 
 def fill_resolution(sigma: np.ndarray | None, segment_lengths: Iterable[int]) -> np.ndarray:

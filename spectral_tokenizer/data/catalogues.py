@@ -39,12 +39,14 @@ class LabelCut:
         column: of the flag, upper case.
         labels: that are unreliable where the flag is set.
         bits: of the flag that count; all of them unless given.
+        of_file: the spectra's files have the flag, and no catalogue.
     """
 
     name: str
     column: str
     labels: tuple[str, ...]
     bits: int = -1
+    of_file: bool = False
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ class MultimodalUniverse(SpectraBuilder):
     """Rows of MultimodalUniverse's HDF5 and Parquet files of one survey."""
 
     BUILDER_CONFIG_CLASS = MultimodalUniverseConfig
-    VERSION = "1.0.0"
+    VERSION = "1.1.0"
     FILE_NAMES = ("*.hdf5", "*.h5", "*.parquet")
     HOMEPAGE = "https://github.com/MultimodalUniverse/MultimodalUniverse"
     CITATION = "The Multimodal Universe Collaboration 2024, arXiv 2412.02527"

@@ -33,7 +33,7 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from tqdm.auto import tqdm
 
-from .builder import SpectraBuilder, check_options
+from .builder import SpectraBuilder, check_options, reader_name, survey_name
 from .card import write_card
 from .input_files import fingerprint
 from .prepared import PLAN, rows_name, shard_name
@@ -99,6 +99,7 @@ class Plan:
             digest.update("\0".join(map(self.sources.key, unit)).encode("utf-8", "surrogateescape") + b"\n")
         return {
             "survey": survey_name(self.survey),
+            "reader": reader_name(self.survey),
             "reader_version": str(self.survey.VERSION),
             "options": self.options,
             "shards": self.num_shards,
@@ -174,11 +175,6 @@ def prepare_files(
     credit = f"{survey.CITATION}\n\n  > {survey.ACKNOWLEDGEMENT}\n" if survey.ACKNOWLEDGEMENT else survey.CITATION
     write_card(file_system, folder.rpartition("/")[0], {report.survey: credit})
     return report
-
-
-def survey_name(survey: type[SpectraBuilder]) -> str:
-    """The survey's name, which is its module's."""
-    return survey.__module__.split(".")[-1]
 
 
 def group(survey: type[SpectraBuilder], files: list[str]) -> list[tuple[str, ...]]:

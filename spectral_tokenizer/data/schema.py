@@ -38,9 +38,9 @@ RESOLUTION = {"lsf_sigma": List(Value("float32")), "lsf_kind": Value("string")}
 LSF_KINDS = ("measured", "nominal")
 
 #: What the file, or the survey's catalogue, says of the object. NaN (or null for strings) where unknown, and where the
-#: survey's own flags call it unreliable, unless such labels were asked for.
+#: survey's own flags call it unreliable, unless such labels were asked for; and for what cannot be: `plain.POSSIBLE`.
 #:
-#: - ``class``: one of `CLASSES`.
+#: - ``class``: one of `CLASSES`; in one's own rows another too.
 #: - ``redshift``: of the object, dimensionless (for stars: v/c where the pipeline gives it).
 #: - ``radial_velocity``: km/s, barycentric or heliocentric, of a star.
 #: - ``teff`` in K, ``logg`` in dex of cm/s2, ``fe_h`` in dex: calibrated values only.

@@ -42,7 +42,7 @@ def rows_from_spectra(
     """
     if medium not in ("vacuum", "air"):
         raise ValueError(f'medium: found {medium!r}; expected "vacuum" or "air"')
-    rows = []
+    rows, told = [], set()
     for number, spectrum in enumerate([spectra] if isinstance(spectra, Spectrum) else spectra):
         for index, pixels in enumerate(one_by_one(spectrum, ivar)):
             source = f"{survey}#{number}" if spectrum.flux.ndim == 1 else f"{survey}#{number}.{index}"
@@ -57,7 +57,7 @@ def rows_from_spectra(
                 **shift(spectrum),
                 **pixels,
             }
-            finished = finish_row(row)
+            finished = finish_row(row, told)
             if isinstance(finished, Dropped):
                 raise SpectrumFileError(
                     source, "flux", finished.reason, "pixels with an uncertainty and without a mask"

@@ -110,12 +110,14 @@ def move_one(name: str, rows: pd.DataFrame, is_held: pd.Series, whole: list[pd.I
 def positions(name: str, dataset: Dataset) -> pd.DataFrame:
     """What is needed of the rows of a dataset: dataset, object (survey and identifier), ra and dec in degrees."""
     table = dataset.select_columns(["survey", "object_id", "ra", "dec"]).with_format("arrow")[:].to_pandas()
+    # A place that is none, as -9999, would make one object of all rows that have it.
+    is_place = table["ra"].between(0, 360) & table["dec"].between(-90, 90)
     return pd.DataFrame(
         {
             "dataset": name,
             "object": table["survey"] + " " + table["object_id"],
-            "ra": np.where(np.isfinite(table["dec"]), table["ra"], np.nan),
-            "dec": np.where(np.isfinite(table["ra"]), table["dec"], np.nan),
+            "ra": table["ra"].where(is_place),
+            "dec": table["dec"].where(is_place),
         }
     )
 

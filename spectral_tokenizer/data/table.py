@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .builder import Dropped, SpectraBuilder, SurveyConfig, check_row
+from .builder import Dropped, SpectraBuilder, SurveyConfig, check_angstrom, check_row
 from .catalogues import known_class
 from .fits_access import SpectrumFileError, number
 from .schema import FEATURES, FRAMES, LABELS
 from .table_files import SHARED, read_rows
-from .wavelengths import PLAUSIBLE, air_to_vacuum
+from .wavelengths import air_to_vacuum
 
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Table(SpectraBuilder):
     """Rows of Parquet, Arrow and HDF5 files with the canonical columns. A damaged row is left out by itself."""
 
     BUILDER_CONFIG_CLASS = TableConfig
-    VERSION = "1.2.0"
+    VERSION = "1.3.0"
     FILE_NAMES = ("*.parquet", "*.pq", "*.arrow", "*.feather", "*.hdf5", "*.h5")
 
     def read(self, files: tuple[str, ...]) -> Iterator[dict | Dropped]:
@@ -110,15 +110,6 @@ class Table(SpectraBuilder):
             row["wavelength"] = air_to_vacuum(row["wavelength"])
         check_angstrom(source, row["wavelength"])
         return row
-
-
-def check_angstrom(source: str, wavelength: np.ndarray) -> None:
-    """Raise `SpectrumFileError` for what is probably in nanometres, microns or a logarithm: nothing later would
-    notice."""
-    low, high = PLAUSIBLE
-    if len(wavelength) and not (low <= wavelength.min() and wavelength.max() <= high):
-        found = f"{wavelength.min():g} to {wavelength.max():g}"
-        raise SpectrumFileError(source, "column wavelength", found, f"Angstrom, from {low:g} to {high:g}")
 
 
 def whole_row(

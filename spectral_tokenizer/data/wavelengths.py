@@ -21,8 +21,9 @@ def air_to_vacuum(wavelength: np.ndarray) -> np.ndarray:
         wavelength: (any shape) in Angstrom, or with a unit of its own, as astropy's quantities; in air.
 
     Returns:
-        The same shape, float64, in Angstrom, in vacuum.
+        The same shape, float64, in Angstrom, in vacuum; masked where it was.
     """
+    mask = getattr(wavelength, "mask", None)
     if getattr(wavelength, "unit", None) is not None:
         wavelength = wavelength.to("Angstrom").value
     wavelength = np.asarray(wavelength, dtype=np.float64)
@@ -33,7 +34,7 @@ def air_to_vacuum(wavelength: np.ndarray) -> np.ndarray:
         + 2.408926869968e-2 / (130.1065924522 - wavenumber_squared)
         + 1.599740894897e-4 / (38.92568793293 - wavenumber_squared)
     )
-    return wavelength * index
+    return np.ma.array(wavelength * index, mask=mask) if isinstance(mask, np.ndarray) else wavelength * index
 
 
 def nominal_sigma(wavelength: np.ndarray, resolving_power: float | np.ndarray) -> np.ndarray:

@@ -239,7 +239,7 @@ def test_resolution_says_where_it_comes_from():
 
 
 def test_float32_overflow_is_unusable():
-    row = finish_row(long_row(flux=np.array([1.0, 1e39, 1, 1, -2]), ivar=np.array([1e39, 1, 1e-60, -1, 4.0])))
+    row = finish_row(long_row(flux=np.array([1.0, 1e39, 1, 1, -2]), ivar=np.array([1e39, 1, 1e-60, -1, 4.0])), set())
     assert row["ivar"].tolist() == [0, 0, 0, 0, 4] + 200 * [1] and np.isfinite(row["flux"]).all()
     assert row["snr"] == 1.0
 
@@ -250,13 +250,13 @@ def test_flux_in_a_unit_that_float32_does_not_square_is_refused():
     with pytest.raises(
         SpectrumFileError, match=r"column ivar: found numbers like 2.5e\+39.*expected flux in a larger unit"
     ):
-        finish_row(long_row() | {"flux": np.full(205, 1e-17), "ivar": error**-2})
-    assert finish_row(long_row() | {"flux": np.ones(205), "ivar": (error * 1e17) ** -2})["snr"] > 100
+        finish_row(long_row() | {"flux": np.full(205, 1e-17), "ivar": error**-2}, set())
+    assert finish_row(long_row() | {"flux": np.ones(205), "ivar": (error * 1e17) ** -2}, set())["snr"] > 100
     for flux, ivar, name in ((3e40, 1e-20, "flux"), (3e30, 1e-60, "ivar")):
         with pytest.raises(
             SpectrumFileError, match=f"column {name}: found numbers like .*expected flux in a smaller unit"
         ):
-            finish_row(long_row() | {"flux": np.full(205, flux), "ivar": np.full(205, ivar)})
+            finish_row(long_row() | {"flux": np.full(205, flux), "ivar": np.full(205, ivar)}, set())
 
 
 @pytest.mark.parametrize(
@@ -293,9 +293,9 @@ def test_a_row_of_which_no_patch_is_valid_is_left_out(tmp_path, num_usable, segm
 def test_table_keeps_null_and_ragged_lists():
     short = {"wavelength": np.array([1.0, 2.0]), "flux": np.ones(2), "ivar": np.ones(2), "segment_lengths": [2]}
     rows = [
-        finish_row(good_row(object_id="a")),
-        finish_row(good_row(object_id="b", lsf_sigma=np.array([1.0, np.nan, 2, 3, -4]), lsf_kind="measured")),
-        finish_row(good_row(object_id="c", **short)),
+        finish_row(good_row(object_id="a"), set()),
+        finish_row(good_row(object_id="b", lsf_sigma=np.array([1.0, np.nan, 2, 3, -4]), lsf_kind="measured"), set()),
+        finish_row(good_row(object_id="c", **short), set()),
     ]
     first, second, third = rows_of(Dataset(to_table(rows)))
     assert len(first["lsf_sigma"]) == len(third["lsf_sigma"]) == 0
@@ -309,7 +309,8 @@ def test_a_fifth_survey_is_one_class(tmp_path):
         FILE_NAMES = ("*.txt",)
 
         def read(self, files):
-            yield long_row(object_id=files[0])
+            row = long_row(object_id=files[0])
+            yield row | {"wavelength": 5000.0 + row["wavelength"]}
 
     (tmp_path / "a.txt").touch()
     dataset = Survey(cache_dir=str(tmp_path / "cache"), files=(str(tmp_path / "a.txt"),)).build()

@@ -143,3 +143,9 @@ def test_few_shared_objects_leave_no_side_empty():
     tables["d"] = dataset("sdss", ("1", "3"), [10.0, 30.0], [0.0, 0.0])  # three pairs of three objects
     with pytest.raises(ValueError, match="d: found 2 objects, shared with other datasets; expected more"):
         split(tables, 0.3)
+
+
+def test_places_that_are_none_join_nothing():
+    rows = dataset("a", map(str, range(40)), [-9999.0] * 40, [-9999.0] * 40)
+    train, held = split({"a": rows}, 0.3)["a"]
+    assert 0 < len(held) < 40 and not set(train["row"]) & set(held["row"])

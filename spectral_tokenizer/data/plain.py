@@ -1,0 +1,96 @@
+"""What a reader gives, made plain: pixels without masks and units, labels that are possible.
+
+`np.asarray` drops masks and units without a word, and nothing later knows that a temperature of -999 is none.
+"""
+
+import logging
+import math
+
+import numpy as np
+
+from .catalogues import known_class
+from .fits_access import SpectrumFileError, number
+from .schema import CLASSES
+from .wavelengths import SPEED_OF_LIGHT
+
+
+logger = logging.getLogger(__name__)
+
+PIXELS = ("wavelength", "flux", "ivar", "lsf_sigma")
+UNKNOWN = ("None", "nan", "--", "<NA>", "")  # as text: nothing, NaN, numpy's masked value, pandas' null
+SENTINELS = (-999.0, -9999.0)
+#: What labels may be at all, bounds included: wide, as it is for sentinels and other units, not for rare objects.
+POSSIBLE = {
+    "redshift": (-0.99, 1100.0),
+    "radial_velocity": (-SPEED_OF_LIGHT, SPEED_OF_LIGHT),
+    "teff": (1.0, math.inf),
+    "logg": (-10.0, 20.0),
+    "fe_h": (-20.0, 20.0),
+    "ra": (0.0, 360.0),
+    "dec": (-90.0, 90.0),
+}
+
+
+def plain_pixels(row: dict) -> dict:
+    """A row with its pixels as plain arrays: masked ones (numpy's and astropy's, True where bad) with ivar 0, or with
+    an unknown resolution; what has a unit in Angstrom, ivar in that of 1 / flux^2.
+
+    Raises:
+        SpectrumFileError: units that do not go together, or booleans in ivar, which would be errors of 1.
+    """
+    given = {name: row[name] for name in PIXELS if row.get(name) is not None}
+    masks = {name: getattr(values, "mask", None) for name, values in given.items()}
+    flux_unit = getattr(given["flux"], "unit", None)
+    plain = {name: in_unit(row["source"], name, values, flux_unit) for name, values in given.items()}
+    if plain["ivar"].dtype == bool:
+        raise SpectrumFileError(row["source"], "column ivar", "booleans", "numbers, 1 / error^2, and 0 for bad pixels")
+    for name, mask in masks.items():
+        marked, value = ("lsf_sigma", np.nan) if name == "lsf_sigma" else ("ivar", 0.0)
+        if isinstance(mask, np.ndarray) and mask.shape == plain[marked].shape:
+            plain[marked] = np.where(mask, value, plain[marked])
+    return row | plain
+
+
+def in_unit(source: str, name: str, values, flux_unit) -> np.ndarray:
+    """Values of a column as an array, converted where they have a unit and the column's is known."""
+    unit = getattr(values, "unit", None)
+    if unit is None or name == "flux" or (name == "ivar" and flux_unit is None):
+        return np.asarray(values)
+    try:
+        return np.asarray(values.to(flux_unit**-2 if name == "ivar" else "Angstrom").value)
+    except Exception as error:  # astropy's, of several kinds
+        expected = (
+            f"the unit of 1 / flux^2, of flux in {flux_unit}" if name == "ivar" else "Angstrom, or what becomes it"
+        )
+        raise SpectrumFileError(source, f"column {name}", f"the unit {str(unit)!r}", expected) from error
+
+
+def plain_labels(row: dict, told: set[str]) -> dict:
+    """A row whose labels are possible or NaN, and whose class has a name of `schema.CLASSES` if that is only a matter
+    of case; another class stays, as somebody may want to learn it.
+
+    Args:
+        row: with all labels.
+        told: labels of which the log has an example already; a million rows may have the same.
+    """
+    labels = {name: possible(name, row[name]) for name in POSSIBLE}
+    labels["class"] = known_class(row["class"]) or row["class"]
+    wrong = {
+        name: f"one from {low:g} to {high:g}, or NaN where it is unknown"
+        for name, (low, high) in POSSIBLE.items()
+        if math.isnan(labels[name]) and str(row[name]) not in UNKNOWN
+    }
+    if labels["class"] not in (*CLASSES, None):
+        wrong["class"] = f"one of {CLASSES}"
+    for name in wrong.keys() - told:
+        logger.warning("%s: %s: found %s; expected %s", row["source"], name, row[name], wrong[name])
+        told.add(name)
+    return row | labels
+
+
+def possible(name: str, value: object) -> float:
+    """A label as float; NaN where it is unknown, masked, a sentinel or out of its bounds."""
+    if value is None or (hasattr(value, "mask") and np.any(value.mask)):
+        return math.nan
+    value, (low, high) = number(value), POSSIBLE[name]
+    return value if low <= value <= high and value not in SENTINELS else math.nan
