@@ -32,9 +32,7 @@ class SpectralClassifierOutput(ModelOutput):
         errors (`Tensor` of shape `(batch, num_labels)`): Regression: half the width of `intervals`.
         intervals (`Tensor` of shape `(batch, num_labels, 2)`): Regression: the central 68 % interval.
         confidence (`Tensor` of shape `(batch, num_labels)`, float64):
-            Regression: the probability within the target's `tolerance` of the prediction, if the distribution is right.
-            `calibrate` makes 68 % intervals right; further out, distributions of bins are too narrow: it ranks, and
-            `is_flagged` is measured.
+            Regression: the probability within the target's `tolerance` of the prediction.
         is_flagged (`Tensor` of shape `(batch, num_labels)`):
             Regression: True where the confidence is below the target's calibrated threshold.
         probabilities (`dict[str, Tensor]`):

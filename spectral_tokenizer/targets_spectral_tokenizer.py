@@ -247,21 +247,28 @@ class BinnedTarget(RegressionTarget):
 
     def predict(self, outputs: Tensor, temperature: float | None = None) -> Prediction:
         """The window of +- tolerance that holds most probability decides between the peaks; the median inside it is
-        the value, finer than a bin, and the probability around the value the confidence."""
-        # In float32 most confidences are 1 or beyond, and rounding would decide which of them are flagged.
-        probabilities = (self.logits(outputs).double() / (temperature or self.config.temperature)).softmax(-1)
-        cumulative = nn.functional.pad(probabilities.cumsum(-1), (1, 0))
-        edges = self.edges(cumulative)
+        the value, finer than a bin, and the probability around the value the confidence.
+
+        All that by the distribution that was trained. A temperature makes peaks as wide as errors are, and so is for
+        the interval and the probabilities; of two peaks it would make a heavy one certain.
+        """
+        # In float32 most confidences would be 1 or beyond, and rounding decide which of them are flagged.
+        logits = self.logits(outputs).double()
+        trained, tempered = (
+            nn.functional.pad((logits / each).softmax(-1).cumsum(-1), (1, 0))
+            for each in (1.0, temperature or self.config.temperature)
+        )
+        edges = self.edges(trained)
         centers = (0.5 * (edges[1:] + edges[:-1])).expand(len(outputs), -1)
-        lower, upper = self.window(centers, cumulative)
+        lower, upper = self.window(centers, trained)
         value = centers.gather(1, (upper - lower).argmax(-1, keepdim=True))
         for _ in range(RECENTRINGS):
-            value = self.quantile(0.5 * sum(self.window(value, cumulative)), cumulative)
-        lower, upper = self.window(value, cumulative)
-        tails = cumulative.new_tensor([0.5 - ONE_SIGMA / 2, 0.5 + ONE_SIGMA / 2]).expand(len(outputs), 2)
-        interval = self.inverse(self.quantile(tails, cumulative)).float()
+            value = self.quantile(0.5 * sum(self.window(value, trained)), trained)
+        lower, upper = self.window(value, trained)
         confidence = (upper - lower)[:, 0].clamp(max=1.0)
-        return Prediction(self.inverse(value[:, 0]).float(), interval, confidence, probabilities.float())
+        tails = tempered.new_tensor([0.5 - ONE_SIGMA / 2, 0.5 + ONE_SIGMA / 2]).expand(len(outputs), 2)
+        interval = self.inverse(self.quantile(tails, tempered)).float()
+        return Prediction(self.inverse(value[:, 0]).float(), interval, confidence, tempered.diff(dim=-1).float())
 
     def window(self, u: Tensor, cumulative: Tensor) -> tuple[Tensor, Tensor]:
         """Probability below u - tolerance and below u + tolerance, (batch, positions) each."""
