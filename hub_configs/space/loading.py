@@ -44,7 +44,8 @@ def load_models(settings: Settings) -> Models:
         models.model, models.processor = found
     models.heads = [found for name in settings.heads if (found := attempt("HEADS", name, load_head))]
     if settings.reference and models.model is not None:
-        found = attempt("REFERENCE", settings.reference, lambda name: load_reference(name, models.model.spectral))
+        parts = models.model.spectral, models.processor
+        found = attempt("REFERENCE", settings.reference, lambda name: load_reference(name, *parts))
         if found:
             models.reference, models.vectors = found
     return models
@@ -79,7 +80,7 @@ def load(name: str, model_class: type) -> tuple:
     return model, SpectralProcessor.from_pretrained(name)
 
 
-def load_reference(folder: str, encoder: SpectralModel) -> tuple:
+def load_reference(folder: str, encoder: SpectralModel, processor: SpectralProcessor) -> tuple:
     """Rows with an embedding, and the embeddings (rows, size).
 
     Raises:
@@ -88,7 +89,7 @@ def load_reference(folder: str, encoder: SpectralModel) -> tuple:
     """
     rows = read_embeddings(folder)
     made_by = json.loads(Path(folder, MANIFEST).read_text())["model"]
-    if made_by != (expected := model_fingerprint(encoder)):
+    if made_by != (expected := model_fingerprint(encoder, processor)):
         raise ValueError(f"found embeddings of model {made_by}; expected those of MODEL, which is {expected}")
     rows = rows.select([place for place, problem in enumerate(rows[PROBLEM]) if problem is None])
     vectors = np.stack(rows.with_format("numpy")[EMBEDDING][:]) if len(rows) else np.zeros((0, 0))
