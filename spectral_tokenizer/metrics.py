@@ -13,6 +13,7 @@ from collections.abc import Callable
 import datasets
 import evaluate
 import numpy as np
+from scipy.special import log_softmax
 
 
 # 1.4826 times the median absolute deviation of a Gaussian is its standard deviation.
@@ -198,8 +199,7 @@ def log_loss(logits: np.ndarray, references: np.ndarray) -> float:
     """Mean of -ln of the probability given to the true class: logits (spectra, classes), references below 0 unknown.
     ln(classes) is what knowing nothing costs."""
     logits, references = logits[references >= 0].astype(np.float64), references[references >= 0]
-    shifted = logits - logits.max(-1, keepdims=True)
-    log_shares = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    log_shares = log_softmax(logits, axis=-1)
     return mean(-np.take_along_axis(log_shares, references[:, None], axis=1))
 
 

@@ -238,6 +238,15 @@ def test_confidences_near_one_are_told_apart():
     assert (confidence.diff() > 0).all() and confidence[-1] <= 1 and confidence[0] > 1 - 1e-6
 
 
+def test_a_temperature_narrows_the_interval_and_leaves_the_doubt_between_peaks():
+    """Odds of 7 to 3 to the sixth power would be certainty."""
+    target = redshift_target()
+    outputs = peaks(target, (0.5, 0.01, 0.7), (2.0, 0.01, 0.3))
+    plain, sharp = target.predict(outputs, 1.0), target.predict(outputs, 1 / 6)
+    assert sharp.value == plain.value and sharp.confidence == plain.confidence and abs(sharp.confidence - 0.7) < 0.02
+    assert sharp.interval.diff() < 0.1 < plain.interval.diff()
+
+
 def test_the_heavier_of_two_peaks_is_the_answer_and_the_lighter_the_doubt():
     target = redshift_target()
     # The lighter peak is the higher one.

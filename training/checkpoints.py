@@ -109,7 +109,7 @@ def load(accelerator, folder: Path, resume: str | None, run: dict) -> dict | Non
         raise ValueError(
             f"{checkpoint}: found {found[-1]}, which would win later: remove what comes after it, or take another --output"
         )
-    state = whole(checkpoint, found, lambda: json.loads((checkpoint / STATE).read_text()))
+    state = read_whole(checkpoint, found, lambda: json.loads((checkpoint / STATE).read_text()))
     # Checkpoints from before a setting was written down do not know it.
     then = run | state.get("run", {})
     if differing := sorted(name for name in run if then[name] != run[name]):
@@ -117,11 +117,11 @@ def load(accelerator, folder: Path, resume: str | None, run: dict) -> dict | Non
         raise ValueError(
             f"{checkpoint}: the run was of {was}, found: {now}. With others start a new one from its --model"
         )
-    whole(checkpoint, found, lambda: accelerator.load_state(str(checkpoint)))
+    read_whole(checkpoint, found, lambda: accelerator.load_state(str(checkpoint)))
     return state
 
 
-def whole(checkpoint: Path, found: list[Path], read: Callable):
+def read_whole(checkpoint: Path, found: list[Path], read: Callable):
     """What `read` reads of a checkpoint; raises ValueError where it is damaged, with what to go on from instead."""
     try:
         return read()

@@ -3,7 +3,7 @@ nothing."""
 
 import numpy as np
 
-from spectral_tokenizer.data.pair_metric import PairMetric
+from spectral_tokenizer.data.pair_metric import PairMetric, standardised
 from spectral_tokenizer.metrics import mean
 from training.simulated.observing import observe
 from training.simulated.patches import Spectra, to_spectra
@@ -156,7 +156,7 @@ def retrieval(bench: Bench) -> list[dict]:
             for name, first, (known, asked, second) in bench.feature_pairs(parts[0], parts[1:]):
                 metric = PairMetric.fit(first[:pairs], second[:pairs])
                 for head, recall in (
-                    ("cosine", recall_at_one(*(standardised(each) for each in (known, asked)))),
+                    ("cosine", recall_at_one(*(directions(each) for each in (known, asked)))),
                     ("pairs", recall_at_one(metric(known), metric(asked))),
                 ):
                     scores = summary(
@@ -188,10 +188,10 @@ def half_covered(spectra: Spectra, generator: np.random.Generator) -> Spectra:
     return spectra.keep(~hide(spectra, "arm", generator))
 
 
-def standardised(features: np.ndarray) -> np.ndarray:
+def directions(features: np.ndarray) -> np.ndarray:
     """Vectors of length 1, of numbers with mean 0 and spread 1 over the objects."""
     features = np.asarray(features, dtype=np.float64)
-    features = ((features - features.mean(0)) / features.std(0).clip(min=1e-6)).clip(-10.0, 10.0)
+    features = standardised(features, features.mean(0), features.std(0).clip(min=1e-6))
     return features / np.linalg.norm(features, axis=1, keepdims=True)
 
 

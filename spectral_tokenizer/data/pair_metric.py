@@ -14,8 +14,8 @@ class PairMetric:
     """Linear discriminants of objects (Fisher 1936; as speaker verification uses them, Hatch et al. 2006).
 
     What differs between two observations of an object - noise, coverage, another instrument - has a covariance W; what
-    differs between objects has another, B. Directions are weighed by how much of B they have for how much of W. A
-    vector's own size says as little of the object as before: similarities are cosines.
+    differs between objects has another, B. Directions are kept and weighed by how much of B they have for
+    their W. A vector's own size says as little of the object as before: similarities are cosines.
 
     Called with embeddings (vectors, size of the embedding), it gives (vectors, size) of length 1 each, whose scalar
     products are similarities. Rows that are NaN stay so.
@@ -38,12 +38,13 @@ class PairMetric:
 
         Args:
             size: Directions that are kept.
-            shrinkage: Part of W's mean variance that is added to every direction, for W is known from few pairs.
+            shrinkage: How far W, which is known from few pairs, is drawn to a multiple of the identity: 0 to 1.
 
         Raises:
             ValueError: other than as many rows in both, fewer than ten pairs, or one observation twice.
         """
         from sklearn.decomposition import PCA
+        from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
         first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
         if first.ndim != 2 or first.shape != second.shape:
@@ -57,19 +58,15 @@ class PairMetric:
         mean, spread = first.mean(0), first.std(0)
         spread = np.where(spread > 0, spread, 1.0)
         first, second = (standardised(each, mean, spread) for each in (first, second))
-        components = PCA(min(NUM_COMPONENTS, *first.shape), svd_solver="randomized", random_state=0).fit(first)
-        basis = components.components_.T
-        difference = (first - second) @ basis / np.sqrt(2.0)
-        within = difference.T @ difference / len(difference)
-        if not np.trace(within) > 0:
+        if np.array_equal(first, second):
             raise ValueError("expected two observations of each object, found: the same embeddings twice")
-        between = np.cov((first @ basis).T) - within
-        within += shrinkage * np.trace(within) / len(within) * np.eye(len(within))
-        values, vectors = np.linalg.eigh(within)
-        whitening = vectors / np.sqrt(values)
-        values, vectors = np.linalg.eigh(whitening.T @ between @ whitening)
-        values, vectors = values[::-1][:size].clip(min=0.0), vectors[:, ::-1][:, :size]
-        return cls(mean, spread, basis @ whitening @ (vectors * np.sqrt(values / (values + 1.0))))
+        components = PCA(min(NUM_COMPONENTS, *first.shape), svd_solver="randomized", random_state=0).fit(first)
+        discriminants = LinearDiscriminantAnalysis(solver="eigen", shrinkage=shrinkage)
+        first, second = components.transform(first), components.transform(second)
+        discriminants.fit(np.concatenate([first, second]), np.tile(np.arange(len(first)), 2))
+        directions = discriminants.scalings_[:, :size]  # each with the variance 1 of W
+        between = np.mean((first @ directions) * (second @ directions), axis=0).clip(min=0.0)
+        return cls(mean, spread, components.components_.T @ directions * np.sqrt(between / (between + 1.0)))
 
     def __call__(self, embeddings: np.ndarray) -> np.ndarray:
         vectors = standardised(np.asarray(embeddings, dtype=np.float64), self.mean, self.spread) @ self.directions
@@ -77,4 +74,5 @@ class PairMetric:
 
 
 def standardised(embeddings: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """(vectors, size of the embedding) in units of the spread, both (size of the embedding,); far ones are drawn in."""
     return ((embeddings - mean) / spread).clip(-LARGEST, LARGEST)

@@ -14,12 +14,12 @@ from benchmarks.science import real as real_module
 from benchmarks.science.bench import Bench, Budget, joined, own_columns
 from benchmarks.science.cannon import Quadratic
 from benchmarks.science.comparisons import (
+    directions,
     efficiency,
     leak,
     middle_of_shortest_half,
     recall_at_one,
     retrieval,
-    standardised,
     transfer,
 )
 from benchmarks.science.curve import curve, per_doubling, spectra_seen
@@ -166,8 +166,8 @@ def test_training_and_test_objects_are_disjoint(bench):
 
 def test_recall_at_one():
     features = np.random.default_rng(0).normal(size=(50, 8))
-    assert recall_at_one(standardised(features), standardised(3.0 * features + 1.0)).all()
-    assert recall_at_one(standardised(features), standardised(features[::-1])).mean() < 0.2
+    assert recall_at_one(directions(features), directions(3.0 * features + 1.0)).all()
+    assert recall_at_one(directions(features), directions(features[::-1])).mean() < 0.2
 
 
 def test_reconstruction_is_measured_against_the_truth(bench):
