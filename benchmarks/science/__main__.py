@@ -61,10 +61,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--survey", nargs="+", default=list(DOMAINS), choices=list(DOMAINS), help="(default: all)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other objects")
+    parser.add_argument("--keep", metavar="FOLDER", help="keep models' features there: a run that was cut off goes on")
     parser.add_argument("--output", help="folder to write TABLE.md and TABLE.json to")
     given = parser.parse_args(arguments)
     encoders = dict(name.split("=", 1) if "=" in name else (name, name) for name in given.encoder)
-    bench = Bench(encoders, given.budget, given.templates, given.device, given.seed, given.survey)
+    bench = Bench(encoders, given.budget, given.templates, given.device, given.seed, given.survey, given.keep)
     about = {"budget": given.budget, "simulated_from": "published templates" if bench.templates else "own physics"}
     lines = []
     for table in given.table:

@@ -95,16 +95,24 @@ class Bench:
         device: Where spectra and models' features are made.
         seed: Another seed is another set of objects.
         surveys: Tables leave out others.
+        kept_in: Folder for models' features, see `KeptFeatures`; None keeps them in memory alone.
     """
 
     def __init__(
-        self, encoders: Mapping, budget="small", templates=None, device="cpu", seed: int = 0, surveys=tuple(DOMAINS)
+        self,
+        encoders: Mapping,
+        budget="small",
+        templates=None,
+        device="cpu",
+        seed: int = 0,
+        surveys=tuple(DOMAINS),
+        kept_in: str | Path | None = None,
     ):
         self.budget = BUDGETS[budget] if isinstance(budget, str) else budget
         self.templates: Path | None = templates_folder(templates)
         self.device, self.seed, self.chosen = str(device), seed, tuple(surveys)
         self.given = {str(name): given for name, given in encoders.items()}
-        self.encoders = {str(name): features.make_encoder(given, device) for name, given in encoders.items()}
+        self.encoders = {str(name): features.make_encoder(given, device, kept_in) for name, given in encoders.items()}
         self._sets: dict[tuple, ProbeSet] = {}
 
     def batches(self, survey: str, split: str, count: int, limits: tuple[float, float] | None = None):

@@ -1,14 +1,19 @@
 """Spectra -> one vector each: encoders, and what needs no network. All of them feed the same heads."""
 
+import hashlib
+import inspect
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from fsspec.implementations.local import LocalFileSystem
 from transformers import AutoModel
 
 from spectral_tokenizer import SpectralConfig, SpectralModel
+from spectral_tokenizer.data.embedding import model_fingerprint
+from spectral_tokenizer.data.storage import write_aside
 from spectral_tokenizer.data.wavelengths import SPEED_OF_LIGHT
 from training.simulated.patches import Spectra
 
@@ -106,6 +111,31 @@ class ModelEncoder:
         return np.concatenate(pooled)
 
 
+class KeptFeatures:
+    """An encoder's features, kept in a folder: whoever was cut off goes on, and tables of several runs share them.
+
+    They are found again by what they follow from: weights, settings and modeling file of the model, and the pixels.
+    """
+
+    def __init__(self, encoder: ModelEncoder, folder: str | Path):
+        self.encoder, self.folder = encoder, Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        code = inspect.getsource(inspect.getmodule(type(encoder.model)))
+        self.made_by = f"{model_fingerprint(encoder.model)} {hashlib.sha256(code.encode()).hexdigest()}"
+
+    def __call__(self, spectra: Spectra) -> np.ndarray:
+        digest = hashlib.sha256(f"{self.made_by} {spectra.lengths}".encode())
+        for pixels in (spectra.flux, spectra.ivar, spectra.wavelength):
+            digest.update(pixels.cpu().contiguous().numpy().tobytes())
+        path = self.folder / f"{digest.hexdigest()}.npy"
+        if path.is_file():
+            return np.load(path, allow_pickle=False)
+        found = self.encoder(spectra)
+        with write_aside(LocalFileSystem(), str(path)) as aside, open(aside, "wb") as file:
+            np.save(file, found)
+        return found
+
+
 def untrained(size: str | Path = "tiny", seed: int = 0, **changes) -> SpectralModel:
     """An encoder that has learned nothing: random weights of a size out of `hub_configs`, or a folder's own size."""
     folder = ROOT / "hub_configs" / str(size)
@@ -114,23 +144,26 @@ def untrained(size: str | Path = "tiny", seed: int = 0, **changes) -> SpectralMo
     return SpectralModel(config)
 
 
-def make_encoder(name, device: str = "cpu") -> Encoder | str:
+def make_encoder(name, device: str = "cpu", kept_in: str | Path | None = None) -> Encoder | str:
     """What a name on the command line stands for.
 
     Args:
         name: "raw", "pca64" or "pca256" (fitted on the training spectra: see `tables`), "untrained" or
             "untrained:SIZE", a saved model's folder, a model in memory, or any function of `Spectra`; "scratch:SIZE"
             and "tuned:FOLDER" are for the table `supervised` alone.
+        kept_in: Folder that models' features are kept in.
     """
-    if isinstance(name, torch.nn.Module):
-        return ModelEncoder(name)
-    if callable(name):
-        return name
     text = str(name)
-    if text == "raw" or text.startswith(("pca", "scratch", "tuned")):
+    if isinstance(name, torch.nn.Module):
+        encoder = ModelEncoder(name)
+    elif callable(name):
+        return name
+    elif text == "raw" or text.startswith(("pca", "scratch", "tuned")):
         return text
-    if text.startswith("untrained"):
-        return ModelEncoder(untrained(text.partition(":")[2] or "tiny").to(device))
-    if not (Path(text) / "config.json").is_file():
+    elif text.startswith("untrained"):
+        encoder = ModelEncoder(untrained(text.partition(":")[2] or "tiny").to(device))
+    elif (Path(text) / "config.json").is_file():
+        encoder = ModelEncoder(AutoModel.from_pretrained(text).to(device))
+    else:
         raise FileNotFoundError(f"{text}: expected a saved model's folder, raw, pcaN or untrained[:SIZE]")
-    return ModelEncoder(AutoModel.from_pretrained(text).to(device))
+    return encoder if kept_in is None else KeptFeatures(encoder, kept_in)

@@ -265,9 +265,9 @@ def rows_fingerprint(rows: Dataset) -> str:
     return digest.hexdigest()[:16]
 
 
-def model_fingerprint(model, processor) -> str:
+def model_fingerprint(model, processor=None) -> str:
     """Changes with any weight, with the model's settings, and with those of its processor."""
-    given = [model.config.to_dict(), processor.to_dict()]
+    given = [each.to_dict() for each in (model.config, processor) if each is not None]
     settings = [{name: value for name, value in each.items() if name not in BOOKKEEPING} for each in given]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for name, weight in sorted(model.state_dict().items()):

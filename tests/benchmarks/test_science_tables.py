@@ -1,5 +1,6 @@
 """Heads, scores and tables of the science benchmark."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -23,7 +24,7 @@ from benchmarks.science.comparisons import (
     transfer,
 )
 from benchmarks.science.curve import curve, per_doubling, spectra_seen
-from benchmarks.science.features import ModelEncoder, bin_centers, raw, resampled
+from benchmarks.science.features import KeptFeatures, ModelEncoder, bin_centers, raw, resampled
 from benchmarks.science.limits import cramer_rao
 from benchmarks.science.real import real
 from benchmarks.science.reconstruction import hide, interpolation, measure, reconstruction
@@ -119,6 +120,26 @@ def test_features_do_not_depend_on_company(model):
     together = encoder(spectra)
     alone = np.concatenate([encoder(each) for each in spectra.split(1)])
     np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_kept_features_are_those_of_this_model_and_these_pixels(model, tmp_path):
+    """Found again by another run; made anew for another pixel, another weight, and after a write that was cut off."""
+    spectra = to_spectra(observe(population("optical", None, "cpu").draw("test", 0, 4, 0), "sdss", 0))
+    first = KeptFeatures(ModelEncoder(model), tmp_path)
+    expected = first(spectra)
+    again = KeptFeatures(ModelEncoder(model), tmp_path)
+    again.encoder = None  # would be called in vain
+    np.testing.assert_array_equal(again(spectra), expected)
+
+    flux = spectra.flux.clone()
+    flux[0, 3, 5] += 0.5
+    touched = first(replace(spectra, flux=flux))
+    assert not np.array_equal(touched, expected) and np.array_equal(touched[1:], expected[1:])
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        next(other.parameters()).mul_(1.5)
+    assert not np.array_equal(KeptFeatures(ModelEncoder(other), tmp_path)(spectra), expected)
+    assert len(list(tmp_path.glob("*.npy"))) == 3 == len(list(tmp_path.iterdir()))
 
 
 def test_unlike_raw_spectra_get_columns_of_their_own():
