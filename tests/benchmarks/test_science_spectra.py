@@ -5,13 +5,14 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralProcessor
 from spectral_tokenizer.data.schema import FEATURES
 from spectral_tokenizer.data.simulation import apogee, desi
 from spectral_tokenizer.data.simulation import quasars as physics
 from spectral_tokenizer.data.simulation.lines import NEBULAR_LINES
-from training.simulated import observing, quasars
+from training.simulated import observing, quasars, spectrographs
 from training.simulated.galaxies import GRID, EmissionLines
 from training.simulated.observing import observe, vary_response
 from training.simulated.patches import concatenate, middle_two, rows, to_spectra
@@ -166,6 +167,28 @@ def test_many_spectra_are_resolved_as_each_by_itself():
     assert torch.equal(segment.resolve(flux, grid, shift, offset), torch.cat(alone))
     together = segment.resolve_together(flux, grid, shift, offset)  # as a GPU takes them
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("survey", DOMAINS)
+def test_a_larger_batch_has_no_more_operations(survey, monkeypatch):
+    """On a GPU, where each of them is a kernel to be launched."""
+    monkeypatch.setattr(spectrographs, "ROWS_IN_CACHE", 10**6)  # a GPU takes them together
+
+    class Operations(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, operation, types, arguments=(), options=None):
+            self.count += 1
+            return operation(*arguments, **(options or {}))
+
+    def count(size: int) -> int:
+        objects = population(DOMAINS[survey], None, "cpu").draw("train", 0, size, 0)
+        with Operations() as operations:
+            to_spectra(vary_response(observe(objects, survey, 0), 0))
+        return operations.count
+
+    count(8)  # what is made once
+    assert count(192) == count(96)
 
 
 def test_medians_are_the_same_by_numpy_and_by_torch():

@@ -23,7 +23,9 @@ from .template_files import templates_folder
 
 
 MODEL_INPUTS = ("flux", "ivar", "wavelength", "lengths", "masked_patches", "target_patches")
-LARGEST_BATCH = 128  # spectra made at once; more only costs memory
+# Spectra made at once. More than 128 only cost a core memory; a GPU waits for its kernels to be launched, which are as many
+# for 2,048 (1 MB each at most, GALAH's).
+LARGEST_BATCH = {"cpu": 128, "cuda": 2048}
 DOMAINS = {survey: domain for domain, surveys in SURVEYS.items() for survey in surveys}
 MIXTURE, HIDING = 2, 3
 
@@ -32,11 +34,15 @@ def observations(
     survey: str, split: str, count: int, templates: str | Path | None = None, seed: int = 0, device: str = "cpu"
 ) -> Iterator[Observation]:
     """A survey's observations of `count` objects of a split, in parts."""
-    for first in range(0, count, LARGEST_BATCH):
-        objects = population(DOMAINS[survey], templates_folder(templates), device).draw(
-            split, first // LARGEST_BATCH, min(LARGEST_BATCH, count - first), seed
-        )
+    for number, size in enumerate(batch_sizes(count, device)):
+        objects = population(DOMAINS[survey], templates_folder(templates), device).draw(split, number, size, seed)
         yield observe(objects, survey, seed, device=device)
+
+
+def batch_sizes(count: int, device: str) -> list[int]:
+    """How many of `count` spectra are made at once, batch by batch."""
+    largest = LARGEST_BATCH.get(torch.device(device).type, LARGEST_BATCH["cpu"])
+    return [min(largest, count - first) for first in range(0, count, largest)]
 
 
 class SimulatedStream:
@@ -159,9 +165,10 @@ class SimulatedStream:
             draws += [(SURVEYS[each], 64 * n + 32, count) for n, (each, count) in enumerate(zip(self.domains, counts))]
         parts = []
         for seen_by, place, count in draws:
-            for first in range(0, count, LARGEST_BATCH):
-                batch = number * len(surveys) * 64 + place + first // LARGEST_BATCH
-                parts.append(self.observed(seen_by, batch, min(LARGEST_BATCH, count - first)))
+            first = number * len(surveys) * 64 + place
+            parts += [
+                self.observed(seen_by, first + n, size) for n, size in enumerate(batch_sizes(count, self.device))
+            ]
         return concatenate(parts)
 
     def observed(self, surveys: tuple[str, ...], batch: int, count: int) -> Spectra:
