@@ -58,6 +58,8 @@ class FineTuningArguments:
             `prepare` writes (Parquet, Arrow, HDF5; then under any name). Where empty, surveys are simulated.
         options: Survey -> further arguments of `load_survey`, such as {galah: {catalogue: allstar.fits}}, or of
             `load_table`.
+        label_table: Labels that no survey gives, from a table of one's own: the arguments of `cross_match` but for the
+            rows, such as {table: ages.csv, columns: [age], key: sobject_id}.
         data_is_simulated: `data` holds simulated spectra, in a survey's own file format or not. Files do not say so.
         data_description: What `data` is, in words, for the model's card.
         simulate: Simulated spectra per survey, used where `data` is empty.
@@ -78,6 +80,7 @@ class FineTuningArguments:
     select: dict = field(default_factory=dict)
     data: dict = field(default_factory=dict)
     options: dict = field(default_factory=dict)
+    label_table: dict = field(default_factory=dict)
     data_is_simulated: bool = False
     data_description: str = ""
     simulate: dict = field(default_factory=dict)

@@ -6,6 +6,7 @@ from datasets import Dataset, concatenate_datasets
 from recipe import Recipe
 
 from spectral_tokenizer.data import splits
+from spectral_tokenizer.data.cross_match import cross_match
 from spectral_tokenizer.data.schema import SPECTRUM
 
 
@@ -16,7 +17,7 @@ def load(settings, output: str) -> dict[str, Dataset]:
     """Rows of all surveys that have one of the labels and the values asked for, shuffled, in three parts.
 
     Args:
-        settings: `data`, `options`, `simulate` and `simulation_seed`, `labels` (columns), `select` (column -> values
+        settings: `data`, `options`, `label_table`, `simulate` and `simulation_seed`, `labels` (columns), `select` (column -> values
             to keep), `calibration_fraction`, `test_fraction`, `split_seed`; see `FineTuningArguments`.
         output: Simulated files are put beside this folder.
 
@@ -28,6 +29,8 @@ def load(settings, output: str) -> dict[str, Dataset]:
         seed=settings.simulation_seed,
     )  # fmt: skip
     rows = concatenate_datasets(list(surveys.load(recipe).values()))
+    if settings.label_table:
+        rows = cross_match(rows, **settings.label_table)
     unknown = sorted({*settings.labels, *settings.select} - set(rows.column_names))
     if unknown:
         raise ValueError(f"labels, select: expected some of {rows.column_names}, found: {unknown}")

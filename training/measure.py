@@ -19,6 +19,7 @@ import labelled
 import numpy as np
 import surveys
 import torch
+import yaml
 from datasets import Dataset, concatenate_datasets
 from devices import needs_cpu
 from recipe import Recipe, parse_data
@@ -33,6 +34,7 @@ from transformers import (
 from validation import SurveyValidation, measure, table
 
 from spectral_tokenizer.data.collator import SpectralCollator
+from spectral_tokenizer.data.cross_match import cross_match
 from spectral_tokenizer.metrics import make_compute_metrics
 
 
@@ -55,6 +57,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="COLUMN=VALUE[,VALUE]",
         help="for a head: such spectra alone, e.g. class=GALAXY,QSO",
     )
+    parser.add_argument(
+        "--label-table",
+        type=yaml.safe_load,
+        default={},
+        metavar="YAML",
+        help="for a head of labels of your own, as in its recipe: '{table: ages.csv, columns: [age], key: sobject_id}'",
+    )
     parser.add_argument("--spectra", type=int, default=2000, help="of each survey, at most (default: %(default)s)")
     parser.add_argument("--output", required=True, type=Path, help="folder for evaluation.json and evaluation.png")
     parser.add_argument("--simulated", action="store_true", help="say in both that the files are simulated")
@@ -71,6 +80,8 @@ def load(given: argparse.Namespace) -> tuple[dict[str, Dataset], bool]:
         ValueError: both --data and the run of --held-by have a survey.
     """
     rows = surveys.load(Recipe(data=parse_data(given.data))) if given.data else {}
+    if given.label_table:
+        rows = {survey: cross_match(each, **given.label_table) for survey, each in rows.items()}
     is_simulated = given.simulated
     if given.held_by:
         recipe = Recipe(**json.loads(given.held_by.read_text())["recipe"])
@@ -104,7 +115,7 @@ def measure_head(
     """`test` and `test_by_survey` as in a head's `metrics.json`, and a picture of the predictions.
 
     Raises:
-        ValueError: no label is known.
+        ValueError: no label is known, or rows have no such column.
     """
     model, processor = (
         AutoModelForSequenceClassification.from_pretrained(folder),
@@ -116,6 +127,10 @@ def measure_head(
     if is_class:
         select = {"class": names, **select}  # of a class that it does not know there is nothing to say
     known = concatenate_datasets(list(rows.values()))
+    if missing := sorted({*labels, *select} - set(known.column_names)):
+        raise ValueError(
+            f"expected columns {missing}, found {known.column_names}; --label-table brings labels of your own"
+        )
     known = known.select(np.flatnonzero(labelled.is_chosen(known, labels, select)))
     if not len(known):
         raise ValueError(f"expected spectra with one of {labels}{f' and {select}' if select else ''}, found none")

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import measure
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -117,6 +119,31 @@ def test_redshifts_and_stellar_labels_come_out_in_their_units(pretrained, simula
     assert (output.logits[:, 1] > 3000).all() and (output.logits[:, 1] < 9000).all()
     assert ((output.errors[:, 1] > 1) & (output.errors[:, 1] < 5000)).all()
     assert "AutoModelForSequenceClassification" in model.config.auto_map
+
+
+def test_a_label_of_ones_own_is_learned_and_measured(pretrained, simulated_surveys, tmp_path):
+    """From a table beside the files: no survey has ages."""
+    names = load_survey("apogee", simulated_surveys["apogee"])["object_id"][:]
+    pd.DataFrame({"star": names, "age": np.linspace(1.0, 12.0, len(names))}).to_csv(tmp_path / "ages.csv", index=False)
+    table = {"table": str(tmp_path / "ages.csv"), "columns": ["age"], "key": "star"}
+    surveys = {"apogee": simulated_surveys["apogee"]}
+    recipe = write_recipe(
+        tmp_path / "run.yaml", pretrained, surveys, labels=["age"], num_trainable_layers=0, label_table=table
+    )
+    run(recipe)
+    scores = json.loads((tmp_path / "run" / "metrics.json").read_text())["test"]
+    assert 0.0 < scores["age_mad"] < 12.0
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "model")
+    assert model.config.id2label == {0: "age"}
+
+    arguments = ["--model", str(tmp_path / "run" / "model"), "--data", f"apogee={simulated_surveys['apogee']}"]
+    given = measure.parse_arguments([*arguments, "--output", str(tmp_path), "--label-table", yaml.safe_dump(table)])
+    rows, _ = measure.load(given)
+    found = measure.measure_head(given.model, rows, {}, tmp_path / "evaluation.png", True)
+    assert found["num_spectra"] == {"apogee": len(names)} and np.isfinite(found["test"]["age_mad"])
+    without, _ = measure.load(measure.parse_arguments([*arguments, "--output", str(tmp_path)]))
+    with pytest.raises(ValueError, match=r"expected columns \['age'\].*--label-table"):
+        measure.measure_head(given.model, without, {}, tmp_path / "evaluation.png", True)
 
 
 def test_wrong_settings_are_named(pretrained, simulated_surveys, tmp_path):

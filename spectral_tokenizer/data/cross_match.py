@@ -1,0 +1,151 @@
+"""Labels of one's own: columns of any table of objects, matched to rows by identifier or by place on the sky.
+
+    rows = cross_match(load_survey("galah", "/data/galah"), "ages.csv", ["age"], key="sobject_id")
+    rows = cross_match(rows, "vizier.fits", {"mg_fe": "[Mg/Fe]"}, position=("RAJ2000", "DEJ2000"))
+
+A survey's own catalogues are joined while its files are read, with the survey's flags: `load_survey(catalogue=...)`. This
+is for what no survey gives, on rows from anywhere.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from astropy import units
+from astropy.coordinates import SkyCoord
+from astropy.table import Table
+from datasets import Dataset
+
+from .fits_access import SpectrumFileError
+from .plain import SENTINELS
+from .splits import positions
+
+
+logger = logging.getLogger(__name__)
+
+NOT_MATCHED = -1
+
+
+def cross_match(
+    rows: Dataset,
+    table: str | Path | Table | pd.DataFrame,
+    columns: Mapping[str, str] | Sequence[str],
+    *,
+    key: str | Sequence[str] | None = None,
+    position: tuple[str, str] | None = None,
+    radius: float = 1.0,
+) -> Dataset:
+    """Rows with further columns. Numbers become float64, NaN where there is none: no match, masked, infinite, -999 or
+    -9999; texts become null there. Units stay as they are in the table.
+
+    Args:
+        rows: as of `load_survey`.
+        table: an astropy or pandas table, or a file that astropy's ``Table.read`` knows: CSV, ECSV, FITS, VOTable,
+            Parquet.
+        columns: of the table to take, or new name -> the table's name.
+        key: column of the table that holds the rows' ``object_id``; or several, of integers, for an identifier that is
+            several of them with dashes between, as SDSS's plate, MJD, fibre.
+        position: columns of the table with right ascension and declination, in degrees and in the system of the rows'
+            ``ra`` and ``dec`` (ICRS): the nearest object within `radius`.
+        radius: arcseconds.
+
+    Raises:
+        ValueError: not one of `key` and `position`; a column that the rows have already; nothing matches.
+        SpectrumFileError: the table cannot be read, has no such column, holds a key as floats or a position as text,
+            or has an object twice with unlike values.
+    """
+    if (key is None) == (position is None):
+        raise ValueError(f"key, position: found {key!r}, {position!r}; expected one of them")
+    columns = dict(columns) if isinstance(columns, Mapping) else {name: name for name in columns}
+    if taken := sorted(set(columns) & set(rows.column_names)):
+        raise ValueError(f"columns: found {taken}, which the rows have already; expected new names, {{new: table's}}")
+    name = str(table) if isinstance(table, str | Path) else "table"
+    keys = [key] if isinstance(key, str) else list(key or position)
+    objects = read_objects(table, name, list(dict.fromkeys([*keys, *columns.values()])))
+    if position is None:
+        place, theirs = by_identifier(rows, objects, name, keys, list(columns.values()))
+    else:
+        place, theirs = by_position(rows, objects, name, position, radius)
+    found = place != NOT_MATCHED
+    if len(rows) and not found.any():
+        ours = rows[0]["object_id"] if position is None else f"ra {rows[0]['ra']}, dec {rows[0]['dec']}"
+        raise ValueError(f"{name}: {keys}: found none of {len(rows)} rows, such as {ours}; it has such as {theirs}")
+    logger.info("%s: %d of %d rows are in it", name, found.sum(), len(rows))
+    for new, old in columns.items():
+        rows = rows.add_column(new, taken_from(objects[old], place))
+    return rows
+
+
+def read_objects(table: str | Path | Table | pd.DataFrame, name: str, columns: list[str]) -> pd.DataFrame:
+    """Columns of a table; masked values are missing ones."""
+    try:
+        if isinstance(table, str | Path):
+            table = Table.read(table)
+        if isinstance(table, pd.DataFrame):
+            table = Table.from_pandas(table)
+    except Exception as error:  # astropy's readers raise whatever their formats do
+        found = f"{type(error).__name__}: {error}"
+        raise SpectrumFileError(name, "file", found, "CSV, ECSV, FITS, VOTable or Parquet") from error
+    if missing := [column for column in columns if column not in table.colnames]:
+        raise SpectrumFileError(name, f"columns {missing}", f"columns {table.colnames}", "those as well")
+    if arrays := [column for column in columns if table[column].ndim > 1]:
+        raise SpectrumFileError(name, f"columns {arrays}", "arrays", "one value in every row")
+    return table[columns].to_pandas(index=False)
+
+
+def by_identifier(
+    rows: Dataset, objects: pd.DataFrame, name: str, keys: list[str], columns: list[str]
+) -> tuple[np.ndarray, str]:
+    """(rows,) places in the table, -1 where there is none, and an identifier as the table has them."""
+    for key in keys:
+        if not objects[key].map(lambda value: isinstance(value, str | int | np.integer) or pd.isna(value)).all():
+            raise SpectrumFileError(
+                name, f"column {key}", objects[key].dtype, "text or integers, which floats are not"
+            )
+    identifiers = objects[keys].dropna().astype(str).agg("-".join, axis=1).map(plain_identifier)
+    same = objects.loc[identifiers.index, columns].assign(identifier=identifiers).drop_duplicates()
+    if (twice := same["identifier"].duplicated()).any():
+        example = same.loc[twice, "identifier"].iloc[0]
+        found = same.loc[same["identifier"] == example, columns].to_dict("list")
+        raise SpectrumFileError(name, f"object {example}", found, "one row, or the same in all")
+    first = pd.Series(same.index, index=same["identifier"])
+    place = first.reindex([plain_identifier(each) for each in rows["object_id"][:]]).fillna(NOT_MATCHED)
+    return place.to_numpy(dtype=int), str(identifiers.iloc[0] if len(identifiers) else "nothing")
+
+
+def plain_identifier(text: str) -> str:
+    """Without spaces at its ends, and without the zeros that integers are padded with."""
+    return "-".join(part.strip().lstrip("0") or "0" for part in text.split("-"))
+
+
+def by_position(
+    rows: Dataset, objects: pd.DataFrame, name: str, position: tuple[str, str], radius: float
+) -> tuple[np.ndarray, str]:
+    """(rows,) places in the table of the nearest within `radius`, -1 where there is none, and a place that it has."""
+    try:
+        ra, dec = (objects[column].to_numpy(dtype=float) for column in position)
+        (there,) = np.nonzero(np.isfinite(ra) & np.isfinite(dec))
+        theirs = SkyCoord(ra[there], dec[there], unit="deg")
+    except (TypeError, ValueError) as error:
+        raise SpectrumFileError(name, f"columns {list(position)}", error, "degrees") from error
+    ours = positions("", rows)
+    (here,) = np.nonzero(ours["ra"].notna() & ours["dec"].notna())
+    place = np.full(len(rows), NOT_MATCHED)
+    if len(here) and len(there):
+        places = SkyCoord(ours["ra"].to_numpy()[here], ours["dec"].to_numpy()[here], unit="deg")
+        nearest, distance, _ = places.match_to_catalog_sky(theirs)
+        is_near = distance <= radius * units.arcsec
+        place[here[is_near]] = there[nearest[is_near]]
+    return place, f"ra {ra[there[0]]}, dec {dec[there[0]]}" if len(there) else "nothing"
+
+
+def taken_from(column: pd.Series, place: np.ndarray) -> np.ndarray | list[str | None]:
+    """(rows,) values of a column at places of the table."""
+    found = place != NOT_MATCHED
+    if not pd.api.types.is_numeric_dtype(column):
+        given = column.astype(object).where(column.notna(), None)
+        return [None if each is None else str(each).strip() for each in np.where(found, given.to_numpy()[place], None)]
+    values = np.where(found, column.to_numpy(dtype=float, na_value=np.nan)[place], np.nan)
+    return np.where(np.isfinite(values) & ~np.isin(values, SENTINELS), values, np.nan)

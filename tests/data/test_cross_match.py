@@ -1,0 +1,101 @@
+"""Labels of one's own, by identifier and by place."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.table import Table
+
+from spectral_tokenizer.data import load_survey
+from spectral_tokenizer.data.cross_match import cross_match
+from spectral_tokenizer.data.fits_access import SpectrumFileError
+
+
+@pytest.fixture(scope="module")
+def sdss(simulated_surveys, tmp_path_factory):
+    return load_survey("sdss", simulated_surveys["sdss"], cache_dir=tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def galah(simulated_surveys, tmp_path_factory):
+    return load_survey("galah", simulated_surveys["galah"], cache_dir=tmp_path_factory.mktemp("cache"))
+
+
+def ages(rows) -> pd.DataFrame:
+    """A table of every object but the first, backwards, and of somebody else."""
+    names = [*rows["object_id"][:0:-1], "987654321098765"]
+    return pd.DataFrame({"star": np.array(names, dtype=np.int64), "age": np.arange(len(names)) + 0.5})
+
+
+@pytest.mark.parametrize("ending", ["csv", "ecsv", "fits", "vot", "parquet"])
+def test_files_of_every_kind_give_the_same_labels(galah, tmp_path, ending):
+    table, path = ages(galah), tmp_path / f"ages.{ending}"
+    Table.from_pandas(table).write(path, **({"format": "votable"} if ending == "vot" else {}))
+    matched = cross_match(galah, path, ["age"], key="star")
+    expected = dict(zip(table["star"].astype(str), table["age"]))
+    assert matched["object_id"][:] == galah["object_id"][:]
+    np.testing.assert_array_equal(matched["age"][:], [expected.get(name, np.nan) for name in galah["object_id"]])
+    assert np.isnan(matched["age"][0]) and np.isfinite(matched["age"][1:]).all()
+    assert set(matched.column_names) - set(galah.column_names) == {"age"}
+
+
+def test_what_is_no_value_is_none(galah):
+    table = ages(galah)
+    table["age"] = table["age"].where(table.index != 0, np.inf).where(table.index != 1, -9999.0)
+    table["type"] = pd.Series(["G2V "] * len(table)).where(table.index != 2, None)
+    table["visits"] = pd.array([3] * len(table), dtype="Int64")
+    table.loc[0, "visits"] = pd.NA
+    matched = cross_match(galah, table, {"age": "age", "spectral_type": "type", "visits": "visits"}, key="star")
+    assert np.isnan(np.array(matched["age"][:])[[0, -1, -2]]).all() and np.isfinite(matched["age"][1:-2]).all()
+    assert matched["spectral_type"][-3:] == [None, "G2V", "G2V"] and matched["spectral_type"][0] is None
+    assert np.isnan(matched["visits"][-1]) and matched["visits"][-2] == 3.0
+
+
+def test_identifiers_of_several_numbers(sdss):
+    plate, mjd, fiber = zip(*(map(int, name.split("-")) for name in sdss["object_id"]))
+    table = Table({"PLATE": plate, "MJD": mjd, "FIBERID": fiber, "width": np.arange(len(sdss)) * 1.0})
+    matched = cross_match(sdss, table, {"line_width": "width"}, key=["PLATE", "MJD", "FIBERID"])
+    assert matched["line_width"][:] == list(range(len(sdss)))
+
+
+def test_the_nearest_object_within_the_radius(sdss):
+    """A row without a place, as one that is too far away, has no match; nor does a masked place find anything."""
+    ra, dec = (np.array(sdss[name][:]) for name in ("ra", "dec"))
+    rows = sdss.remove_columns("ra").add_column("ra", np.where(np.arange(len(sdss)) == 2, np.nan, ra))
+    arcsec = np.where(np.arange(len(sdss)) == 1, 3.0, 0.4) / 3600
+    table = Table({"RA": [*ra, 0.0], "DE": [*(dec + arcsec), 0.0], "mass": np.arange(len(ra) + 1.0)}, masked=True)
+    table["DE"].mask[3] = True
+    rows = rows.add_column("expected", [float(n) if n not in (1, 2, 3) else np.nan for n in range(len(rows))])
+    matched = cross_match(rows, table, ["mass"], position=("RA", "DE"), radius=1.0)
+    np.testing.assert_array_equal(matched["mass"][:], matched["expected"][:])
+    shuffled = cross_match(rows.shuffle(3), table, ["mass"], position=("RA", "DE"))
+    np.testing.assert_array_equal(shuffled["mass"][:], shuffled["expected"][:])
+
+
+def test_an_object_twice_is_one_only_with_the_same_values(galah):
+    table = ages(galah)
+    twice = pd.concat([table, table])
+    assert (
+        cross_match(galah, twice, ["age"], key="star")["age"][1:]
+        == cross_match(galah, table, ["age"], key="star")["age"][1:]
+    )
+    twice.iloc[0, 1] = 99.0
+    with pytest.raises(SpectrumFileError, match=rf"object {table['star'][0]}: found .*99.0.*; expected one row"):
+        cross_match(galah, twice, ["age"], key="star")
+
+
+def test_what_cannot_be_matched_is_told(galah, tmp_path):
+    table = ages(galah)
+    with pytest.raises(ValueError, match="expected one of them"):
+        cross_match(galah, table, ["age"])
+    with pytest.raises(ValueError, match=r"found \['teff'\], which the rows have already"):
+        cross_match(galah, table.rename(columns={"age": "teff"}), ["teff"], key="star")
+    with pytest.raises(SpectrumFileError, match=r"columns \['mass'\].*found columns \['star', 'age'\]"):
+        cross_match(galah, table, ["mass"], key="star")
+    with pytest.raises(SpectrumFileError, match="column star: found float64; expected text or integers"):
+        cross_match(galah, table.astype({"star": float}), ["age"], key="star")
+    with pytest.raises(ValueError, match=f"found none of {len(galah)} rows, such as {galah[0]['object_id']}"):
+        cross_match(galah, table.assign(star=table["star"] + 10**15), ["age"], key="star")
+    with pytest.raises(SpectrumFileError, match=r"absent\.csv: file: found FileNotFoundError"):
+        cross_match(galah, tmp_path / "absent.csv", ["age"], key="star")
+    with pytest.raises(SpectrumFileError, match=r"\['star', 'name'\].*expected degrees"):
+        cross_match(galah, table.assign(name="x"), ["age"], position=("star", "name"))
