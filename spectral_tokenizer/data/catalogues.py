@@ -18,9 +18,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from astropy.io import fits
 
-from .fits_access import SpectrumFileError, describe, find_hdu, number, open_fits
+from .fits_access import SpectrumFileError, describe, find_hdu, open_fits
 from .fits_tables import get_columns, text
-from .schema import CLASSES, LABELS
+from .plain import known_class, possible
+from .schema import LABELS
 from .wavelengths import SPEED_OF_LIGHT
 
 
@@ -129,7 +130,7 @@ class Catalogue:
             if name := next((name for name in self.layout.columns_of(label) if name in self.columns), None):
                 value = self.columns[name][place]
                 # A class that has no name here, such as a star's type, takes no other's place.
-                value = known_class(text(value.item())) if LABELS[label].dtype == "string" else number(value)
+                value = known_class(text(value.item())) if LABELS[label].dtype == "string" else possible(label, value)
                 if value is not None and value == value:
                     labels[label] = value
         flags = {name: int(self.columns[name][place]) for name in self.layout.flags if name in self.columns}
@@ -184,12 +185,6 @@ def join_labels(
     if labels["class"] == "STAR" and math.isnan(labels.get("radial_velocity", math.nan)):
         labels["radial_velocity"] = labels.get("redshift", math.nan) * SPEED_OF_LIGHT
     return {**labels, "label_warnings": ", ".join(warnings) or None}
-
-
-def known_class(value: str | None) -> str | None:
-    """One of `schema.CLASSES`, in whichever case it is written; None for anything else."""
-    name = (value or "").strip().upper()
-    return name if name in CLASSES else None
 
 
 def read_table(path: str | Path, layout: CatalogueLayout) -> tuple[dict[str, np.ndarray], Mapping[str, str]]:

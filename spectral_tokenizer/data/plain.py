@@ -8,7 +8,6 @@ import math
 
 import numpy as np
 
-from .catalogues import known_class
 from .fits_access import SpectrumFileError, number
 from .schema import CLASSES
 from .wavelengths import SPEED_OF_LIGHT
@@ -94,3 +93,9 @@ def possible(name: str, value: object) -> float:
         return math.nan
     value, (low, high) = number(value), POSSIBLE[name]
     return value if low <= value <= high and value not in SENTINELS else math.nan
+
+
+def known_class(value: str | None) -> str | None:
+    """One of `schema.CLASSES`, in whichever case it is written; None for anything else."""
+    name = (value or "").strip().upper()
+    return name if name in CLASSES else None

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from .builder import Dropped, SpectraBuilder, SurveyConfig, check_angstrom, check_row
-from .catalogues import known_class
 from .fits_access import SpectrumFileError, number
+from .plain import known_class
 from .schema import FEATURES, FRAMES, LABELS
 from .table_files import SHARED, read_rows
 from .wavelengths import air_to_vacuum

@@ -72,6 +72,15 @@ def test_apogee_takes_the_best_of_a_stars_rows(tmp_path):
     assert load_one(tmp_path, "apogee", path, catalogue=catalogue, unreliable_labels=True)["teff"] == 4200.0
 
 
+@pytest.mark.parametrize("nothing", [-999.0, -9999.0, np.nan, 0.0, np.inf])
+def test_a_catalogue_without_a_value_takes_nothing_from_the_file(tmp_path, nothing):
+    """A temperature of -999 is none, and the file's is one."""
+    path = write_aspcapstar(tmp_path / "aspcapStar-1.fits")
+    catalogue = write_table(tmp_path / "all.fits", APOGEE_ID=["2M00000000+0000001"], TEFF=[nothing], LOGG=[2.75])
+    row = load_one(tmp_path, "apogee", path, catalogue=catalogue)
+    assert (row["teff"], row["logg"]) == (4500.0, 2.75)
+
+
 @pytest.mark.parametrize(
     ("bit", "blank", "name"),
     [(16, {"teff"}, "TEFF_BAD"), (17, {"logg"}, "LOGG_BAD"), (19, {"fe_h"}, "M_H_BAD"), (7, set(), None)]
