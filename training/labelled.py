@@ -17,12 +17,13 @@ def load(settings, output: str) -> dict[str, Dataset]:
     """Rows of all surveys that have one of the labels and the values asked for, shuffled, in three parts.
 
     Args:
-        settings: `data`, `options`, `label_table`, `simulate` and `simulation_seed`, `labels` (columns), `select` (column -> values
-            to keep), `calibration_fraction`, `test_fraction`, `split_seed`; see `FineTuningArguments`.
+        settings: `data`, `options`, `label_table`, `simulate` and `simulation_seed`, `labels` (columns), `classes`,
+            `select` (column -> values to keep), `calibration_fraction`, `test_fraction`, `split_seed`; see
+            `FineTuningArguments`.
         output: Simulated files are put beside this folder.
 
     Raises:
-        ValueError: an unknown column, or too few rows are left.
+        ValueError: an unknown column, a class that is none of `classes`, or too few rows are left.
     """
     recipe = Recipe(
         data=settings.data, options=settings.options, simulate=settings.simulate, output=output,
@@ -35,6 +36,12 @@ def load(settings, output: str) -> dict[str, Dataset]:
     if unknown:
         raise ValueError(f"labels, select: expected some of {rows.column_names}, found: {unknown}")
     rows = rows.select(np.flatnonzero(is_chosen(rows, settings.labels, settings.select)))
+    if settings.classes and (others := sorted({*rows.unique(settings.labels[0])} - {*settings.classes, None})):
+        # The collator would say so too, once an encoder has read all spectra.
+        kept = f"select: {{{settings.labels[0]}: {settings.classes}}}"
+        raise ValueError(
+            f"{settings.labels[0]}: expected one of {settings.classes}, found: {others}; `{kept}` leaves them out"
+        )
     parts = split(rows, settings.calibration_fraction, settings.test_fraction, settings.split_seed)
     few = {name: len(part) for name, part in parts.items() if len(part) < 2}
     if few:

@@ -150,6 +150,9 @@ def test_wrong_settings_are_named(pretrained, simulated_surveys, tmp_path):
     surveys = {"desi": simulated_surveys["desi"]}
     recipe = write_recipe(tmp_path / "run.yaml", pretrained, surveys, labels=["age"])
     assert "labels, select: expected some of" in run(recipe, fails=True)
+    recipe = write_recipe(tmp_path / "run.yaml", pretrained, surveys, labels=["class"], classes=["GALAXY", "QSO"])
+    said = run(recipe, fails=True)
+    assert "class: expected one of ['GALAXY', 'QSO'], found: ['STAR']; `select: {class: ['GALAXY', 'QSO']}`" in said
     with pytest.raises(ValueError, match="num_train_epoch"):
         parse_arguments(["--config", str(recipe), "--set", "num_train_epoch=3"])
     with pytest.raises(ValueError, match="NAME=VALUE"):
