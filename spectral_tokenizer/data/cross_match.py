@@ -16,7 +16,7 @@ import pandas as pd
 from astropy import units
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
-from datasets import Dataset
+from datasets import Dataset, Value
 
 from .fits_access import SpectrumFileError
 from .plain import SENTINELS
@@ -74,7 +74,9 @@ def cross_match(
         raise ValueError(f"{name}: {keys}: found none of {len(rows)} rows, such as {ours}; it has such as {theirs}")
     logger.info("%s: %d of %d rows are in it", name, found.sum(), len(rows))
     for new, old in columns.items():
-        rows = rows.add_column(new, taken_from(objects[old], place))
+        values = taken_from(objects[old], place)
+        # Of texts that are all null a type could not be told, and surveys could not be put together.
+        rows = rows.add_column(new, values, feature=Value("string" if isinstance(values, list) else "float64"))
     return rows
 
 

@@ -47,6 +47,13 @@ def test_what_is_no_value_is_none(galah):
     matched = cross_match(galah, table, {"age": "age", "spectral_type": "type", "visits": "visits"}, key="star")
     assert np.isnan(np.array(matched["age"][:])[[0, -1, -2]]).all() and np.isfinite(matched["age"][1:-2]).all()
     assert matched["spectral_type"][-3:] == [None, "G2V", "G2V"] and matched["spectral_type"][0] is None
+    assert [matched.features[name].dtype for name in ("age", "spectral_type", "visits")] == [
+        "float64",
+        "string",
+        "float64",
+    ]
+    nothing = cross_match(galah, table.assign(type=None), ["type"], key="star")
+    assert nothing.features["type"].dtype == "string" and set(nothing["type"][:]) == {None}
     assert np.isnan(matched["visits"][-1]) and matched["visits"][-2] == 3.0
 
 
