@@ -24,15 +24,16 @@ SHIFTS, MOVING = ("radial_velocity",), ("heliocentric", "barycentric")
 class KnownLabels:
     """Columns of rows -> (spectra, columns) float32, NaN where unknown: `labels` of
     [`SpectralForPreTraining`]. The class comes first, as its place among the names, then the numbers in their own
-    units.
+    units, in the alphabet's order of their names: the one order that a saved configuration keeps.
 
     A velocity is known of a spectrum whose column `frame` says `rest` or `observed`, but not from it: NaN as well.
     """
 
     def __init__(self, config: SpectralConfig):
         self.classes = list(config.label_classes)
-        self.settings = {name: TargetConfig(**each) for name, each in config.label_targets.items()}
-        self.columns = ["class", *self.settings, *(["frame"] if set(SHIFTS) & set(self.settings) else [])]
+        self.settings = {name: TargetConfig(**each) for name, each in sorted(config.label_targets.items())}
+        self.names = ["class", *self.settings]
+        self.columns = [*self.names, *(["frame"] if set(SHIFTS) & set(self.settings) else [])]
 
     def __call__(self, columns: Mapping[str, Sequence]) -> Tensor:
         """A number outside its target's `range`, like a class that has no name, is nothing that can be asked for:

@@ -9,6 +9,7 @@ from spectra import spectrum
 from transformers import AutoModel, AutoModelForPreTraining
 
 from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralProcessor
+from spectral_tokenizer.configuration_spectral_tokenizer import LABELS
 from spectral_tokenizer.data.packing import PackedSteps, Step
 from spectral_tokenizer.data.schema import FEATURES, SPECTRUM
 from spectral_tokenizer.labels_spectral_tokenizer import KnownLabels
@@ -18,7 +19,9 @@ from training.simulated.stream import SimulatedStream
 
 LITTLE = {"hidden_size": 32, "num_hidden_layers": 1, "num_decoder_layers": 1, "num_attention_heads": 2,
           "intermediate_size": 32, "num_latents": 2}  # fmt: skip
+NAMES = ["class", "fe_h", "logg", "radial_velocity", "redshift", "teff"]
 UNKNOWN = [float("nan")] * 6
+GALAXY = [0, *UNKNOWN[1:4], 0.5, UNKNOWN[5]]  # at redshift 0.5
 
 
 def make_model(**settings):
@@ -49,15 +52,17 @@ def test_columns_become_numbers_and_what_cannot_be_asked_for_is_unknown():
         "radial_velocity": [30.0, None, -40.0, 50.0, 60.0],
         "frame": ["barycentric", "barycentric", "heliocentric", "rest", "observed"],
     }
-    labels = KnownLabels(SpectralConfig())(columns)
+    known = KnownLabels(SpectralConfig())
+    assert known.names == NAMES
     nan = float("nan")
     expected = [
-        [2, 1e-4, 4500, 2.5, -0.5, 30],
-        [1, 2.5, nan, nan, nan, nan],
-        [nan, nan, 5000, nan, nan, -40],
-        [nan, nan, 6000, nan, nan, nan],  # at rest, a spectrum does not show a velocity
-        [nan, nan, 7000, nan, nan, nan],  # as observed, it shows the Earth's as well
+        [2, -0.5, 2.5, 30, 1e-4, 4500],
+        [1, nan, nan, nan, 2.5, nan],
+        [nan, nan, nan, -40, nan, 5000],
+        [nan, nan, nan, nan, nan, 6000],  # at rest, a spectrum does not show a velocity
+        [nan, nan, nan, nan, nan, 7000],  # as observed, it shows the Earth's as well
     ]
+    labels = known(columns)
     torch.testing.assert_close(labels, torch.tensor(expected), equal_nan=True)
 
 
@@ -65,7 +70,7 @@ def test_each_label_costs_by_itself_and_unknown_ones_nothing(batch, hidden):
     model = make_model()
     with torch.no_grad():
         model.label_head.out_proj.weight.normal_(std=0.1)
-    known = torch.tensor([[0, 0.5, *UNKNOWN[2:]], UNKNOWN, [2, float("nan"), 4800.0, 2.0, -0.3, 35.0]])
+    known = torch.tensor([GALAXY, UNKNOWN, [2, -0.3, 2.0, 35.0, float("nan"), 4800.0]])
 
     def cost(labels):
         output = model(**batch, **hidden, labels=labels)
@@ -83,7 +88,7 @@ def test_each_label_costs_by_itself_and_unknown_ones_nothing(batch, hidden):
 
 
 def test_the_weight_is_a_factor_and_nothing_else_changes(batch, hidden):
-    labels = torch.tensor([[0, 0.5, *UNKNOWN[2:]], UNKNOWN, UNKNOWN])
+    labels = torch.tensor([GALAXY, UNKNOWN, UNKNOWN])
     model = make_model()
     costs = {}
     for weight in (0.5, 1.0):
@@ -136,7 +141,7 @@ def test_a_noiseless_answer_stands_in_for_the_flux(batch, hidden):
 
 def test_padded_labels_and_answers_cost_as_packed_ones(batch, hidden):
     model = make_model().eval()
-    labels = torch.tensor([[0, 0.5, *UNKNOWN[2:]], UNKNOWN, [2, float("nan"), 4800.0, 2.0, -0.3, 35.0]])
+    labels = torch.tensor([GALAXY, UNKNOWN, [2, -0.3, 2.0, 35.0, float("nan"), 4800.0]])
     truth = batch["flux"] + 0.1
     packed = model(**batch, **hidden, labels=labels, target_flux=truth)
 
@@ -164,6 +169,26 @@ def test_the_head_is_saved_and_asks_nothing_of_whoever_has_no_use_for_it(batch, 
     assert AutoModelForPreTraining.from_pretrained(tmp_path, label_weight=0.0).label_head is None
 
 
+@pytest.mark.parametrize("order", [("teff", "fe_h", "logg"), ("logg", "fe_h", "teff"), ("fe_h", "logg", "teff")])
+def test_what_the_head_says_of_a_label_is_said_of_it_after_saving(batch, hidden, tmp_path, order):
+    """A saved configuration has its keys in the alphabet's order: the head's rows must not change their meaning."""
+    model = make_model(label_targets={name: LABELS[name] for name in order}).eval()
+    with torch.no_grad():
+        model.label_head.out_proj.weight.normal_(std=0.1)
+    model.save_pretrained(tmp_path)
+    again = AutoModelForPreTraining.from_pretrained(tmp_path).eval()
+    columns = {
+        "class": ["STAR"] * 3,
+        "teff": [4500.0, 5500.0, 6500.0],
+        "logg": [1.0, 2.0, 4.5],
+        "fe_h": [-2.0, -1.0, 0.0],
+    }
+    losses = [each(**batch, **hidden, labels=KnownLabels(each.config)(columns)).loss.item() for each in (model, again)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    without = model(**batch, **hidden).loss.item()
+    assert abs(losses[0] - without) > 1e-3
+
+
 def test_labels_of_rows_stand_beside_their_spectra():
     """The batch is sorted by survey: labels have to follow."""
     columns = {name: FEATURES[name] for name in ("object_id", *KnownLabels(SpectralConfig()).columns)}
@@ -181,8 +206,8 @@ def test_labels_of_rows_stand_beside_their_spectra():
     (found,) = steps[Step(0, rows, {})]["micro_batches"]
     expected = [4000.0 + int(name[-1]) + 1000.0 * name.startswith("desi") for name in found["object_id"]]
     assert sorted(expected) == [4000.0, 4002.0, 5001.0, 5003.0]
-    assert found["labels"][:, 2].tolist() == expected
-    assert found["labels"][:, 0].tolist() == [2.0] * 4 and found["labels"][:, 3:].isnan().all()
+    assert found["labels"][:, NAMES.index("teff")].tolist() == expected
+    assert found["labels"][:, 0].tolist() == [2.0] * 4 and found["labels"][:, 1:4].isnan().all()
     plain = PackedSteps(datasets, SpectralProcessor(), model.objective)[Step(0, rows, {})]["micro_batches"][0]
     assert "labels" not in plain and torch.equal(plain["flux"], found["flux"])
 
@@ -194,10 +219,11 @@ def test_a_stream_knows_labels_and_noiseless_flux():
         model.objective, labels=KnownLabels(model.config), is_noiseless=True, **settings
     ).micro_batch(3)
     assert [KINDS[int(each)] for each in batch["labels"][:, 0]] == batch["class"]
-    torch.testing.assert_close(batch["labels"][:, 2], batch["teff"].float(), equal_nan=True)
-    assert batch["labels"][:, 2].isfinite().any()
+    teff, velocity = (batch["labels"][:, NAMES.index(name)] for name in ("teff", "radial_velocity"))
+    torch.testing.assert_close(teff, batch["teff"].float(), equal_nan=True)
+    assert teff.isfinite().any()
     shows_velocity = [kind == "STAR" and survey == "sdss" for kind, survey in zip(batch["class"], batch["survey"])]
-    assert batch["labels"][:, 5].isfinite().tolist() == shows_velocity and any(shows_velocity)
+    assert velocity.isfinite().tolist() == shows_velocity and any(shows_velocity)
     assert torch.equal(batch["target_flux"], batch["truth"]) and not torch.equal(batch["flux"], batch["truth"])
     plain = SimulatedStream(model.objective, **settings).micro_batch(3)
     assert "labels" not in plain and "target_flux" not in plain and torch.equal(plain["flux"], batch["flux"])
