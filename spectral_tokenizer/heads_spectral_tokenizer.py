@@ -1,7 +1,7 @@
 # Copyright 2026 The spectral_tokenizer authors. Licensed under the Apache License, Version 2.0.
 """From tokens to a class, a label or a redshift: the encoder with a head, frozen, partly frozen or open."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -11,7 +11,13 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput, can_return_tuple, logging
 
 from .configuration_spectral_tokenizer import SpectralConfig
-from .modeling_spectral_tokenizer import SpectralModel, SpectralModelOutput, SpectralPreTrainedModel
+from .labels_spectral_tokenizer import KnownLabels
+from .modeling_spectral_tokenizer import (
+    SpectralForPreTraining,
+    SpectralModel,
+    SpectralModelOutput,
+    SpectralPreTrainedModel,
+)
 from .targets_spectral_tokenizer import make_targets
 
 
@@ -128,6 +134,42 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model.freeze()  # again: parameters that came from a file are new ones
         return loaded
+
+    @classmethod
+    def from_label_head(cls, folder, labels: str | Sequence[str] = "class", **kwargs):
+        """The label head of pre-training as a head of its own, on a frozen encoder: it was told of every object that
+        the encoder saw, and there is nothing to fit. What is left to do is `calibrate`. To train on is possible, but
+        not after `fit_scales`: its weights are for features as they are.
+
+        Args:
+            folder: A saved [`SpectralForPreTraining`] with `label_weight` above 0.
+            labels: "class", or one or several of its `label_targets`.
+            **kwargs: As for [`SpectralPreTrainedModel.from_pretrained`].
+
+        Raises:
+            ValueError: there is no label head, or it was not told of such labels.
+        """
+        trained = SpectralForPreTraining.from_pretrained(folder, **kwargs)
+        known, head = KnownLabels(trained.config), trained.label_head
+        names = [labels] if isinstance(labels, str) else list(labels)
+        if head is None or not set(names) <= set(known.names) or ("class" in names and len(names) > 1):
+            told = known.names if head is not None else "no label, as label_weight is 0"
+            raise ValueError(
+                f"{folder}: labels: expected class alone, or others that it was told, found: {names}; it was told {told}"
+            )
+        is_class = names == ["class"]
+        model = cls.from_pretrained(
+            folder,
+            problem_type="single_label_classification" if is_class else "regression",
+            id2label=dict(enumerate(known.classes if is_class else names)),
+            targets=None if is_class else {name: trained.config.label_targets[name] for name in names},
+            classifier_hidden_size=0, num_pooling_queries=0, num_trainable_layers=0, **kwargs,
+        )  # fmt: skip
+        places = [known.names.index(name) for name in names]
+        for ours, theirs in zip(model.head.out_proj.parameters(), head.out_proj.parameters(), strict=True):
+            parts = theirs.detach().split(head.sizes)
+            ours.data.copy_(torch.cat([parts[place] for place in places]))
+        return model
 
     def __init__(self, config: SpectralConfig):
         super().__init__(config)

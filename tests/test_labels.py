@@ -8,7 +8,12 @@ from datasets import Dataset, Features
 from spectra import spectrum
 from transformers import AutoModel, AutoModelForPreTraining
 
-from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralProcessor
+from spectral_tokenizer import (
+    SpectralConfig,
+    SpectralForPreTraining,
+    SpectralForSequenceClassification,
+    SpectralProcessor,
+)
 from spectral_tokenizer.configuration_spectral_tokenizer import LABELS
 from spectral_tokenizer.data.packing import PackedSteps, Step
 from spectral_tokenizer.data.schema import FEATURES, SPECTRUM
@@ -187,6 +192,42 @@ def test_what_the_head_says_of_a_label_is_said_of_it_after_saving(batch, hidden,
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)
     without = model(**batch, **hidden).loss.item()
     assert abs(losses[0] - without) > 1e-3
+
+
+@pytest.mark.parametrize("names", ["class", "redshift", ["teff", "fe_h", "redshift"]])
+def test_the_label_head_is_a_head_of_its_own(batch, tmp_path, names):
+    """It says of each label what pre-training was told of it, whichever are asked for, and after saving too."""
+    model = make_model().eval()
+    with torch.no_grad():
+        model.label_head.out_proj.weight.normal_(std=0.1)
+        model.label_head.out_proj.bias.normal_(std=0.1)
+    model.save_pretrained(tmp_path)
+    head = SpectralForSequenceClassification.from_label_head(tmp_path, names).eval()
+    values = dict(zip(NAMES, torch.tensor([2, -0.3, 2.0, 35.0, 0.4, 4800.0])))
+    asked = [names] if isinstance(names, str) else names
+    told = torch.tensor([[values[name] if name in asked else torch.nan for name in NAMES]] * 3)
+    labels = torch.stack([values[name] for name in asked]).expand(3, -1)
+    with torch.no_grad():
+        expected = model.label_head(model.encode(**batch).pooler_output, told)
+        found = head(**batch, labels=labels[:, 0].long() if names == "class" else labels)
+    torch.testing.assert_close(
+        found.loss * (3 if names == "class" else labels.numel()), expected, rtol=1e-5, atol=1e-4
+    )
+    head.save_pretrained(tmp_path / "head")
+    again = SpectralForSequenceClassification.from_pretrained(tmp_path / "head").eval()
+    torch.testing.assert_close(again(**batch).logits, found.logits)
+    assert list(again.config.id2label.values()) == (["GALAXY", "QSO", "STAR"] if names == "class" else asked)
+    assert not any(each.requires_grad for each in again.spectral.parameters())
+
+
+def test_a_label_head_that_is_not_there_is_told(tmp_path):
+    make_model().save_pretrained(tmp_path)
+    for names in (["class", "teff"], "age", ["teff", "age"]):
+        with pytest.raises(ValueError, match="it was told .*'class', 'fe_h'"):
+            SpectralForSequenceClassification.from_label_head(tmp_path, names)
+    SpectralForPreTraining(SpectralConfig(**LITTLE)).save_pretrained(tmp_path / "none")
+    with pytest.raises(ValueError, match="it was told no label, as label_weight is 0"):
+        SpectralForSequenceClassification.from_label_head(tmp_path / "none")
 
 
 def test_labels_of_rows_stand_beside_their_spectra():
