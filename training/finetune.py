@@ -30,7 +30,7 @@ from throughput import describe_device
 from transformers import AutoConfig, AutoModelForSequenceClassification, HfArgumentParser, Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
-from spectral_tokenizer import SpectralProcessor
+from spectral_tokenizer import SpectralForSequenceClassification, SpectralProcessor
 from spectral_tokenizer.data.collator import SpectralCollator
 from spectral_tokenizer.data.embedding import embed
 from spectral_tokenizer.data.schema import SPECTRUM
@@ -52,6 +52,8 @@ class FineTuningArguments:
         targets: Label -> how it is predicted: fields of `TargetConfig`. Labels that are missing here have its
             defaults.
         head: Further settings of `SpectralConfig`: pooling, num_pooling_queries, classifier_hidden_size, ...
+        label_head: Begin with the label head that the checkpoint was pre-trained with (`label_weight`), its `targets`
+            and no other `head`; with `num_train_epochs: 0` it is only calibrated and tested.
         num_trainable_layers: None: the whole encoder is trained. 0: it is frozen. n: its last n layers are trained.
         select: Column -> values: only such rows are used.
         data: Survey -> what `load_survey` reads (files, folder, glob, identifiers), or tables of rows such as
@@ -76,6 +78,7 @@ class FineTuningArguments:
     classes: list[str] = field(default_factory=list)
     targets: dict = field(default_factory=dict)
     head: dict = field(default_factory=dict)
+    label_head: bool = False
     num_trainable_layers: int | None = None
     select: dict = field(default_factory=dict)
     data: dict = field(default_factory=dict)
@@ -143,6 +146,8 @@ def prepare_model(arguments: FineTuningArguments):
         **arguments.head,
     }
     processor = SpectralProcessor.from_pretrained(folder)
+    if arguments.label_head:
+        return with_label_head(folder, arguments), processor
     config = AutoConfig.from_pretrained(folder, num_labels=len(names), **settings)
     unknown = sorted(set(arguments.head) - set(config.to_dict()))
     if unknown:
@@ -152,6 +157,26 @@ def prepare_model(arguments: FineTuningArguments):
             folder, config=config, dtype=torch.float32
         ), processor
     return AutoModelForSequenceClassification.from_config(config), processor
+
+
+def with_label_head(folder: str, arguments: FineTuningArguments) -> SpectralForSequenceClassification:
+    """The head of pre-training, on as much of the encoder as is asked for.
+
+    Raises:
+        ValueError: a head of another kind is asked for, or classes that it was not told.
+    """
+    if arguments.targets or arguments.head:
+        raise ValueError(
+            f"label_head: expected neither targets nor head beside it, found: {arguments.targets}, {arguments.head}"
+        )
+    asked = "class" if arguments.classes else arguments.labels
+    model = SpectralForSequenceClassification.from_label_head(folder, asked, dtype=torch.float32)
+    told = list(model.config.id2label.values())
+    if told != (arguments.classes or arguments.labels):
+        raise ValueError(f"classes: expected {told}, as the label head was told, found: {arguments.classes}")
+    model.config.num_trainable_layers = arguments.num_trainable_layers
+    model.freeze()
+    return model
 
 
 def encode_once(model, processor, rows: dict[str, Dataset]) -> dict[str, Dataset]:
@@ -190,7 +215,8 @@ def main() -> None:
     if arguments.num_trainable_layers == 0 and model.head.pooling is None:
         rows = encode_once(model, processor, rows)
         collator = EncodedCollator(processor, arguments.labels, arguments.classes or None)
-    model.fit_scales(batches(rows["train"], collator, training))
+    if not arguments.label_head:  # whose weights are for features as they are
+        model.fit_scales(batches(rows["train"], collator, training))
 
     trainer = Trainer(
         model,

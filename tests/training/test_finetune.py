@@ -18,8 +18,9 @@ from labelled import split
 from recipe import ROOT
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoProcessor
 
-from spectral_tokenizer import SpectralConfig
+from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralProcessor
 from spectral_tokenizer.data import load_survey
+from spectral_tokenizer.labels_spectral_tokenizer import KnownLabels
 
 
 CLASSES = ["GALAXY", "QSO", "STAR"]
@@ -144,6 +145,41 @@ def test_a_label_of_ones_own_is_learned_and_measured(pretrained, simulated_surve
     without, _ = measure.load(measure.parse_arguments([*arguments, "--output", str(tmp_path)]))
     with pytest.raises(ValueError, match=r"expected columns \['age'\].*--label-table"):
         measure.measure_head(given.model, without, {}, tmp_path / "evaluation.png", True)
+
+
+def test_the_label_head_of_pretraining_is_calibrated_and_tested_without_training(simulated_surveys, tmp_path):
+    torch.manual_seed(0)
+    config = SpectralConfig(hidden_size=32, num_hidden_layers=1, num_decoder_layers=1, num_attention_heads=4,
+                            intermediate_size=32, label_weight=0.5)  # fmt: skip
+    told = SpectralForPreTraining(config)
+    with torch.no_grad():
+        told.label_head.out_proj.weight.normal_(std=0.1)
+    told.save_pretrained(tmp_path / "told")
+    SpectralProcessor().save_pretrained(tmp_path / "told")
+    surveys = {survey: simulated_surveys[survey] for survey in ("sdss", "apogee", "galah")}
+    settings = {
+        "num_trainable_layers": 0,
+        "label_head": True,
+        "max_steps": -1,
+        "num_train_epochs": 0,
+        "eval_strategy": "no",
+    }
+    recipe = write_recipe(tmp_path / "run.yaml", tmp_path / "told", surveys, labels=["teff", "fe_h"], **settings)
+    assert "teff_mad" in run(recipe)
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "model")
+    sizes = told.label_head.sizes
+    parts = dict(zip(KnownLabels(config).names, told.label_head.out_proj.weight.split(sizes)))
+    torch.testing.assert_close(model.head.out_proj.weight, torch.cat([parts["teff"], parts["fe_h"]]))
+    assert not model.head.feature_mean.any() and model.config.targets["teff"]["temperature"] != 1.0
+
+    recipe = write_recipe(
+        tmp_path / "run.yaml", tmp_path / "told", surveys, labels=["class"], classes=CLASSES[::-1], **settings
+    )
+    assert f"classes: expected {CLASSES}, as the label head was told" in run(recipe, fails=True)
+    recipe = write_recipe(
+        tmp_path / "run.yaml", tmp_path / "told", surveys, labels=["teff"], targets={"teff": {}}, **settings
+    )
+    assert "label_head: expected neither targets nor head" in run(recipe, fails=True)
 
 
 def test_wrong_settings_are_named(pretrained, simulated_surveys, tmp_path):
