@@ -40,6 +40,7 @@ def redrock(bench: Bench) -> list[dict]:
     train = bench.probe_set("desi", "train", limits=FAINT)
     test = bench.probe_set("desi", "test", limits=FAINT).take(np.arange(count))
     targets = np.log1p(train.known["redshift"])[:, None]
+    seconds = seconds_per_spectrum(bench)
     for name, fit_on, (given,) in bench.feature_pairs(train, [test]):
         for head in bench.heads(name, "redshift"):
             for kind in ("GALAXY", "QSO"):
@@ -49,8 +50,22 @@ def redrock(bench: Bench) -> list[dict]:
                     predict = heads.regression(head, fit_on[places[fit]], targets[places[fit]], number)
                     predicted = np.expm1(predict(given[seen])[:, 0])
                     found.append(redshift_scores(predicted, test.known["redshift"][seen]))
-                rows.append(row(name, head, summary(found), kind=kind, objects=str(count)))
+                about = {"seconds_per_spectrum": seconds[name]} if name in seconds else {}
+                rows.append(row(name, head, summary(found), kind=kind, objects=str(count), **about))
     return rows
+
+
+def seconds_per_spectrum(bench: Bench) -> dict[str, float]:
+    """Of each model, on the first of these spectra: what embedding takes here, where redrock has just run. Heads take a
+    millisecond."""
+    spectra, seconds = next(bench.batches("desi", "test", BATCH, FAINT)), {}
+    for name, encoder in bench.encoders.items():
+        encoder = getattr(encoder, "encoder", encoder)  # anew, where features are kept
+        if callable(encoder):
+            started = time.perf_counter()
+            encoder(spectra)
+            seconds[name] = (time.perf_counter() - started) / len(spectra)
+    return seconds
 
 
 def redrock_rows(bench: Bench, count: int) -> list[dict]:

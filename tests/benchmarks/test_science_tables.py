@@ -28,6 +28,7 @@ from benchmarks.science.features import KeptFeatures, ModelEncoder, bin_centers,
 from benchmarks.science.limits import cramer_rao
 from benchmarks.science.real import real
 from benchmarks.science.reconstruction import hide, interpolation, measure, reconstruction
+from benchmarks.science.redrock_fits import seconds_per_spectrum
 from benchmarks.science.report import json_line, markdown
 from benchmarks.science.scores import class_scores, nmad, redshift_scores
 from benchmarks.science.supervised import supervised
@@ -157,6 +158,13 @@ def test_tables_have_rows_for_all_features(bench, table):
         assert scores and all(np.isfinite(value) for key, value in scores.items() if "purity" not in key)
     assert json.loads(json_line(table.__name__, rows))["table"] == table.__name__
     assert markdown(rows).count("\n") == len(rows) + 1
+
+
+def test_models_alone_take_time(bench, tmp_path):
+    """And they take it where their features are kept: what is read from a file tells nothing."""
+    assert set(seconds_per_spectrum(bench)) == {"model"}
+    kept = Bench({"model": bench.given["model"]}, LITTLE, templates="none", kept_in=tmp_path)
+    assert seconds_per_spectrum(kept)["model"] > 0.0 and not list(tmp_path.iterdir())
 
 
 def test_labels_are_learned_from_raw_spectra(bench):
