@@ -169,6 +169,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         for ours, theirs in zip(model.head.out_proj.parameters(), head.out_proj.parameters(), strict=True):
             parts = theirs.detach().split(head.sizes)
             ours.data.copy_(torch.cat([parts[place] for place in places]))
+        model.has_looked_at_scales = True  # there is nothing to be warned of
         return model
 
     def __init__(self, config: SpectralConfig):

@@ -80,8 +80,6 @@ def load(given: argparse.Namespace) -> tuple[dict[str, Dataset], bool]:
         ValueError: both --data and the run of --held-by have a survey.
     """
     rows = surveys.load(Recipe(data=parse_data(given.data))) if given.data else {}
-    if given.label_table:
-        rows = {survey: cross_match(each, **given.label_table) for survey, each in rows.items()}
     is_simulated = given.simulated
     if given.held_by:
         recipe = Recipe(**json.loads(given.held_by.read_text())["recipe"])
@@ -110,7 +108,12 @@ def measure_tokenizer(folder: str, rows: dict[str, Dataset], figure: Path, is_si
 
 
 def measure_head(
-    folder: str, rows: dict[str, Dataset], select: dict[str, list[str]], figure: Path, is_simulated: bool
+    folder: str,
+    rows: dict[str, Dataset],
+    select: dict[str, list[str]],
+    figure: Path,
+    is_simulated: bool,
+    label_table: dict | None = None,
 ) -> dict:
     """`test` and `test_by_survey` as in a head's `metrics.json`, and a picture of the predictions.
 
@@ -127,6 +130,8 @@ def measure_head(
     if is_class:
         select = {"class": names, **select}  # of a class that it does not know there is nothing to say
     known = concatenate_datasets(list(rows.values()))
+    if label_table:
+        known = cross_match(known, **label_table)
     if missing := sorted({*labels, *select} - set(known.column_names)):
         raise ValueError(
             f"expected columns {missing}, found {known.column_names}; --label-table brings labels of your own"
@@ -160,7 +165,7 @@ def main() -> None:
     figure = given.output / "evaluation.png"
     if "SpectralForSequenceClassification" in (AutoConfig.from_pretrained(given.model).architectures or []):
         select = {column: values.split(",") for column, _, values in (each.partition("=") for each in given.select)}
-        found = measure_head(given.model, rows, select, figure, is_simulated)
+        found = measure_head(given.model, rows, select, figure, is_simulated, given.label_table)
     else:
         found = measure_tokenizer(given.model, rows, figure, is_simulated)
     evaluation = {"name": "survey files", "simulated": is_simulated, **found}

@@ -114,14 +114,16 @@ class ModelEncoder:
 class KeptFeatures:
     """An encoder's features, kept in a folder: whoever was cut off goes on, and tables of several runs share them.
 
-    They are found again by what they follow from: weights, settings and modeling file of the model, and the pixels.
+    They are found again by what they follow from: weights, settings and code of the model, and the pixels.
     """
 
     def __init__(self, encoder: ModelEncoder, folder: str | Path):
         self.encoder, self.folder = encoder, Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        code = inspect.getsource(inspect.getmodule(type(encoder.model)))
-        self.made_by = f"{model_fingerprint(encoder.model)} {hashlib.sha256(code.encode()).hexdigest()}"
+        code = Path(inspect.getfile(type(encoder.model)))
+        files = sorted({code, *code.parent.glob("*_spectral_tokenizer.py")})  # those that travel with a model
+        made_of = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+        self.made_by = f"{model_fingerprint(encoder.model)} {made_of}"
 
     def __call__(self, spectra: Spectra) -> np.ndarray:
         digest = hashlib.sha256(f"{self.made_by} {spectra.lengths}".encode())

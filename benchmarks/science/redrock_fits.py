@@ -56,8 +56,7 @@ def redrock(bench: Bench) -> list[dict]:
 
 
 def seconds_per_spectrum(bench: Bench) -> dict[str, float]:
-    """Of each model, on the first of these spectra: what embedding takes here, where redrock has just run. Heads take a
-    millisecond."""
+    """Of each model, on the first of these spectra: what embedding takes here, where redrock has just run."""
     spectra, seconds = next(bench.batches("desi", "test", BATCH, FAINT)), {}
     for name, encoder in bench.encoders.items():
         encoder = getattr(encoder, "encoder", encoder)  # anew, where features are kept

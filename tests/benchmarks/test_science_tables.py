@@ -124,7 +124,7 @@ def test_features_do_not_depend_on_company(model):
 
 
 def test_kept_features_are_those_of_this_model_and_these_pixels(model, tmp_path):
-    """Found again by another run; made anew for another pixel, another weight, and after a write that was cut off."""
+    """Found again by another run; made anew for another pixel and another weight."""
     spectra = to_spectra(observe(population("optical", None, "cpu").draw("test", 0, 4, 0), "sdss", 0))
     first = KeptFeatures(ModelEncoder(model), tmp_path)
     expected = first(spectra)

@@ -141,11 +141,10 @@ def test_a_label_of_ones_own_is_learned_and_measured(pretrained, simulated_surve
     arguments = ["--model", str(tmp_path / "run" / "model"), "--data", f"apogee={simulated_surveys['apogee']}"]
     given = measure.parse_arguments([*arguments, "--output", str(tmp_path), "--label-table", yaml.safe_dump(table)])
     rows, _ = measure.load(given)
-    found = measure.measure_head(given.model, rows, {}, tmp_path / "evaluation.png", True)
+    found = measure.measure_head(given.model, rows, {}, tmp_path / "evaluation.png", True, given.label_table)
     assert found["num_spectra"] == {"apogee": len(names)} and np.isfinite(found["test"]["age_mad"])
-    without, _ = measure.load(measure.parse_arguments([*arguments, "--output", str(tmp_path)]))
     with pytest.raises(ValueError, match=r"expected columns \['age'\].*--label-table"):
-        measure.measure_head(given.model, without, {}, tmp_path / "evaluation.png", True)
+        measure.measure_head(given.model, rows, {}, tmp_path / "evaluation.png", True)
 
 
 def test_the_label_head_of_pretraining_is_calibrated_and_tested_without_training(simulated_surveys, tmp_path):
