@@ -5,22 +5,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from sklearn.decomposition import PCA
 from tqdm import tqdm
 
+from spectral_tokenizer import SpectralConfig, SpectralForSequenceClassification
+from spectral_tokenizer.labels_spectral_tokenizer import KnownLabels
 from training.simulated.observing import observe
 from training.simulated.patches import Spectra, to_spectra
-from training.simulated.populations import SURVEYS, population
+from training.simulated.populations import KINDS, SURVEYS, population
 from training.simulated.stream import DOMAINS
 from training.simulated.template_files import templates_folder
 
-from . import features
+from . import features, heads
 from .heads import BINS
 
 
 BATCH = 64  # objects made at once
 FIRST = {survey: number * 1_000_000 for number, survey in enumerate(DOMAINS)}  # batches of their own for training
-KNOWN = ("kind", "redshift", "teff", "logg", "fe_h", "snr", "band", "index")
+LABELS = ("teff", "logg", "fe_h")
+KNOWN = ("kind", "redshift", *LABELS, "snr", "band", "index")
+TOLD = "label head"  # what pre-training was told of other objects, asked as it is: nothing is fitted
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,25 @@ def own_columns(arrays: list[np.ndarray]) -> list[np.ndarray]:
         wide[:, starts[array.shape[1]] : starts[array.shape[1]] + array.shape[1]] = array
         widened.append(wide)
     return widened
+
+
+def told_of(task: str) -> list[str]:
+    """The labels that a task asks for."""
+    return [task] if task == "class" else ["redshift"] if task.startswith("redshift") else list(LABELS)
+
+
+def told(folder: str, task: str):
+    """The label head of a model's folder as a function of its features."""
+    model = SpectralForSequenceClassification.from_label_head(folder, told_of(task)).eval()
+
+    @torch.no_grad()
+    def predict(given: np.ndarray) -> np.ndarray:
+        answer = model(pooler_output=torch.from_numpy(given)).logits.double().numpy()
+        if task == "class":
+            return np.array([KINDS.index(name) for name in model.config.id2label.values()])[answer.argmax(axis=1)]
+        return np.log1p(answer) if task.startswith("redshift") else answer
+
+    return predict
 
 
 class Bench:
@@ -153,11 +177,26 @@ class Bench:
         return ProbeSet(found, known, np.array(spectra.survey))
 
     def heads(self, name: str, task: str = "") -> list[str]:
-        """The heads that features are read with: the CNN is for raw spectra, bins are for redshifts."""
+        """The heads that features are read with: the CNN is for raw spectra, bins are for redshifts, and what
+        pre-training was told is for a model's folder that has kept its label head."""
         found = [head for head in self.budget.heads if head != "cnn" or self.encoders[name] == "raw"]
         if task.startswith("redshift"):
             found += [head + BINS for head in found if head != "linear"]
-        return found
+        return found + [TOLD] * (bool(task) and self.was_told(name, task))
+
+    def was_told(self, name: str, task: str) -> bool:
+        """Whether a folder holds a label head that knows of the task."""
+        given = self.given[name]
+        if not isinstance(given, (str, Path)) or not (Path(given) / "config.json").is_file():
+            return False
+        config = SpectralConfig.from_pretrained(given)
+        return config.label_weight > 0 and set(told_of(task)) <= set(KnownLabels(config).names)
+
+    def fit(self, name: str, head: str, task: str, features: np.ndarray, targets: np.ndarray, seed: int = 0):
+        """A function of features that answers a task ("class", "redshift ..." in ln(1 + z), "labels")."""
+        if head == TOLD:
+            return told(self.given[name], task)
+        return (heads.classification if task == "class" else heads.regression)(head, features, targets, seed)
 
     def feature_pairs(self, train: ProbeSet, others: list[ProbeSet]):
         """name, features of the training set, features of the other sets; principal components fitted on the first."""
@@ -183,7 +222,7 @@ class Bench:
 
     def draws(self, num_train: int, num_test: int, head: str):
         """(number, places to fit on, places to test on): four fifths of the one, a bootstrap of the other."""
-        for number in range(self.budget.heads[head.removesuffix(BINS)]):
+        for number in range(self.budget.heads.get(head.removesuffix(BINS), self.budget.draws)):
             generator = np.random.default_rng([self.seed, number, 7])
             fit = generator.permutation(num_train)[: max(1, num_train * 4 // 5)] if num_train > 1 else np.arange(1)
             yield number, fit, generator.integers(0, num_test, num_test)

@@ -9,11 +9,10 @@ from training.simulated.observing import observe
 from training.simulated.patches import Spectra, to_spectra
 from training.simulated.populations import KINDS
 
-from . import heads
-from .bench import Bench, ProbeSet, joined
+from .bench import LABELS, Bench, ProbeSet, joined
 from .reconstruction import hide
 from .scores import class_scores, mad, nmad, summary
-from .tables import LABELS, row
+from .tables import row
 
 
 NUM_LABELS = (10, 100, 1000, 10000)
@@ -29,10 +28,6 @@ def task_targets(task: str, known: dict[str, np.ndarray]) -> tuple[np.ndarray, n
         places = np.flatnonzero(known["kind"] == KINDS.index(task.split()[1]))
         return places, np.log1p(known["redshift"][places])[:, None]
     return np.arange(len(known["kind"])), np.stack([known[name] for name in LABELS], axis=1)
-
-
-def task_head(task: str, head: str, features: np.ndarray, targets: np.ndarray, seed: int):
-    return (heads.classification if task == "class" else heads.regression)(head, features, targets, seed)
 
 
 def task_scores(task: str, predicted: np.ndarray, targets: np.ndarray) -> dict[str, float]:
@@ -71,7 +66,7 @@ def transfer(bench: Bench) -> list[dict]:
 def transfer_rows(bench: Bench, name: str, task: str, train: ProbeSet, fit_on: np.ndarray, tests: dict) -> list[dict]:
     rows, (source, target) = [], tests
     for head in bench.heads(name, task):
-        found = scores_elsewhere(bench, task, head, train, fit_on, tests)
+        found = scores_elsewhere(bench, name, task, head, train, fit_on, tests)
         scores = [
             {f"{score}_on_same": value for score, value in same.items()}
             | {f"{score}_on_other": value for score, value in other.items()}
@@ -83,6 +78,7 @@ def transfer_rows(bench: Bench, name: str, task: str, train: ProbeSet, fit_on: n
 
 def scores_elsewhere(
     bench: Bench,
+    name: str,
     task: str,
     head: str,
     train: ProbeSet,
@@ -94,19 +90,20 @@ def scores_elsewhere(
     """Scores of one head on the objects of several test sets, a dictionary for each draw.
 
     Args:
+        name: of the features.
         train, fit_on: what the head is fitted on, and its features.
-        tests: name -> test set and its features. A set without objects of the task has no scores.
+        tests: survey -> test set and its features. A set without objects of the task has no scores.
         known_targets, scores_of: as `task_targets` and `task_scores`.
     """
-    found = {name: [] for name in tests}
+    found = {survey: [] for survey in tests}
     places, targets = task_targets(task, train.known)
     for number, fit, _ in bench.draws(len(places), 1, head):
-        predict = task_head(task, head, fit_on[places[fit]], targets[fit], number)
-        for name, (test, given) in tests.items():
+        predict = bench.fit(name, head, task, fit_on[places[fit]], targets[fit], number)
+        for survey, (test, given) in tests.items():
             seen, truth = known_targets(task, test.known)
             if len(seen):
                 _, _, chosen = list(bench.draws(1, len(seen), head))[number]
-                found[name].append(scores_of(task, predict(given[seen[chosen]]), truth[chosen]))
+                found[survey].append(scores_of(task, predict(given[seen[chosen]]), truth[chosen]))
     return found
 
 
@@ -128,7 +125,7 @@ def efficiency(bench: Bench) -> list[dict]:
                 found = []
                 for number in range(bench.budget.draws):
                     chosen = np.random.default_rng([bench.seed, number, count]).permutation(len(places))[:count]
-                    predict = task_head(task, "linear", fit_on[places[chosen]], targets[chosen], number)
+                    predict = bench.fit(name, "linear", task, fit_on[places[chosen]], targets[chosen], number)
                     found.append(task_scores(task, predict(given[seen]), truth))
                 rows.append(row(name, "linear", summary(found), survey=survey, task=task, labels=str(count)))
     return rows
@@ -231,7 +228,7 @@ def leak(bench: Bench) -> list[dict]:
                 found = []
                 for number, fit, chosen in bench.draws(len(places), len(seen), head):
                     shuffled = np.random.default_rng([bench.seed, number, 19]).permutation(targets[fit])
-                    predict = task_head(task, head, fit_on[places[fit]], shuffled, number)
+                    predict = bench.fit(name, head, task, fit_on[places[fit]], shuffled, number)
                     found.append(task_scores(task, predict(given[seen])[chosen], truth[chosen]))
                 extra = {f"{score}_of_the_best_constant": float(value) for score, value in chance.items()}
                 rows.append(row(name, head, summary(found), survey=survey, task=task, **extra))

@@ -12,10 +12,10 @@ from spectral_tokenizer.data.packing import as_arrays, rows_of
 from training.simulated.patches import Spectra
 from training.simulated.populations import KINDS
 
-from .bench import BATCH, Bench, ProbeSet, joined
+from .bench import BATCH, LABELS, Bench, ProbeSet, joined
 from .comparisons import best_constant, scores_elsewhere, task_targets
 from .scores import class_scores, mad, redshift_scores, summary
-from .tables import LABELS, row
+from .tables import row
 
 
 FOLDER = os.environ.get("SPECTRA_DIR", "../shared/spectra")
@@ -49,7 +49,7 @@ def measured(bench: Bench, train: ProbeSet, tests: dict[str, ProbeSet], tasks: t
         given = dict(zip(tests, zip(tests.values(), others)))
         for task in tasks:
             for head in bench.heads(name, task):
-                found = scores_elsewhere(bench, task, head, train, fit_on, given, known_targets, scores)
+                found = scores_elsewhere(bench, name, task, head, train, fit_on, given, known_targets, scores)
                 for survey, values in found.items():
                     if values:
                         objects = str(len(known_targets(task, tests[survey].known)[0]))

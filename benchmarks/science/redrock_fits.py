@@ -19,7 +19,6 @@ from training.simulated.observing import Observation, observe
 from training.simulated.populations import KINDS, population
 from training.simulated.template_files import STAR_TYPES
 
-from . import heads
 from .bench import BATCH, Bench
 from .scores import redshift_scores, summary
 from .tables import row
@@ -47,7 +46,7 @@ def redrock(bench: Bench) -> list[dict]:
                 places, seen = (np.flatnonzero(each.known["kind"] == KINDS.index(kind)) for each in (train, test))
                 found = []
                 for number, fit, _ in bench.draws(len(places), 1, head):
-                    predict = heads.regression(head, fit_on[places[fit]], targets[places[fit]], number)
+                    predict = bench.fit(name, head, "redshift", fit_on[places[fit]], targets[places[fit]], number)
                     predicted = np.expm1(predict(given[seen])[:, 0])
                     found.append(redshift_scores(predicted, test.known["redshift"][seen]))
                 about = {"seconds_per_spectrum": seconds[name]} if name in seconds else {}

@@ -4,12 +4,10 @@ import numpy as np
 
 from training.simulated.populations import KINDS
 
-from . import heads
-from .bench import Bench, ProbeSet, joined
+from .bench import LABELS, Bench, ProbeSet, joined
 from .scores import class_scores, mad, redshift_scores, summary
 
 
-LABELS = ("teff", "logg", "fe_h")
 BANDS = ("low", "middle", "high")
 
 
@@ -19,10 +17,10 @@ def classes(bench: Bench) -> list[dict]:
     tests = {survey: bench.probe_set(survey, "test") for survey in bench.surveys("optical")}
     rows = []
     for name, fit_on, others in bench.feature_pairs(train, list(tests.values())):
-        for head in bench.heads(name):
+        for head in bench.heads(name, "class"):
             found = {survey: [] for survey in tests}
             for number, fit, _ in bench.draws(len(train), 1, head):
-                predict = heads.classification(head, fit_on[fit], train.known["kind"][fit], number)
+                predict = bench.fit(name, head, "class", fit_on[fit], train.known["kind"][fit], number)
                 for (survey, test), given in zip(tests.items(), others):
                     _, _, chosen = list(bench.draws(1, len(test), head))[number]
                     found[survey].append(by_class(predict(given)[chosen], test, chosen))
@@ -56,7 +54,7 @@ def redshift(bench: Bench) -> list[dict]:
                 found = {survey: [] for survey in tests}
                 for number, fit, _ in bench.draws(len(is_kind), 1, head):
                     fit = is_kind[fit]
-                    predict = heads.regression(head, fit_on[fit], targets[fit], number)
+                    predict = bench.fit(name, head, "redshift", fit_on[fit], targets[fit], number)
                     for (survey, test), given in zip(tests.items(), others):
                         places = np.flatnonzero(test.known["kind"] == KINDS.index(kind))
                         _, _, chosen = list(bench.draws(1, len(places), head))[number]
@@ -73,10 +71,10 @@ def labels(bench: Bench) -> list[dict]:
         train, test = bench.probe_set(survey, "train"), bench.probe_set(survey, "test")
         targets, truth = (np.stack([each.known[name] for name in LABELS], axis=1) for each in (train, test))
         for name, fit_on, (given,) in bench.feature_pairs(train, [test]):
-            for head in bench.heads(name):
+            for head in bench.heads(name, "labels"):
                 found = []
                 for number, fit, chosen in bench.draws(len(train), len(test), head):
-                    predict = heads.regression(head, fit_on[fit], targets[fit], number)
+                    predict = bench.fit(name, head, "labels", fit_on[fit], targets[fit], number)
                     found.append(label_scores((predict(given) - truth)[chosen], test.known["band"][chosen]))
                 rows.append(row(name, head, summary(found), survey=survey))
         spread = label_scores(np.median(targets, axis=0) - truth, test.known["band"])

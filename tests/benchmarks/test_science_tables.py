@@ -12,7 +12,7 @@ from benchmarks.science import __main__ as command
 from benchmarks.science import ablations, heads
 from benchmarks.science import bench as bench_module
 from benchmarks.science import real as real_module
-from benchmarks.science.bench import Bench, Budget, joined, own_columns
+from benchmarks.science.bench import TOLD, Bench, Budget, joined, own_columns
 from benchmarks.science.cannon import Quadratic
 from benchmarks.science.comparisons import (
     directions,
@@ -33,11 +33,11 @@ from benchmarks.science.report import json_line, markdown
 from benchmarks.science.scores import class_scores, nmad, redshift_scores
 from benchmarks.science.supervised import supervised
 from benchmarks.science.tables import classes, labels, redshift
-from spectral_tokenizer import SpectralConfig, SpectralForPreTraining
+from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralForSequenceClassification
 from training.recipe import Recipe
 from training.simulated.observing import observe
 from training.simulated.patches import rows, to_spectra
-from training.simulated.populations import population
+from training.simulated.populations import KINDS, population
 
 
 LITTLE = Budget("tiny", 64, 64, 2, {"linear": 2, "mlp": 1})
@@ -158,6 +158,37 @@ def test_tables_have_rows_for_all_features(bench, table):
         assert scores and all(np.isfinite(value) for key, value in scores.items() if "purity" not in key)
     assert json.loads(json_line(table.__name__, rows))["table"] == table.__name__
     assert markdown(rows).count("\n") == len(rows) + 1
+
+
+@pytest.mark.parametrize("task", ["class", "redshift QSO", "labels"])
+def test_the_label_head_of_pretraining_answers_as_it_does_on_spectra(tmp_path, task):
+    """Whatever the order of its classes, and its redshifts as heads are asked for them."""
+    torch.manual_seed(0)
+    config = SpectralConfig(hidden_size=16, num_hidden_layers=1, num_decoder_layers=1, num_attention_heads=2,
+                            intermediate_size=16, num_latents=2, label_weight=0.1, label_classes=["STAR", "GALAXY", "QSO"])  # fmt: skip
+    model = SpectralForPreTraining(config).eval()
+    with torch.no_grad():
+        model.label_head.out_proj.weight.normal_(std=0.5)
+    model.save_pretrained(tmp_path)
+    told = Bench({"model": str(tmp_path), "raw": "raw"}, LITTLE, templates="none", surveys=("sdss", "apogee"))
+    assert TOLD in told.heads("model", task) and TOLD not in told.heads("raw", task) + told.heads("model")
+    (spectra,) = told.batches("sdss", "test", 64)
+    names = {"class": "class", "labels": ["teff", "logg", "fe_h"]}.get(task, ["redshift"])
+    head = SpectralForSequenceClassification.from_label_head(tmp_path, names).eval()
+    answer = head(spectra.flux, spectra.ivar, spectra.wavelength, lengths=spectra.lengths).logits.detach().numpy()
+    if task == "class":
+        answer = np.array([KINDS.index(config.label_classes[each]) for each in answer.argmax(1)])
+    found = told.fit("model", TOLD, task, None, None)(told.features_of(spectra).features["model"])
+    np.testing.assert_allclose(found, np.log1p(answer) if task.startswith("redshift") else answer, rtol=1e-4)
+
+
+def test_the_label_head_stands_in_the_tables(tmp_path, model):
+    config = SpectralConfig.from_dict({**model.config.to_dict(), "label_weight": 0.1})
+    SpectralForPreTraining(config).save_pretrained(tmp_path)
+    told = Bench({"model": str(tmp_path)}, LITTLE, templates="none", surveys=("sdss", "apogee"))
+    for table in (classes, redshift, labels):
+        assert [row["features"] for row in table(told) if row["head"] == TOLD], table.__name__
+    assert not [row for row in leak(told) if row["head"] == TOLD]
 
 
 def test_models_alone_take_time(bench, tmp_path):
