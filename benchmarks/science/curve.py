@@ -63,7 +63,7 @@ def probes(bench: Bench) -> dict[str, dict[str, float]]:
             values = [
                 each[score]["mean"]
                 for each in tables[table]
-                if each["features"] == name and all(each.get(key) == value for key, value in where.items())
+                if {"features": name, "head": "linear", **where}.items() <= each.items()
             ]
             if values:
                 mean = float(np.mean(values))

@@ -11,6 +11,7 @@ import torch
 from benchmarks.science import __main__ as command
 from benchmarks.science import ablations, heads
 from benchmarks.science import bench as bench_module
+from benchmarks.science import curve as curve_module
 from benchmarks.science import real as real_module
 from benchmarks.science.bench import TOLD, Bench, Budget, joined, own_columns
 from benchmarks.science.cannon import Quadratic
@@ -23,7 +24,7 @@ from benchmarks.science.comparisons import (
     retrieval,
     transfer,
 )
-from benchmarks.science.curve import curve, per_doubling, spectra_seen
+from benchmarks.science.curve import curve, per_doubling, probes, spectra_seen
 from benchmarks.science.features import KeptFeatures, ModelEncoder, bin_centers, raw, resampled
 from benchmarks.science.limits import cramer_rao
 from benchmarks.science.real import real
@@ -33,7 +34,12 @@ from benchmarks.science.report import json_line, markdown
 from benchmarks.science.scores import class_scores, nmad, redshift_scores
 from benchmarks.science.supervised import supervised
 from benchmarks.science.tables import classes, labels, redshift
-from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralForSequenceClassification
+from spectral_tokenizer import (
+    SpectralConfig,
+    SpectralForPreTraining,
+    SpectralForSequenceClassification,
+    SpectralProcessor,
+)
 from training.recipe import Recipe
 from training.simulated.observing import observe
 from training.simulated.patches import rows, to_spectra
@@ -182,13 +188,17 @@ def test_the_label_head_of_pretraining_answers_as_it_does_on_spectra(tmp_path, t
     np.testing.assert_allclose(found, np.log1p(answer) if task.startswith("redshift") else answer, rtol=1e-4)
 
 
-def test_the_label_head_stands_in_the_tables(tmp_path, model):
+def test_the_label_head_stands_in_the_tables_and_not_among_fitted_heads(tmp_path, model, monkeypatch):
     config = SpectralConfig.from_dict({**model.config.to_dict(), "label_weight": 0.1})
     SpectralForPreTraining(config).save_pretrained(tmp_path)
     told = Bench({"model": str(tmp_path)}, LITTLE, templates="none", surveys=("sdss", "apogee"))
-    for table in (classes, redshift, labels):
-        assert [row["features"] for row in table(told) if row["head"] == TOLD], table.__name__
+    found = {table: table(told) for table in (classes, redshift, labels)}
+    for table, lines in found.items():
+        assert [row["features"] for row in lines if row["head"] == TOLD], table.__name__
     assert not [row for row in leak(told) if row["head"] == TOLD]
+    monkeypatch.setattr(curve_module, "reconstruction", lambda *_, **__: [])
+    (linear,) = (row for row in found[labels] if row["features"] == "model" and row["head"] == "linear")
+    assert probes(told)["model"]["Teff APOGEE"] == linear["teff_mad"]["mean"]
 
 
 def test_models_alone_take_time(bench, tmp_path):
@@ -322,7 +332,10 @@ def test_every_ablation_is_a_recipe_and_a_model():
         assert (name == "default") == (changed == {}), name
 
 
-def test_ablations_are_trained_measured_and_kept(tmp_path, monkeypatch, capsys):
+def test_ablations_are_trained_measured_and_kept(model, tmp_path, monkeypatch, capsys):
+    for part in (model.config, SpectralProcessor()):
+        part.save_pretrained(tmp_path / "size")
+    monkeypatch.setitem(ablations.RECIPE, "model", str(tmp_path / "size"))
     monkeypatch.setitem(ablations.RECIPE, "validation_spectra", 2)
     monkeypatch.setitem(ablations.RECIPE, "max_spectra", 4)
     monkeypatch.setitem(bench_module.BUDGETS, "tiny", Budget("tiny", 32, 32, 1, {"linear": 1}))
