@@ -13,7 +13,7 @@ from spectral_tokenizer import (
     SpectralProcessor,
 )
 from spectral_tokenizer.data.collator import SpectralCollator
-from spectral_tokenizer.targets_spectral_tokenizer import ONE_SIGMA, make_targets
+from spectral_tokenizer.targets_spectral_tokenizer import ONE_SIGMA
 
 
 SIZE = {
@@ -200,82 +200,6 @@ def test_a_fresh_head_knows_nothing(head, inputs):
         close(output.intervals[:, 0], ends.expm1().expand(4, 2), 1e-4)
 
 
-def redshift_target(**settings):
-    config = SpectralConfig(**SIZE | HEADS["redshift"] | {"targets": {"redshift": {**REDSHIFT, **settings}}})
-    return make_targets(config).targets[0]
-
-
-def peaks(target, *places):
-    """Logits of Gaussian peaks (redshift, width in ln(1 + z), weight)."""
-    edges = target.edges(torch.zeros(()))
-    centers = 0.5 * (edges[1:] + edges[:-1])
-    density = sum(
-        weight / width * torch.exp(-0.5 * ((centers - math.log1p(redshift)) / width) ** 2)
-        for redshift, width, weight in places
-    )
-    return outputs_of(target, (density + 1e-12).log()[None])
-
-
-def outputs_of(target, logits):
-    """What a head would have to give: the finest level alone."""
-    return torch.cat([logits.new_zeros(len(logits), target.num_outputs - target.num_bins), logits], dim=1)
-
-
-@pytest.mark.parametrize("redshift", [0.2, 0.503, 1.0, 2.0071])
-def test_a_peak_is_located_inside_its_bin(redshift):
-    target = redshift_target()
-    prediction = target.predict(peaks(target, (redshift, 0.7 * target.width, 1.0)))
-    assert abs(math.log1p(prediction.value) - math.log1p(redshift)) < 0.05 * target.width
-    assert prediction.confidence > 0.99
-
-
-def test_confidences_near_one_are_told_apart():
-    """In float32 they would be alike, or larger than 1, and which are flagged a matter of rounding."""
-    target = redshift_target()
-    logits = torch.zeros(4, target.num_bins)
-    logits[:, 100] = torch.tensor([30.0, 35.0, 40.0, 200.0])
-    confidence = target.predict(outputs_of(target, logits)).confidence
-    assert (confidence.diff() > 0).all() and confidence[-1] <= 1 and confidence[0] > 1 - 1e-6
-
-
-def test_a_temperature_narrows_the_interval_and_leaves_the_doubt_between_peaks():
-    """Odds of 7 to 3 to the sixth power would be certainty."""
-    target = redshift_target()
-    outputs = peaks(target, (0.5, 0.01, 0.7), (2.0, 0.01, 0.3))
-    plain, sharp = target.predict(outputs, 1.0), target.predict(outputs, 1 / 6)
-    assert sharp.value == plain.value and sharp.confidence == plain.confidence and abs(sharp.confidence - 0.7) < 0.02
-    assert sharp.interval.diff() < 0.1 < plain.interval.diff()
-
-
-def test_the_heavier_of_two_peaks_is_the_answer_and_the_lighter_the_doubt():
-    target = redshift_target()
-    # The lighter peak is the higher one.
-    prediction = target.predict(peaks(target, (0.5, 0.02, 0.7), (2.0, 0.01, 0.3)))
-    assert abs(prediction.value - 0.5) < 0.01 and abs(prediction.confidence - 0.7) < 0.02
-    # The interval says both: more than 16 % lie in the second peak.
-    assert prediction.interval[0, 0] < 0.5 and prediction.interval[0, 1] > 1.9
-
-
-def test_intervals_of_a_single_peak_are_one_sigma():
-    target = redshift_target()
-    low, high = target.predict(peaks(target, (1.0, 0.05, 1.0))).interval[0].log1p() - math.log(2)
-    assert low.item() == pytest.approx(-0.05, rel=0.03) and high.item() == pytest.approx(0.05, rel=0.03)
-
-
-def test_a_redshift_can_be_fitted_to_a_fraction_of_a_bin():
-    """Minimising the cost puts the answer at the label, wherever in its bin that lies."""
-    target = redshift_target()
-    labels = torch.linspace(0.5, 0.6, 12)
-    outputs = torch.zeros(12, target.num_outputs, requires_grad=True)
-    optimizer = torch.optim.Adam([outputs], lr=0.3)
-    for _ in range(200):
-        optimizer.zero_grad()
-        target.cost(outputs, labels).backward()
-        optimizer.step()
-    found = target.predict(outputs.detach()).value.log1p()
-    assert (found - labels.log1p()).abs().max() < 0.05 * target.width
-
-
 def test_a_logarithmic_target_has_errors_in_its_own_unit(inputs):
     scales = {"teff": {"transform": "log", "center": math.log(5000), "scale": 0.1}}
     model = make_model("labels", targets=scales)
@@ -316,37 +240,6 @@ def test_forgotten_scales_are_remarked_on(inputs, caplog, is_fitted):
     for _ in range(2):
         model.train()(**inputs, labels=LABELS["labels"])
     assert caplog.text.count("fit_scales") == (not is_fitted)
-
-
-@pytest.mark.parametrize("head", ["labels", "redshift"])
-@pytest.mark.parametrize("factor", [0.5, 3.0])
-def test_calibration_makes_intervals_hold_68_percent(head, factor):
-    """Truths scattered by `factor` times what the outputs say."""
-    generator = torch.Generator().manual_seed(0)
-    target = make_targets(SpectralConfig(**SIZE | HEADS[head])).targets[0]
-    center = 0.5 * torch.rand(4000, generator=generator) + 0.7
-    truth = center + 0.04 * factor * torch.randn(4000, generator=generator)
-    if head == "labels":
-        outputs = torch.stack([center, torch.full_like(center, 2 * math.log(0.04))], dim=1)
-    else:
-        edges = target.edges(center)
-        logits = -0.5 * ((0.5 * (edges[1:] + edges[:-1]) - center[:, None]) / 0.04) ** 2
-        outputs = outputs_of(target, logits)
-        truth = truth.expm1()
-    truth[::7] = NAN
-    settings = target.calibrate(outputs, truth, false_alarms=0.05)
-    # A Gaussian's width goes with the temperature, or with its root where the temperature divides logits.
-    expected = factor if head == "labels" else factor**2
-    assert settings["temperature"] == pytest.approx(expected, rel=0.15 if head == "redshift" else 0.05)
-    prediction = target.predict(outputs, settings["temperature"])
-    is_known = ~truth.isnan()
-    is_inside = (prediction.interval[:, 0] <= truth) & (truth <= prediction.interval[:, 1])
-    assert abs(is_inside[is_known].float().mean() - ONE_SIGMA) < 0.005
-    is_right = is_known & (
-        (target.transform(prediction.value) - target.transform(truth.nan_to_num())).abs() <= target.tolerance
-    )
-    flagged = (prediction.confidence < settings["confidence_threshold"])[is_right].float().mean()
-    assert flagged <= 0.06
 
 
 def test_nothing_is_calibrated_on_nothing(inputs):
@@ -439,16 +332,6 @@ def test_a_frozen_encoder_need_answer_only_once(inputs):
     for wrong in (make_model("mixed", num_pooling_queries=2), model):
         with pytest.raises(ValueError, match="expected flux, ivar and wavelength, or pooler_output"):
             wrong(pooler_output=None if wrong is model else pooled)
-
-
-def test_coarse_levels_are_interpolated_and_added():
-    """Knots at both ends and evenly between: level of 8, then 16, ..., then one a bin."""
-    target = redshift_target()
-    assert target.knots == [8, 16, 32, 64, 128] and redshift_target(num_bins=100).knots == [8, 16, 32, 64, 100]
-    outputs = torch.zeros(1, target.num_outputs)
-    outputs[0, :8] = torch.arange(8)
-    outputs[0, -128:] = 1.0
-    close(target.logits(outputs)[0], torch.linspace(0, 7, 128) + 1)
 
 
 def test_a_hidden_layer_and_dropout(inputs):
