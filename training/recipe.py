@@ -31,6 +31,8 @@ class Recipe:
         data_share: Of a recipe with `data` and a `stream`: the part of the steps that are of `data`.
         pairs: Part of a stream's spectra that come in pairs, one object as both surveys of its domain see it, in one
             sequence: SDSS with DESI, APOGEE with GALAH.
+        cool_dwarfs: Part of a stream's APOGEE spectra that are of M dwarfs, whose labels are not told (published
+            templates alone have them).
         noiseless: A stream's decoder is to answer with the flux without noise, which a simulator knows, and not with
             what was observed.
         views: How often each spectrum of a stream stands in its step, every time with other patches hidden.
@@ -68,6 +70,7 @@ class Recipe:
     stream: str = ""
     data_share: float = 0.5
     pairs: float = 0.0
+    cool_dwarfs: float = 0.0
     noiseless: bool = False
     views: int = 1
     weights: dict = field(default_factory=dict)
@@ -103,6 +106,10 @@ class Recipe:
             raise ValueError(
                 "noiseless: only a stream knows its spectra without noise; expected one, found: stream ''"
             )
+        if self.cool_dwarfs and not self.stream:
+            raise ValueError(
+                f"cool_dwarfs: expected 0, or a part of a stream's APOGEE spectra, found: {self.cool_dwarfs}"
+            )
         if self.views < 1 or (self.views > 1 and not self.stream):
             raise ValueError(f"views: expected 1, or more of a stream's spectra, found: {self.views}")
         for name in ("num_steps", "max_spectra", "max_tokens", "num_micro_batches", "keep_checkpoints"):
@@ -137,7 +144,7 @@ class Recipe:
         how. Others, such as `num_steps` and `num_micro_batches`, may change."""
         names = (
             "seed", "split_seed", "validation_fraction", "weights", "max_spectra", "max_tokens", "stream", "data_share",
-            "pairs", "views", "noiseless", "model", "model_options", "optimizer", "learning_rate",
+            "pairs", "cool_dwarfs", "views", "noiseless", "model", "model_options", "optimizer", "learning_rate",
             "muon_learning_rate", "warmup_steps", "weight_decay", "max_grad_norm",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
@@ -215,6 +222,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[Recipe, str | N
             stream="",
             noiseless=False,
             pairs=0.0,
+            cool_dwarfs=0.0,
             views=1,
         )
     return recipe, given.resume

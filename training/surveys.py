@@ -208,7 +208,7 @@ def steps(recipe: Recipe, train: dict[str, Dataset], processor, model, accelerat
             objective, stream_weights(recipe), recipe.max_spectra, templates(recipe),
             "cpu" if recipe.num_workers else accelerator.device,
             patch_size=processor.patch_size, pairs=recipe.pairs, labels=labels, is_noiseless=recipe.noiseless, views=recipe.views,
-            **place,
+            cool_dwarfs=recipe.cool_dwarfs, **place,
         )  # fmt: skip
         stream = loader(made, numbers_of_stream(recipe, start), recipe, is_on_cpu=made.device == "cpu")
         if not recipe.data:

@@ -210,7 +210,7 @@ OBSERVERS = {"sdss": observe_sdss, "desi": observe_desi, "galah": observe_galah,
 
 def labelled(objects: Objects, survey: str):
     """The one source of stars with labels behind objects."""
-    if len(objects.members) != 1 or not hasattr(objects.members[0][0], "apogee_flux"):
+    if len(objects.members) != 1 or not hasattr(objects.members[0][0], f"{survey}_flux"):
         raise ValueError(f"{survey} observes stars with labels: draw the objects from the domain 'stars'")
     return objects.members[0]
 

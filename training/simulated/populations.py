@@ -10,7 +10,7 @@ from torch import Tensor
 
 from spectral_tokenizer.data.wavelengths import SPEED_OF_LIGHT
 
-from . import galaxies, quasars, stars
+from . import cool_dwarfs, galaxies, quasars, stars
 from .random import Random
 from .spectrographs import LogGrid
 from .template_files import SPLITS
@@ -19,9 +19,12 @@ from .template_files import SPLITS
 KINDS = ("GALAXY", "QSO", "STAR")
 #: domain -> the surveys that see its objects.
 SURVEYS = {"optical": ("sdss", "desi"), "stars": ("apogee", "galah")}
+#: A domain beside these, which APOGEE alone sees: no table of the benchmark has them.
+COOL_DWARFS = "cool dwarfs"
 KIND_SHARES = (0.4, 0.3, 0.3)
 # Independent streams of random numbers under one seed.
 OBJECTS, OBSERVATION = 0, 1
+NUMBERS = {**{domain: number for number, domain in enumerate(SURVEYS)}, COOL_DWARFS: 8}  # bits 48, and 51, of an index
 
 
 @dataclass
@@ -50,17 +53,22 @@ class Population:
     """Objects of one domain, batch by batch.
 
     Args:
-        domain: "optical" (galaxies, quasars and stars, for SDSS and DESI) or "stars" (with labels, for APOGEE and
-            GALAH; SDSS and DESI see them too, with the package's physics).
+        domain: "optical" (galaxies, quasars and stars, for SDSS and DESI), "stars" (with labels, for APOGEE and
+            GALAH; SDSS and DESI see them too, with the package's physics), or "cool dwarfs" (M dwarfs whose labels are not
+            known, for APOGEE alone; from published templates only).
         templates: Folder of published templates; None for the package's own physics.
         device: Where spectra are made.
     """
 
     def __init__(self, domain: str, templates: Path | None, device: str = "cpu"):
-        if domain not in SURVEYS:
-            raise ValueError(f"domain: expected one of {sorted(SURVEYS)}, found: {domain!r}")
+        if domain not in NUMBERS:
+            raise ValueError(f"domain: expected one of {sorted(NUMBERS)}, found: {domain!r}")
         self.domain, self.device, self.is_physical = domain, device, templates is None
-        if domain == "stars":
+        if domain == COOL_DWARFS:
+            if templates is None:
+                raise ValueError(f"{COOL_DWARFS}: expected published templates, found none")
+            self.stars = cool_dwarfs.CoolDwarfs(templates, device)
+        elif domain == "stars":
             self.stars = stars.LabelledStars(device) if templates is None else stars.TemplateStars(templates, device)
         elif templates is None:
             self.galaxies = [galaxies.PhysicalGalaxies(device)]
@@ -78,10 +86,10 @@ class Population:
         """
         if split not in SPLITS:
             raise ValueError(f"split: expected one of {SPLITS}, found: {split!r}")
-        domain, number = list(SURVEYS).index(self.domain), SPLITS.index(split)
+        domain, number = NUMBERS[self.domain], SPLITS.index(split)
         random = Random(seed, OBJECTS, domain, number, batch, device=self.device)
         index = torch.arange(count) + (batch << 12) + (domain << 48) + (number << 49) + (seed << 52)
-        if self.domain == "stars":
+        if self.domain != "optical":
             kind = torch.full((count,), KINDS.index("STAR"))
         else:
             kind = torch.as_tensor(random.numpy.choice(3, count, p=KIND_SHARES))

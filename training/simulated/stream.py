@@ -18,7 +18,7 @@ import torch
 
 from .observing import FRAMES, Observation, observe, vary_response
 from .patches import Spectra, concatenate, joined, to_spectra
-from .populations import KINDS, SURVEYS, population
+from .populations import COOL_DWARFS, KINDS, SURVEYS, population
 from .template_files import templates_folder
 
 
@@ -61,6 +61,7 @@ class SimulatedStream:
         pairs: Part of the spectra that come as pairs: one object seen by both surveys of its domain (SDSS and DESI,
             APOGEE and GALAH) is one sequence with the arms of both. Hidden arms and blocks then ask what one
             instrument's spectrum says of the other's.
+        cool_dwarfs: Part of APOGEE's spectra, but for pairs, that are of M dwarfs. Their labels are not told.
         views: How often each spectrum stands in its step, every time with other patches hidden. Where a step takes
             less time than its spectra, two views of half as many make more of both.
     """
@@ -82,11 +83,12 @@ class SimulatedStream:
         labels: Callable[[Mapping], torch.Tensor] | None = None,
         is_noiseless: bool = False,
         views: int = 1,
+        cool_dwarfs: float = 0.0,
     ):
         self.objective, self.weights = objective, dict(weights or dict.fromkeys(DOMAINS, 1.0))
         self.templates, self.device, self.split = templates_folder(templates), str(device), split
         self.seed, self.rank, self.num_processes, self.num_micro_batches = seed, rank, num_processes, num_micro_batches
-        self.pairs, self.patch_size = pairs, patch_size
+        self.pairs, self.cool_dwarfs, self.patch_size = pairs, cool_dwarfs, patch_size
         self.labels, self.is_noiseless, self.views = labels, is_noiseless, views
         if unknown := sorted(set(self.weights) - set(DOMAINS)):
             raise ValueError(f"weights: expected some of {sorted(DOMAINS)}, found: {unknown}")
@@ -95,8 +97,14 @@ class SimulatedStream:
         if not self.spectra_per_part:
             raise ValueError(f"spectra_per_step: expected at least {fewest}, found: {spectra_per_step}")
         self.domains = [domain for domain, surveys in SURVEYS.items() if set(surveys) & set(self.weights)]
-        if not 0.0 <= pairs <= 1.0:
-            raise ValueError(f"pairs: expected a part between 0 and 1, found: {pairs}")
+        for name, part in (("pairs", pairs), ("cool_dwarfs", cool_dwarfs)):
+            if not 0.0 <= part <= 1.0:
+                raise ValueError(f"{name}: expected a part between 0 and 1, found: {part}")
+        if cool_dwarfs:
+            if "apogee" not in self.weights:
+                raise ValueError(f"cool_dwarfs: expected apogee among the weights, found: {[*self.weights]}")
+            # Whoever has no templates of them is told now, not in the middle of a run.
+            population(COOL_DWARFS, self.templates, self.device)
         if pairs and (alone := [each for each in self.domains if not set(SURVEYS[each]) <= set(self.weights)]):
             raise ValueError(
                 f"pairs: expected both of {SURVEYS[alone[0]]} among the weights, found: {[*self.weights]}"
@@ -157,25 +165,34 @@ class SimulatedStream:
         generator = np.random.default_rng([self.seed, MIXTURE, number])
         num_pairs = int(generator.binomial(self.spectra_per_part // 2, self.pairs)) if self.pairs else 0
         counts = generator.multinomial(self.spectra_per_part - 2 * num_pairs, shares / shares.sum())
-        draws = [((survey,), 64 * place, count) for place, (survey, count) in enumerate(zip(surveys, counts))]
+        draws = [
+            (DOMAINS[survey], (survey,), 64 * place, count)
+            for place, (survey, count) in enumerate(zip(surveys, counts))
+        ]
+        if self.cool_dwarfs:
+            place = surveys.index("apogee")
+            cool = int(generator.binomial(counts[place], self.cool_dwarfs))
+            draws[place] = (*draws[place][:3], counts[place] - cool)
+            draws.insert(place, (COOL_DWARFS, ("apogee",), 64 * place, cool))
         if num_pairs:
             shares = np.array([sum(self.weights[survey] for survey in SURVEYS[domain]) for domain in self.domains])
             counts = generator.multinomial(num_pairs, shares / shares.sum())
             # Objects of their own: the second half of the places that a survey's batches have.
-            draws += [(SURVEYS[each], 64 * n + 32, count) for n, (each, count) in enumerate(zip(self.domains, counts))]
+            draws += [
+                (each, SURVEYS[each], 64 * n + 32, count) for n, (each, count) in enumerate(zip(self.domains, counts))
+            ]
         parts = []
-        for seen_by, place, count in draws:
+        for domain, seen_by, place, count in draws:
             first = number * len(surveys) * 64 + place
             parts += [
-                self.observed(seen_by, first + n, size) for n, size in enumerate(batch_sizes(count, self.device))
+                self.observed(domain, seen_by, first + n, size)
+                for n, size in enumerate(batch_sizes(count, self.device))
             ]
         return concatenate(parts)
 
-    def observed(self, surveys: tuple[str, ...], batch: int, count: int) -> Spectra:
+    def observed(self, domain: str, surveys: tuple[str, ...], batch: int, count: int) -> Spectra:
         """New objects as one survey sees them, or as two do together."""
-        objects = population(DOMAINS[surveys[0]], self.templates, self.device).draw(
-            self.split, batch, count, self.seed
-        )
+        objects = population(domain, self.templates, self.device).draw(self.split, batch, count, self.seed)
         seen = [observe(objects, survey, self.seed, device=self.device) for survey in surveys]
         spectra = [to_spectra(vary_response(each, self.seed), self.patch_size) for each in seen]
         return spectra[0] if len(spectra) == 1 else joined(*spectra)
