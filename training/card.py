@@ -208,14 +208,22 @@ def head_values(metrics: dict, evaluation: dict | None) -> dict[str, str]:
     encoder = {None: "Of the encoder, all of it trained.", 0: "The encoder was frozen."}.get(
         opened, f"Of the encoder, its last {opened} layers trained."
     )
+    data, num_train = data_words(metrics, arguments), shown(counts.get("train"), ",d")
+    trained = f"{encoder} Trained on {data}: {num_train} spectra;"
+    if arguments.get("label_head"):
+        begun = "The head is the label head that the encoder was pre-trained with, told of objects that it saw there."
+        trained = (
+            f"{begun} {trained}"
+            if metrics["steps"]
+            else f"{begun} Nothing was fitted after that. {data.capitalize()}:"
+        )
     return {
         "labels": ", ".join(arguments["labels"]),
         "classes": f" ({', '.join(arguments['classes'])})" if arguments["classes"] else "",
         "warning": warning(metrics),
-        "encoder": encoder,
-        "data": data_words(metrics, arguments),
+        "training": trained,
         "held": "simulated spectra" if metrics["simulated"] else "spectra",
-        **{part: shown(counts.get(part), ",d") for part in ("train", "calibration", "test")},
+        **{part: shown(counts.get(part), ",d") for part in ("calibration", "test")},
         "parameters": parameter_words(metrics),
         "metrics": table(["metric", "value"], [[name, shown(value)] for name, value in metrics["test"].items()]),
         "by_survey": survey_table(metrics),
@@ -230,6 +238,8 @@ def warning(metrics: dict) -> str:
     if not metrics["simulated"] or any(run.get("simulated") is not True for run in metrics.get("earlier") or []):
         return ""
     trained = "The head was trained" if is_head(metrics) else "Trained"
+    if (metrics.get("arguments") or {}).get("label_head"):
+        trained = "The head was calibrated" if not metrics["steps"] else trained
     return f"**{trained} on simulated spectra alone.** Only an evaluation on real ones tells what it is worth there."
 
 

@@ -252,6 +252,7 @@ def finish(trainer: Trainer, rows: dict[str, Dataset], arguments: FineTuningArgu
             "all": sum(each.numel() for each in model.parameters()),
             "trained": sum(each.numel() for each in model.parameters() if each.requires_grad),
         },
+        "steps": trainer.state.global_step,
         "train_seconds": round(seconds, 1),
         "compute": {**describe_device(model.device, trainer.args.world_size), "seconds": seconds},
         "test": strip(tested.metrics, "test_"),

@@ -171,6 +171,9 @@ def test_the_label_head_of_pretraining_is_calibrated_and_tested_without_training
     parts = dict(zip(KnownLabels(config).names, told.label_head.out_proj.weight.split(sizes)))
     torch.testing.assert_close(model.head.out_proj.weight, torch.cat([parts["teff"], parts["fe_h"]]))
     assert not model.head.feature_mean.any() and model.config.targets["teff"]["temperature"] != 1.0
+    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert "label head that the encoder was pre-trained with" in card and "Nothing was fitted after that." in card
+    assert "Trained on" not in card and "was trained on" not in card.split("## Intended use")[0]
 
     recipe = write_recipe(
         tmp_path / "run.yaml", tmp_path / "told", surveys, labels=["class"], classes=CLASSES[::-1], **settings
