@@ -214,7 +214,7 @@ def head_values(metrics: dict, evaluation: dict | None) -> dict[str, str]:
         begun = "The head is the label head that the encoder was pre-trained with, told of objects that it saw there."
         trained = (
             f"{begun} {trained}"
-            if metrics["steps"]
+            if metrics.get("steps")
             else f"{begun} Nothing was fitted after that. {data.capitalize()}:"
         )
     return {
@@ -239,7 +239,7 @@ def warning(metrics: dict) -> str:
         return ""
     trained = "The head was trained" if is_head(metrics) else "Trained"
     if (metrics.get("arguments") or {}).get("label_head"):
-        trained = "The head was calibrated" if not metrics["steps"] else trained
+        trained = "The head was calibrated" if not metrics.get("steps") else trained
     return f"**{trained} on simulated spectra alone.** Only an evaluation on real ones tells what it is worth there."
 
 
