@@ -31,7 +31,7 @@ def test_they_are_sound_spectra_of_stars_without_labels(templates_dir):
         spectra = to_spectra(observe(objects, "apogee"))
         assert spectra.flux.isfinite().all() and spectra.truth.isfinite().all() and min(spectra.lengths) > 80
         assert (spectra.truth[spectra.ivar > 0] > 0).all()
-    assert len({parameters for each in drawn for parameters in each.members[0][3]["cool_teff"].tolist()}) == 96
+    assert len({teff for each in drawn for teff in each.members[0][3]["cool_teff"].tolist()}) == 96
     with pytest.raises(ValueError, match="observes stars with labels"):
         observe(drawn[0], "galah")
 
@@ -60,7 +60,7 @@ def test_who_has_no_templates_is_told(tmp_path):
 
 @pytest.mark.parametrize("name", ["2M03441583+3159367", "2M08501918+1056436", "2M11194647+0820356"])
 def test_real_ones_look_like_them(spectra_dir, templates_dir, name):
-    """Lines where real spectra at rest have them, of which the best of some templates explains most."""
+    """Their lines stand where those of real spectra at rest do."""
     rows = load_survey("apogee", spectra_dir / "apogee").to_list()
     row = next(each for each in rows if each["object_id"] == name and "aspcapStar" in each["source"])
     wavelength, flux, ivar = (np.array(row[each]) for each in ("wavelength", "flux", "ivar"))

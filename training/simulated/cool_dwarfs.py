@@ -21,8 +21,8 @@ from .stars import rotation_sigma
 
 FOLDER = "apogee_tools_cannon_phoenix"
 GRID = LogGrid(apogee.FIRST_LOGLAM * np.log(10.0), apogee.LOG_STEP * np.log(10.0), apogee.NUM_PIXELS)
-# Rows of the lower triangle: fitted in the order of the upper one, real dwarfs of the field would have a gravity of 3.5, the
-# least that the fit was allowed, and not of 4.8.
+# Rows of the lower triangle: fitted in the order of the upper one, three of four real dwarfs of the field have a gravity of 3.5
+# to 3.6, where the fit ends, and not of 4.8 to 4.9.
 PRODUCTS = np.tril_indices(3)
 HC_OVER_K = 1.4388e8  # Angstrom K
 
@@ -31,7 +31,7 @@ class CoolDwarfs:
     """Stars of 2,500 to 3,700 K, each of its own labels: there is no table whose rows splits could share.
 
     Nobody is told these labels. Which of the products is which is not written in the model's files, and the other order
-    fits real spectra as well, with temperatures that differ by 30 to 70 K and gravities by a dex.
+    fits real spectra as well, with temperatures that differ by 30 to 80 K and gravities by up to 1.3 dex.
     """
 
     def __init__(self, folder: Path, device):
