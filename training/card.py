@@ -208,20 +208,18 @@ def head_values(metrics: dict, evaluation: dict | None) -> dict[str, str]:
     encoder = {None: "Of the encoder, all of it trained.", 0: "The encoder was frozen."}.get(
         opened, f"Of the encoder, its last {opened} layers trained."
     )
-    data, num_train = data_words(metrics, arguments), shown(counts.get("train"), ",d")
-    trained = f"{encoder} Trained on {data}: {num_train} spectra;"
+    data = data_words(metrics, arguments)
+    training = f"{encoder} Trained on {data}: {shown(counts.get('train'), ',d')} spectra;"
     if arguments.get("label_head"):
-        begun = "The head is the label head that the encoder was pre-trained with, told of objects that it saw there."
-        trained = (
-            f"{begun} {trained}"
-            if metrics.get("steps")
-            else f"{begun} Nothing was fitted after that. {data.capitalize()}:"
-        )
+        if not metrics.get("steps"):
+            training = f"Nothing was fitted after that. {data.capitalize()}:"
+        told = "The head is the label head that the encoder was pre-trained with, told of objects that it saw there."
+        training = f"{told} {training}"
     return {
         "labels": ", ".join(arguments["labels"]),
         "classes": f" ({', '.join(arguments['classes'])})" if arguments["classes"] else "",
         "warning": warning(metrics),
-        "training": trained,
+        "training": training,
         "held": "simulated spectra" if metrics["simulated"] else "spectra",
         **{part: shown(counts.get(part), ",d") for part in ("calibration", "test")},
         "parameters": parameter_words(metrics),
@@ -238,8 +236,8 @@ def warning(metrics: dict) -> str:
     if not metrics["simulated"] or any(run.get("simulated") is not True for run in metrics.get("earlier") or []):
         return ""
     trained = "The head was trained" if is_head(metrics) else "Trained"
-    if (metrics.get("arguments") or {}).get("label_head"):
-        trained = "The head was calibrated" if not metrics.get("steps") else trained
+    if (metrics.get("arguments") or {}).get("label_head") and not metrics.get("steps"):
+        trained = "The head was calibrated"
     return f"**{trained} on simulated spectra alone.** Only an evaluation on real ones tells what it is worth there."
 
 

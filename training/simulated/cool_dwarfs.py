@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from spectral_tokenizer.data.simulation import apogee
+from spectral_tokenizer.data.simulation.opacity import planck
 from spectral_tokenizer.data.wavelengths import air_to_vacuum
 
 from .random import Random
@@ -24,7 +25,6 @@ GRID = LogGrid(apogee.FIRST_LOGLAM * np.log(10.0), apogee.LOG_STEP * np.log(10.0
 # Rows of the lower triangle: fitted in the order of the upper one, three of four real dwarfs of the field have a gravity of 3.5
 # to 3.6, where the fit ends, and not of 4.8 to 4.9.
 PRODUCTS = np.tril_indices(3)
-HC_OVER_K = 1.4388e8  # Angstrom K
 
 
 class CoolDwarfs:
@@ -71,8 +71,8 @@ class CoolDwarfs:
         return torch.where(is_known, broad, torch.nan), self.continuum(labels[:, 0])
 
     def continuum(self, teff: np.ndarray) -> Tensor:
-        """A black body's, 1 in the median: (stars, pixels)."""
-        level = torch.as_tensor(GRID.wavelength, device=self.device)
-        exponent = HC_OVER_K / (level * torch.as_tensor(teff, device=self.device)[:, None])
-        level = level**-5 / torch.expm1(exponent)
-        return (level / level.median(dim=1, keepdim=True).values).float()
+        """A black body's of `teff` K, (stars,): (stars, pixels), 1 in the median."""
+        level = planck(GRID.wavelength, teff[:, None])
+        return torch.as_tensor(
+            level / np.median(level, axis=1, keepdims=True), dtype=torch.float32, device=self.device
+        )
