@@ -3,8 +3,10 @@
     python -m benchmarks.heads --model runs/demo/model
 
 A frozen encoder, simulated spectra of the package, and for several splits into objects to train, calibrate and test
-on: a redshift head on galaxies and quasars of SDSS and DESI, and stellar labels of APOGEE. Printed: a table of what
-was found on the test objects, mean and standard deviation over the splits; the last line is the same as JSON.
+on: a redshift head on galaxies and quasars of SDSS and DESI, and stellar labels of APOGEE; where the model's folder
+has kept the label head of its pre-training (`label_weight`), that one's redshifts too, calibrated alone. Printed: a
+table of what was found on the test objects, mean and standard deviation over the splits; the last line is the same
+as JSON.
 """
 
 import argparse
@@ -20,6 +22,7 @@ from transformers import AutoModelForSequenceClassification, AutoProcessor
 from spectral_tokenizer.data import load_survey
 from spectral_tokenizer.data.embedding import embed
 from spectral_tokenizer.data.simulation import simulate
+from spectral_tokenizer.heads_spectral_tokenizer import SpectralForSequenceClassification
 from spectral_tokenizer.metrics import score_targets
 
 
@@ -78,25 +81,34 @@ def score(model, vectors: torch.Tensor, labels: torch.Tensor) -> dict[str, float
     return scores
 
 
+def fitted(folder: str, names: list[str], targets: dict, part: dict[str, torch.Tensor], seed: int):
+    """A head on the frozen encoder, trained on one part."""
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, problem_type="regression", id2label=dict(enumerate(names)), targets=targets,
+        num_trainable_layers=0, classifier_dropout=0.1,
+    )  # fmt: skip
+    model.fit_scales([part])
+    fit(model, part["pooler_output"], part["labels"], seed)
+    return model
+
+
 def evaluate(
-    folder: str, rows: Dataset, vectors: np.ndarray, variants: list[dict], num_splits: int
+    folder: str, rows: Dataset, vectors: np.ndarray, variants: list[dict], num_splits: int, label_head: bool = False
 ) -> list[list[dict]]:
     """Scores of a head, variant by variant and split by split. Variants of the targets' settings differ in what is
-    made of the head's answers, not in its training."""
+    made of the head's answers, not in its training. With `label_head` it is that of pre-training, fitted on nothing."""
     names = list(variants[0])
     labels = torch.tensor(np.stack([np.array(rows[name][:], dtype=np.float32) for name in names], axis=1))
     vectors, found = torch.from_numpy(vectors), [[] for _ in variants]
     for seed in tqdm(range(num_splits), desc=", ".join(names), leave=False):
         torch.manual_seed(seed)
-        model = AutoModelForSequenceClassification.from_pretrained(
-            folder, problem_type="regression", id2label=dict(enumerate(names)), targets=variants[0],
-            num_trainable_layers=0, classifier_dropout=0.1,
-        )  # fmt: skip
         train, calibration, test = (
             {"pooler_output": vectors[places], "labels": labels[places]} for places in split(rows, seed)
         )
-        model.fit_scales([train])
-        fit(model, train["pooler_output"], train["labels"], seed)
+        if label_head:
+            model = SpectralForSequenceClassification.from_label_head(folder, names).eval()
+        else:
+            model = fitted(folder, names, variants[0], train, seed)
         scales = model.config.targets
         for variant, scores in zip(variants, found):
             model.config.targets = {name: {**scales[name], **settings} for name, settings in variant.items()}
@@ -123,6 +135,26 @@ def table(cases: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def labelled_spectra(given: argparse.Namespace, surveys: tuple[str, ...], names: list[str]) -> Dataset:
+    """Rows of which at least one label is known; of redshifts, those of galaxies and quasars."""
+    rows = spectra(Path(given.folder), surveys, given.spectra, given.seed)
+    is_chosen = np.isfinite(np.array([rows[name][:] for name in names], dtype=float)).any(0)
+    if "redshift" in names:
+        is_chosen &= np.array(rows["class"][:]) != "STAR"
+    return rows.select(np.flatnonzero(is_chosen))
+
+
+def redshift_cases(folder: str, rows: Dataset, vectors: np.ndarray, num_splits: int, label_head: bool) -> list[dict]:
+    settings = {} if label_head else REDSHIFT
+    variants = [{"redshift": {**settings, "tolerance": tolerance}} for tolerance in TOLERANCES]
+    found = evaluate(folder, rows, vectors, variants, num_splits, label_head)
+    name, num_test = "redshift by the label head" if label_head else "redshift", len(split(rows, 0)[2])
+    return [
+        summary(each, "redshift", f"{name}, tolerance {tolerance:g}", num_test)
+        for tolerance, each in zip(TOLERANCES, found)
+    ]
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.heads", description=__doc__.split("\n")[0])
     parser.add_argument("--model", default="runs/demo/model", help="encoder (default: %(default)s)")
@@ -133,25 +165,17 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     processor = AutoProcessor.from_pretrained(given.model)
     encoder = AutoModelForSequenceClassification.from_pretrained(given.model).spectral
+    was_told = encoder.config.label_weight > 0 and "redshift" in encoder.config.label_targets
     cases = []
-    for surveys, labels in ((("sdss", "desi"), ["redshift"]), (("apogee",), list(STELLAR))):
-        rows = spectra(Path(given.folder), surveys, given.spectra, given.seed)
-        is_chosen = np.isfinite(np.array([rows[name][:] for name in labels], dtype=float)).any(0)
-        if "redshift" in labels:
-            is_chosen &= np.array(rows["class"][:]) != "STAR"
-        rows = rows.select(np.flatnonzero(is_chosen))
+    for surveys, names in ((("sdss", "desi"), ["redshift"]), (("apogee",), list(STELLAR))):
+        rows = labelled_spectra(given, surveys, names)
         vectors, _ = embed(encoder, processor, rows, progress=True)
-        num_test = len(split(rows, 0)[2])
-        if "redshift" in labels:
-            variants = [{"redshift": {**REDSHIFT, "tolerance": tolerance}} for tolerance in TOLERANCES]
-            found = evaluate(given.model, rows, vectors, variants, given.splits)
-            cases += [
-                summary(each, "redshift", f"redshift, tolerance {tolerance:g}", num_test)
-                for tolerance, each in zip(TOLERANCES, found)
-            ]
+        if "redshift" in names:
+            for label_head in (False, True)[: 1 + was_told]:
+                cases += redshift_cases(given.model, rows, vectors, given.splits, label_head)
         else:
             (found,) = evaluate(given.model, rows, vectors, [STELLAR], given.splits)
-            cases += [summary(found, name, name, num_test) for name in STELLAR]
+            cases += [summary(found, name, name, len(split(rows, 0)[2])) for name in STELLAR]
     print(f"Simulated spectra, frozen {given.model}; mean ± standard deviation of {given.splits} splits\n")
     print(table(cases))
     print(json.dumps({"model": given.model, "simulated": True, "cases": cases}))

@@ -243,12 +243,15 @@ def warning(metrics: dict) -> str:
 
 def data_words(metrics: dict, settings: dict) -> str:
     """What was trained on, in words; simulated is called simulated."""
-    own = "the package's own physical simulator"
+    own, published = "the package's own physical simulator", "published templates of galaxies, quasars and stars"
     streamed = {"": own, "physics": f"{own}, never repeated"}.get(
-        settings.get("stream", ""), "from published templates of galaxies, quasars and stars, never repeated"
+        settings.get("stream", ""), f"from {published}, never repeated"
     )
     files = f"files of {', '.join(settings['data'])}" if settings["data"] else streamed
     words = settings.get("data_description") or files
+    if settings.get("templates"):  # of a head
+        alone = not (settings["data"] or settings.get("simulate"))
+        words = f"from {published}" if alone else f"{words}; and from {published}"
     if settings["data"] and settings.get("stream"):
         words += f"; {1.0 - settings['data_share']:.0%} of the steps were of simulated spectra, {streamed}"
     return f"simulated spectra ({words})" if metrics["simulated"] else words

@@ -65,7 +65,9 @@ class FineTuningArguments:
         data_is_simulated: `data` holds simulated spectra, in a survey's own file format or not. Files do not say so.
         data_description: What `data` is, in words, for the model's card.
         simulate: Simulated spectra per survey, used where `data` is empty.
-        simulation_seed: Of these. Other than pre-training's, so that they are objects never seen.
+        templates: Survey -> number of spectra from published templates, as a stream of pre-training has them
+            (`simulated.stream`): beside `data` or `simulate`, or alone. They are held in memory, some 0.1 MB each.
+        simulation_seed: Of both. Other than pre-training's, so that they are objects never seen.
         test_fraction, calibration_fraction: Parts of the objects that are never trained on. Trainer evaluates on the
             second; errors and the flag of failures are calibrated on it.
         split_seed: Of the parts.
@@ -87,6 +89,7 @@ class FineTuningArguments:
     data_is_simulated: bool = False
     data_description: str = ""
     simulate: dict = field(default_factory=dict)
+    templates: dict = field(default_factory=dict)
     simulation_seed: int = 1
     test_fraction: float = 0.2
     calibration_fraction: float = 0.15

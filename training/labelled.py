@@ -17,14 +17,30 @@ def load(settings, output: str) -> dict[str, Dataset]:
     """Rows of all surveys that have one of the labels and the values asked for, shuffled, in three parts.
 
     Args:
-        settings: `data`, `options`, `label_table`, `simulate` and `simulation_seed`, `labels` (columns), `classes`,
-            `select` (column -> values to keep), `calibration_fraction`, `test_fraction`, `split_seed`; see
+        settings: `data`, `options`, `label_table`, `simulate`, `templates` and `simulation_seed`, `labels` (columns),
+            `classes`, `select` (column -> values to keep), `calibration_fraction`, `test_fraction`, `split_seed`; see
             `FineTuningArguments`.
         output: Simulated files are put beside this folder.
 
     Raises:
         ValueError: an unknown column, a class that is none of `classes`, or too few rows are left.
     """
+    found = of_files(settings, output)
+    for name, part in of_templates(settings).items():
+        found[name] = concatenate_datasets([found[name], part]) if name in found else part
+    few = {name: len(found[name]) for name in PARTS if len(found[name]) < 2}
+    if few:
+        total = sum(map(len, found.values()))
+        raise ValueError(
+            f"expected at least 2 spectra with one of {settings.labels} in every part, found: {few} of {total}"
+        )
+    return {name: found[name].shuffle(settings.split_seed) for name in PARTS}
+
+
+def of_files(settings, output: str) -> dict[str, Dataset]:
+    """Rows of survey files and tables, or of those that are simulated where there are none, in parts by object."""
+    if settings.templates and not (settings.data or settings.simulate):
+        return {}
     recipe = Recipe(
         data=settings.data, options=settings.options, simulate=settings.simulate, output=output,
         seed=settings.simulation_seed,
@@ -32,6 +48,41 @@ def load(settings, output: str) -> dict[str, Dataset]:
     rows = concatenate_datasets(list(surveys.load(recipe).values()))
     if settings.label_table:
         rows = cross_match(rows, **settings.label_table)
+    return split(chosen(rows, settings), settings.calibration_fraction, settings.test_fraction, settings.split_seed)
+
+
+def of_templates(settings) -> dict[str, Dataset]:
+    """Rows simulated from published templates, in parts that share neither a template nor a row of labels."""
+    if not settings.templates:
+        return {}
+    if settings.data and not settings.data_is_simulated:
+        # What is measured in the end would be of both, and neither a real nor a simulated figure.
+        raise ValueError(f"templates: expected no data of real spectra beside, found: {sorted(settings.data)}")
+    if settings.label_table:
+        raise ValueError("templates: expected no label_table beside, in which none of their objects stands")
+    recipe = Recipe(stream="templates", seed=settings.simulation_seed)
+    held = {"validation": settings.calibration_fraction, "test": settings.test_fraction}
+    fractions = {"train": 1.0 - sum(held.values()), **held}
+    return {
+        part: chosen(
+            concatenate_datasets(
+                [
+                    surveys.streamed_rows(recipe, survey, of, max(round(fraction * count), 1))
+                    for survey, count in settings.templates.items()
+                ]
+            ),
+            settings,
+        )
+        for part, (of, fraction) in zip(PARTS, fractions.items())
+    }
+
+
+def chosen(rows: Dataset, settings) -> Dataset:
+    """Those rows that have one of the labels and the values asked for, and of them the columns that are needed.
+
+    Raises:
+        ValueError: an unknown column, or a class that is none of `classes`.
+    """
     unknown = sorted({*settings.labels, *settings.select} - set(rows.column_names))
     if unknown:
         raise ValueError(f"labels, select: expected some of {rows.column_names}, found: {unknown}")
@@ -42,14 +93,8 @@ def load(settings, output: str) -> dict[str, Dataset]:
         raise ValueError(
             f"{settings.labels[0]}: expected one of {settings.classes}, found: {others}; `{kept}` leaves them out"
         )
-    parts = split(rows, settings.calibration_fraction, settings.test_fraction, settings.split_seed)
-    few = {name: len(part) for name, part in parts.items() if len(part) < 2}
-    if few:
-        raise ValueError(
-            f"expected at least 2 spectra with one of {settings.labels} in every part, found: {few} of {len(rows)}"
-        )
-    columns = list(dict.fromkeys(["object_id", "survey", "class", "snr", *SPECTRUM, *settings.labels]))
-    return {name: part.select_columns(columns).shuffle(settings.split_seed) for name, part in parts.items()}
+    columns = dict.fromkeys(["object_id", "survey", "class", "snr", "ra", "dec", *SPECTRUM, *settings.labels])
+    return rows.select_columns(list(columns))
 
 
 def is_chosen(rows: Dataset, labels: list[str], select: dict[str, list]) -> np.ndarray:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from recipe import SIMULATED, Recipe
 
 from spectral_tokenizer.data import SURVEYS, load_prepared, load_survey, load_table, splits
 from spectral_tokenizer.data.packing import MixtureSampler, PackedSteps, count_patches
 from spectral_tokenizer.data.prepared import is_prepared
-from spectral_tokenizer.data.schema import FEATURES
 from spectral_tokenizer.data.table import Table
+from spectral_tokenizer.data.tables import to_table
 from spectral_tokenizer.labels_spectral_tokenizer import KnownLabels
 
 
@@ -111,17 +111,20 @@ def simulated_parts(recipe: Recipe) -> Parts:
 
 def streamed(recipe: Recipe) -> Parts:
     """Rows out of the simulator's archetypes for training, and out of those for validation."""
+    count = STREAMED_SPECTRA * recipe.validation_spectra
+    return {
+        survey: tuple(streamed_rows(recipe, survey, split, count) for split in ("train", "validation"))
+        for survey in stream_weights(recipe)
+    }
+
+
+def streamed_rows(recipe: Recipe, survey: str, split: str, count: int) -> Dataset:
+    """Spectra of a stream as rows: `count` objects out of one split of the archetypes ("train", "validation", "test")."""
     from simulated.patches import rows
     from simulated.stream import observations
 
-    def of_part(survey: str, split: str) -> Dataset:
-        found = []
-        count = STREAMED_SPECTRA * recipe.validation_spectra
-        for seen in observations(survey, split, count, templates(recipe), recipe.seed):
-            found += [{name: row[name] for name in FEATURES} for row in rows(seen)]
-        return Dataset.from_list(found, FEATURES)
-
-    return {survey: (of_part(survey, "train"), of_part(survey, "validation")) for survey in stream_weights(recipe)}
+    seen = observations(survey, split, count, templates(recipe), recipe.seed)
+    return concatenate_datasets([Dataset(to_table(rows(each))) for each in seen])
 
 
 def num_trained_on(recipe: Recipe, train: dict[str, Dataset], state: dict) -> dict[str, int]:

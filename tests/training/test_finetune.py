@@ -187,6 +187,45 @@ def test_the_label_head_of_pretraining_is_calibrated_and_tested_without_training
         prepare_model(parse_arguments(["--config", str(recipe)])[0])
 
 
+def templates_recipe(folder: Path, pretrained: Path, **settings):
+    recipe = write_recipe(
+        folder / "run.yaml", pretrained, {}, labels=["redshift"], select={"class": ["GALAXY", "QSO"]},
+        test_fraction=0.2, calibration_fraction=0.3, **settings,
+    )  # fmt: skip
+    return parse_arguments(["--config", str(recipe)])[0]
+
+
+def test_templates_are_apart_in_all_parts_and_stand_beside_the_packages_own(
+    pretrained, simulated_surveys, templates_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TEMPLATES_DIR", str(templates_dir))
+    alone = labelled.load(templates_recipe(tmp_path, pretrained, templates={"sdss": 40, "desi": 20}), str(tmp_path))
+    of_file = {
+        "data": {"sdss": str(simulated_surveys["sdss"])}, "data_is_simulated": True, "templates": {"sdss": 40, "desi": 20},
+    }  # fmt: skip
+    both = labelled.load(templates_recipe(tmp_path, pretrained, **of_file), str(tmp_path))
+    of_files = labelled.load(templates_recipe(tmp_path, pretrained, **of_file | {"templates": {}}), str(tmp_path))
+    drawn, redshifts = {"train": 30, "calibration": 18, "test": 12}, {}
+    for part, rows in alone.items():
+        assert 0 < len(rows) < drawn[part]  # without the stars
+        assert set(rows["class"]) == {"GALAXY", "QSO"} and set(rows["survey"]) == {"sdss", "desi"}
+        assert len(both[part]) == len(rows) + len(of_files[part])
+        redshifts[part] = set(rows["redshift"])
+    assert not redshifts["train"] & redshifts["test"] and not redshifts["train"] & redshifts["calibration"]
+
+
+def test_templates_beside_real_spectra_or_without_their_files_are_refused(pretrained, tmp_path, monkeypatch):
+    settings = templates_recipe(tmp_path, pretrained, data={"sdss": "somewhere"}, templates={"sdss": 40})
+    with pytest.raises(ValueError, match=r"templates: expected no data of real spectra beside, found: \['sdss'\]"):
+        labelled.of_templates(settings)
+    settings = templates_recipe(tmp_path, pretrained, label_table={"table": "a.csv"}, templates={"sdss": 40})
+    with pytest.raises(ValueError, match="templates: expected no label_table"):
+        labelled.of_templates(settings)
+    monkeypatch.setenv("TEMPLATES_DIR", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="expected published templates"):
+        labelled.of_templates(templates_recipe(tmp_path, pretrained, templates={"sdss": 40}))
+
+
 def test_wrong_settings_are_named(pretrained, simulated_surveys, tmp_path):
     surveys = {"desi": simulated_surveys["desi"]}
     recipe = write_recipe(tmp_path / "run.yaml", pretrained, surveys, labels=["age"])
