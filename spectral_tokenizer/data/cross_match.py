@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from astropy import units
 from astropy.coordinates import SkyCoord
-from astropy.table import Table
+from astropy.table import Column, Table
 from datasets import Dataset, Value
 
 from .fits_access import SpectrumFileError
@@ -47,14 +47,14 @@ def cross_match(
         columns: of the table to take, or new name -> the table's name.
         key: column of the table that holds the rows' ``object_id``; or several, of integers, for an identifier that is
             several of them with dashes between, as SDSS's plate, MJD, fibre.
-        position: columns of the table with right ascension and declination, in degrees and in the system of the rows'
-            ``ra`` and ``dec`` (ICRS): the nearest object within `radius`.
+        position: columns of the table with right ascension and declination, in degrees where they name no other unit,
+            and in the system of the rows' ``ra`` and ``dec`` (ICRS): the nearest object within `radius`.
         radius: arcseconds.
 
     Raises:
         ValueError: not one of `key` and `position`; a column that the rows have already; nothing matches.
-        SpectrumFileError: the table cannot be read, has no such column, holds a key as floats or a position as text,
-            or has an object twice with unlike values.
+        SpectrumFileError: the table cannot be read, has no such column, holds a key as floats or a position as text
+            or in a unit that is no angle's, or has an object twice with unlike values.
     """
     if (key is None) == (position is None):
         raise ValueError(f"key, position: found {key!r}, {position!r}; expected one of them")
@@ -63,7 +63,7 @@ def cross_match(
         raise ValueError(f"columns: found {taken}, which the rows have already; expected new names, {{new: table's}}")
     name = str(table) if isinstance(table, str | Path) else "table"
     keys = [key] if isinstance(key, str) else list(key or position)
-    objects = read_objects(table, name, list(dict.fromkeys([*keys, *columns.values()])))
+    objects = read_objects(table, name, list(dict.fromkeys([*keys, *columns.values()])), position or ())
     if position is None:
         place, theirs = by_identifier(rows, objects, name, keys, list(columns.values()))
     else:
@@ -80,8 +80,10 @@ def cross_match(
     return rows
 
 
-def read_objects(table: str | Path | Table | pd.DataFrame, name: str, columns: list[str]) -> pd.DataFrame:
-    """Columns of a table; masked values are missing ones."""
+def read_objects(
+    table: str | Path | Table | pd.DataFrame, name: str, columns: list[str], angles: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Columns of a table, `angles` in degrees; masked values are missing ones."""
     try:
         if isinstance(table, str | Path):
             table = Table.read(table)
@@ -94,7 +96,22 @@ def read_objects(table: str | Path | Table | pd.DataFrame, name: str, columns: l
         raise SpectrumFileError(name, f"columns {missing}", f"columns {table.colnames}", "those as well")
     if arrays := [column for column in columns if table[column].ndim > 1]:
         raise SpectrumFileError(name, f"columns {arrays}", "arrays", "one value in every row")
-    return table[columns].to_pandas(index=False)
+    table = table[columns]
+    for column in angles:
+        table[column] = in_degrees(table[column], name)
+    return table.to_pandas(index=False)
+
+
+def in_degrees(column: Column, name: str) -> Column:
+    """An angle in degrees: as it is, or converted where its unit says that it is not. Text is left to `by_position`."""
+    unit = column.unit
+    if unit is None or isinstance(unit, units.UnrecognizedUnit) or column.dtype.kind not in "fiu":
+        return column
+    try:
+        factor = unit.to(units.deg)
+    except units.UnitConversionError as error:
+        raise SpectrumFileError(name, f"column {column.name}", f"unit {unit}", "degrees, or another angle") from error
+    return column if factor == 1 else type(column)(column * factor, name=column.name, unit=units.deg)
 
 
 def by_identifier(

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from astropy import units
 from astropy.table import Table
 
 from spectral_tokenizer.data import load_survey
@@ -76,6 +77,26 @@ def test_the_nearest_object_within_the_radius(sdss):
     np.testing.assert_array_equal(matched["mass"][:], matched["expected"][:])
     shuffled = cross_match(rows.shuffle(3), table, ["mass"], position=("RA", "DE"))
     np.testing.assert_array_equal(shuffled["mass"][:], shuffled["expected"][:])
+
+
+@pytest.mark.parametrize("ending", ["fits", "ecsv"])
+def test_places_in_hours_and_radians_are_converted(sdss, tmp_path, ending):
+    place = Table({"RA": np.array(sdss["ra"][:]), "DE": np.array(sdss["dec"][:]), "mass": np.arange(len(sdss)) + 0.5})
+    expected = cross_match(sdss, place, ["mass"], position=("RA", "DE"))["mass"][:]
+    assert len(set(expected)) > 3
+    other, path = place.copy(), tmp_path / f"places.{ending}"
+    other["RA"], other["DE"] = place["RA"] / 15 * units.hourangle, np.radians(place["DE"]) * units.rad
+    if ending == "fits":  # whose standard has no hour angle
+        other["RA"] = place["RA"] * 60 * units.arcmin
+    other.write(path)
+    assert cross_match(sdss, path, ["mass"], position=("RA", "DE"))["mass"][:] == expected
+    masked = Table(other, masked=True)
+    masked["RA"].mask = place["mass"] == expected[0]
+    missing = cross_match(sdss, masked, ["mass"], position=("RA", "DE"))["mass"][:]
+    assert np.isnan(missing[0]) and missing[-1] == expected[-1]
+    other["DE"] = place["DE"] * units.km
+    with pytest.raises(SpectrumFileError, match="column DE.*unit km.*degrees"):
+        cross_match(sdss, other, ["mass"], position=("RA", "DE"))
 
 
 def test_an_object_twice_is_one_only_with_the_same_values(galah):
