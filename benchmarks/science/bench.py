@@ -192,11 +192,14 @@ class Bench:
         config = SpectralConfig.from_pretrained(given)
         return config.label_weight > 0 and set(told_of(task)) <= set(KnownLabels(config).names)
 
-    def fit(self, name: str, head: str, task: str, features: np.ndarray, targets: np.ndarray, seed: int = 0):
-        """A function of features that answers a task ("class", "redshift ..." in ln(1 + z), "labels")."""
+    def fit(self, name: str, head: str, task: str, features: np.ndarray, targets: np.ndarray, seed: int = 0, snr=None):
+        """A function of features that answers a task ("class", "redshift ..." in ln(1 + z), "labels"). A head that is
+        fitted by signal-to-noise, as `heads.WEIGHTED`, needs `snr` (objects,)."""
         if head == TOLD:
             return told(self.given[name], task)
-        return (heads.classification if task == "class" else heads.regression)(head, features, targets, seed)
+        if task == "class":
+            return heads.classification(head, features, targets, seed)
+        return heads.regression(head, features, targets, seed, snr)
 
     def feature_pairs(self, train: ProbeSet, others: list[ProbeSet]):
         """name, features of the training set, features of the other sets; principal components fitted on the first."""

@@ -1,6 +1,7 @@
 """The heads that all features are read with: linear ones from scikit-learn, a small MLP; for raw spectra a CNN; for
 redshifts also either network with a probability in each bin."""
 
+import itertools
 import warnings
 
 import numpy as np
@@ -15,10 +16,13 @@ from spectral_tokenizer.targets_spectral_tokenizer import BinnedTarget
 
 
 BINS = " + bins"  # behind the name of a network: it gives probabilities, as the package's own redshift heads do
+WEIGHTED = "linear, by S/N"  # a linear head in whose fit faint spectra count less
 NUM_BINS = 512
 TOLERANCE = 0.05  # within which probabilities are added to decide between peaks, in the target's unit
 VALIDATION_SHARE = 0.15
 RIDGE_STRENGTHS = np.logspace(1, 5, 9)
+#: Signal-to-noise below which a spectrum counts less, as its square. Above, what makes a linear head wrong is not noise.
+WEIGHT_SCALES = (20.0, 60.0, 150.0)
 LOGISTIC_STRENGTHS = (1e-3, 1e-2, 1e-1)
 STELLAR_PIXELS = 3000  # spectra longer than this are of GALAH or APOGEE
 
@@ -40,9 +44,9 @@ class Standardised:
         return np.clip(self.scaler.transform(features), -10.0, 10.0).astype(np.float32)
 
 
-def regression(kind: str, features: np.ndarray, targets: np.ndarray, seed: int = 0):
+def regression(kind: str, features: np.ndarray, targets: np.ndarray, seed: int = 0, snr: np.ndarray | None = None):
     """Fit targets (objects, targets) and return a function of features. kind: "linear", "mlp" or "cnn", or one of the
-    latter two with `BINS` for a single target.
+    latter two with `BINS` for a single target; or `WEIGHTED`, by the objects' signal-to-noise `snr`.
 
     Predictions stay within the range of the targets that were fitted: beyond it a head only extrapolates.
     """
@@ -54,8 +58,9 @@ def regression(kind: str, features: np.ndarray, targets: np.ndarray, seed: int =
     if kind.endswith(BINS):
         predict = binned(kind.removesuffix(BINS), inputs, targets, fit, held, seed)
         return lambda given: np.clip(predict(scale(given)), low, high)
-    if kind == "linear":
-        model = best_ridge(inputs, outputs, fit, held)
+    if kind in ("linear", WEIGHTED):
+        scales = WEIGHT_SCALES if kind == WEIGHTED else (0.0,)
+        model = best_ridge(inputs, outputs, fit, held, snr if kind == WEIGHTED else np.ones(len(inputs)), scales)
         predict = model.predict
     else:
         net = network(kind, inputs.shape[1], outputs.shape[1], seed)
@@ -82,14 +87,22 @@ def bins_over(targets: np.ndarray) -> BinnedTarget:
     return BinnedTarget("target", settings)
 
 
-def best_ridge(inputs, outputs, fit, held) -> Ridge:
-    """Ridge regression with the strength that is best on the places held out, fitted on all."""
-    errors = []
-    for strength in RIDGE_STRENGTHS:
-        model = Ridge(alpha=strength, solver="cholesky").fit(inputs[fit], outputs[fit])
+def best_ridge(inputs, outputs, fit, held, snr: np.ndarray, scales: tuple[float, ...]) -> Ridge:
+    """Ridge regression with the strength, and the scale of weights 1 / (1 + (scale / snr)^2), that are best on the places
+    held out, fitted on all."""
+
+    def fitted(places: np.ndarray, scale: float, strength: float) -> Ridge:
+        weight = 1.0 / (1.0 + (scale / snr[places]) ** 2)
+        model = Ridge(alpha=strength, solver="cholesky")
+        return model.fit(inputs[places], outputs[places], weight / weight.mean() if scale else None)
+
+    def error(*settings: float) -> float:
         # One target comes back without its axis.
-        errors.append(np.abs(model.predict(inputs[held]).reshape(len(held), -1) - outputs[held]).mean())
-    return Ridge(alpha=RIDGE_STRENGTHS[int(np.argmin(errors))], solver="cholesky").fit(inputs, outputs)
+        predicted = fitted(fit, *settings).predict(inputs[held]).reshape(len(held), -1)
+        return np.abs(predicted - outputs[held]).mean()
+
+    best = min(itertools.product(scales, RIDGE_STRENGTHS), key=lambda settings: error(*settings))
+    return fitted(np.arange(len(inputs)), *best)
 
 
 def classification(kind: str, features: np.ndarray, classes: np.ndarray, seed: int = 0):

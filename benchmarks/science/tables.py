@@ -5,6 +5,7 @@ import numpy as np
 from training.simulated.populations import KINDS
 
 from .bench import LABELS, Bench, ProbeSet, joined
+from .heads import WEIGHTED
 from .scores import class_scores, mad, redshift_scores, summary
 
 
@@ -71,10 +72,11 @@ def labels(bench: Bench) -> list[dict]:
         train, test = bench.probe_set(survey, "train"), bench.probe_set(survey, "test")
         targets, truth = (np.stack([each.known[name] for name in LABELS], axis=1) for each in (train, test))
         for name, fit_on, (given,) in bench.feature_pairs(train, [test]):
-            for head in bench.heads(name, "labels"):
+            for head in [*bench.heads(name, "labels"), WEIGHTED]:
                 found = []
                 for number, fit, chosen in bench.draws(len(train), len(test), head):
-                    predict = bench.fit(name, head, "labels", fit_on[fit], targets[fit], number)
+                    snr = train.known["snr"][fit]
+                    predict = bench.fit(name, head, "labels", fit_on[fit], targets[fit], number, snr)
                     found.append(label_scores((predict(given) - truth)[chosen], test.known["band"][chosen]))
                 rows.append(row(name, head, summary(found), survey=survey))
         spread = label_scores(np.median(targets, axis=0) - truth, test.known["band"])

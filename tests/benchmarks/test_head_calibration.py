@@ -10,7 +10,10 @@ from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralP
 
 
 #: Bins that hold all redshifts that are simulated.
-TOLD = {"label_weight": 0.2, "label_targets": {"redshift": {"distribution": "bins", "range": [-0.5, 7], "num_bins": 8}}}
+TOLD = {
+    "label_weight": 0.2,
+    "label_targets": {"redshift": {"distribution": "bins", "range": [-0.5, 7], "num_bins": 8}},
+}
 
 
 @pytest.mark.parametrize("told", [{}, TOLD], ids=["", "with a label head"])

@@ -76,6 +76,19 @@ def test_probabilities_in_bins_tell_two_peaks_from_their_mean():
         heads.regression("tree + bins", features, targets)
 
 
+def test_a_head_by_signal_to_noise_is_the_better_for_bright_spectra():
+    """Noise in features flattens a linear head; what bright spectra tell is lost among faint ones."""
+    generator = np.random.default_rng(0)
+    targets, snr = generator.normal(size=(900, 1)), np.where(np.arange(900) % 3 == 0, 200.0, 3.0)
+    features = (targets + 5.0 * generator.normal(size=(900, 4)) / snr[:, None]).astype(np.float32)
+    is_bright = np.arange(900) % 3 == 0
+    errors = {}
+    for kind in ("linear", heads.WEIGHTED):
+        predict = heads.regression(kind, features[:600], targets[:600], 0, snr[:600])
+        errors[kind] = np.abs(predict(features[600:]) - targets[600:])[is_bright[600:]].mean()
+    assert errors[heads.WEIGHTED] < 0.9 * errors["linear"]
+
+
 @pytest.mark.parametrize("kind", ["linear", "mlp", "cnn"])
 def test_heads_learn_what_there_is_to_learn(kind):
     generator = np.random.default_rng(0)
