@@ -52,6 +52,7 @@ EMBEDDINGS = {
     ],
 }
 LARGEST = {FOLDER: 10e6, f"{FOLDER}_base": 60e6}
+HEADS = {f"{FOLDER}_class": FOLDER, f"{FOLDER}_redshift": FOLDER, f"{FOLDER}_base_redshift": f"{FOLDER}_base"}
 
 
 @pytest.fixture(scope="module", params=EMBEDDINGS)
@@ -100,9 +101,9 @@ def test_hidden_blocks_are_predicted_better_than_by_straight_lines(released, sim
     assert found.evaluate(model)["block"]["mean"] < found.baselines["interpolation"]["block"]["mean"]
 
 
-@pytest.mark.parametrize("name", ["class", "redshift"])
-def test_its_heads_read_simulated_spectra(pytestconfig, simulated_surveys, name):
-    folder = pytestconfig.rootpath / f"{FOLDER}_{name}"
+@pytest.mark.parametrize("head", HEADS)
+def test_heads_read_simulated_spectra(pytestconfig, simulated_surveys, head):
+    folder, name = pytestconfig.rootpath / head, head.rpartition("_")[2]
     model, processor = (each.from_pretrained(folder) for each in (AutoModelForSequenceClassification, AutoProcessor))
     rows = load_survey("sdss", simulated_surveys["sdss"])
     chosen = np.array(rows["class"][:], dtype=object)
@@ -121,10 +122,11 @@ def test_its_heads_read_simulated_spectra(pytestconfig, simulated_surveys, name)
         assert (error[~output.is_flagged[:, 0]] < 0.05).float().mean() > 0.8
 
 
-def test_the_heads_have_the_released_encoder(pytestconfig):
+@pytest.mark.parametrize("head", HEADS)
+def test_heads_have_the_released_encoder(pytestconfig, head):
     """Else they would have to be fitted anew."""
-    encoder = AutoModel.from_pretrained(pytestconfig.rootpath / FOLDER).state_dict()
-    for name in ("class", "redshift"):
-        folder = pytestconfig.rootpath / f"{FOLDER}_{name}"
-        found = AutoModelForSequenceClassification.from_pretrained(folder).spectral.state_dict()
-        assert found.keys() == encoder.keys() and all(torch.equal(found[key], each) for key, each in encoder.items())
+    encoder = AutoModel.from_pretrained(pytestconfig.rootpath / HEADS[head]).state_dict()
+    model = AutoModelForSequenceClassification.from_pretrained(pytestconfig.rootpath / head)
+    found = model.spectral.state_dict()
+    assert found.keys() == encoder.keys() and all(torch.equal(found[key], each) for key, each in encoder.items())
+    assert {each.dtype for each in model.parameters()} == {torch.float32}

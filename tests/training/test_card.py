@@ -157,6 +157,15 @@ def test_a_fine_tuned_models_card(tmp_path):
     assert result["dataset"]["type"] == "sdss" and len(result["metrics"]) == 1
 
 
+def test_templates_of_a_head_are_told(tmp_path):
+    published = "from published templates of galaxies, quasars and stars"
+    settings = {**HEAD["arguments"], "data": {}, "templates": {"sdss": 100}}
+    own = "the package's own physical simulator"
+    for simulate, words in (({}, published), ({"sdss": 100}, f"{own}; and {published}")):
+        metrics = {**HEAD, "simulated": True, "arguments": {**settings, "simulate": simulate}}
+        assert f"Trained on simulated spectra ({words}): 70 spectra" in written(tmp_path, metrics)[0]
+
+
 @pytest.mark.parametrize("metrics", [METRICS, HEAD], ids=["pretrained", "head"])
 def test_each_survey_is_cited_and_acknowledged(tmp_path, metrics):
     text, _ = written(tmp_path, metrics, evaluation=EVALUATION)
