@@ -25,8 +25,9 @@ def load(settings, output: str) -> dict[str, Dataset]:
     Raises:
         ValueError: an unknown column, a class that is none of `classes`, or too few rows are left.
     """
+    published = of_templates(settings)
     found = of_files(settings, output)
-    for name, part in of_templates(settings).items():
+    for name, part in published.items():
         found[name] = concatenate_datasets([found[name], part]) if name in found else part
     few = {name: len(found[name]) for name in PARTS if len(found[name]) < 2}
     if few:
@@ -55,11 +56,18 @@ def of_templates(settings) -> dict[str, Dataset]:
     """Rows simulated from published templates, in parts that share neither a template nor a row of labels."""
     if not settings.templates:
         return {}
+    from simulated.stream import DOMAINS
+
     if settings.data and not settings.data_is_simulated:
         # What is measured in the end would be of both, and neither a real nor a simulated figure.
-        raise ValueError(f"templates: expected no data of real spectra beside, found: {sorted(settings.data)}")
+        found = sorted(settings.data)
+        raise ValueError(
+            f"templates: expected no data of real spectra beside, found: {found}; `templates={{}}` leaves them out"
+        )
     if settings.label_table:
         raise ValueError("templates: expected no label_table beside, in which none of their objects stands")
+    if unknown := sorted(set(settings.templates) - set(DOMAINS)):
+        raise ValueError(f"templates: expected some of {sorted(DOMAINS)}, found: {unknown}")
     recipe = Recipe(stream="templates", seed=settings.simulation_seed)
     held = {"validation": settings.calibration_fraction, "test": settings.test_fraction}
     fractions = {"train": 1.0 - sum(held.values()), **held}

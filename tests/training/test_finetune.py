@@ -221,6 +221,8 @@ def test_templates_beside_real_spectra_or_without_their_files_are_refused(pretra
     settings = templates_recipe(tmp_path, pretrained, label_table={"table": "a.csv"}, templates={"sdss": 40})
     with pytest.raises(ValueError, match="templates: expected no label_table"):
         labelled.of_templates(settings)
+    with pytest.raises(ValueError, match=r"templates: expected some of .*found: \['lamost'\]"):
+        labelled.of_templates(templates_recipe(tmp_path, pretrained, templates={"sdss": 40, "lamost": 40}))
     monkeypatch.setenv("TEMPLATES_DIR", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="expected published templates"):
         labelled.of_templates(templates_recipe(tmp_path, pretrained, templates={"sdss": 40}))
