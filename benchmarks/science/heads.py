@@ -1,7 +1,6 @@
 """The heads that all features are read with: linear ones from scikit-learn, a small MLP; for raw spectra a CNN; for
 redshifts also either network with a probability in each bin."""
 
-import itertools
 import warnings
 
 import numpy as np
@@ -22,7 +21,7 @@ TOLERANCE = 0.05  # within which probabilities are added to decide between peaks
 VALIDATION_SHARE = 0.15
 RIDGE_STRENGTHS = np.logspace(1, 5, 9)
 #: Signal-to-noise below which a spectrum counts less, as its square. Above, what makes a linear head wrong is not noise.
-WEIGHT_SCALES = (20.0, 60.0, 150.0)
+WEIGHT_SCALE = 60.0
 LOGISTIC_STRENGTHS = (1e-3, 1e-2, 1e-1)
 STELLAR_PIXELS = 3000  # spectra longer than this are of GALAH or APOGEE
 
@@ -59,8 +58,8 @@ def regression(kind: str, features: np.ndarray, targets: np.ndarray, seed: int =
         predict = binned(kind.removesuffix(BINS), inputs, targets, fit, held, seed)
         return lambda given: np.clip(predict(scale(given)), low, high)
     if kind in ("linear", WEIGHTED):
-        scales = WEIGHT_SCALES if kind == WEIGHTED else (0.0,)
-        model = best_ridge(inputs, outputs, fit, held, snr if kind == WEIGHTED else np.ones(len(inputs)), scales)
+        weight = 1.0 / (1.0 + (WEIGHT_SCALE / snr) ** 2) if kind == WEIGHTED else None
+        model = best_ridge(inputs, outputs, fit, held, weight)
         predict = model.predict
     else:
         net = network(kind, inputs.shape[1], outputs.shape[1], seed)
@@ -87,22 +86,20 @@ def bins_over(targets: np.ndarray) -> BinnedTarget:
     return BinnedTarget("target", settings)
 
 
-def best_ridge(inputs, outputs, fit, held, snr: np.ndarray, scales: tuple[float, ...]) -> Ridge:
-    """Ridge regression with the strength, and the scale of weights 1 / (1 + (scale / snr)^2), that are best on the places
-    held out, fitted on all."""
+def best_ridge(inputs, outputs, fit, held, weight: np.ndarray | None = None) -> Ridge:
+    """Ridge regression with the strength that is best on the places held out, fitted on all; by `weight` (objects,), in
+    units of its mean."""
 
-    def fitted(places: np.ndarray, scale: float, strength: float) -> Ridge:
-        weight = 1.0 / (1.0 + (scale / snr[places]) ** 2)
-        model = Ridge(alpha=strength, solver="cholesky")
-        return model.fit(inputs[places], outputs[places], weight / weight.mean() if scale else None)
+    def fitted(places: np.ndarray, strength: float) -> Ridge:
+        own = None if weight is None else weight[places] / weight[places].mean()
+        return Ridge(alpha=strength, solver="cholesky").fit(inputs[places], outputs[places], own)
 
-    def error(*settings: float) -> float:
+    def error(strength: float) -> float:
         # One target comes back without its axis.
-        predicted = fitted(fit, *settings).predict(inputs[held]).reshape(len(held), -1)
+        predicted = fitted(fit, strength).predict(inputs[held]).reshape(len(held), -1)
         return np.abs(predicted - outputs[held]).mean()
 
-    best = min(itertools.product(scales, RIDGE_STRENGTHS), key=lambda settings: error(*settings))
-    return fitted(np.arange(len(inputs)), *best)
+    return fitted(np.arange(len(inputs)), min(RIDGE_STRENGTHS, key=error))
 
 
 def classification(kind: str, features: np.ndarray, classes: np.ndarray, seed: int = 0):
