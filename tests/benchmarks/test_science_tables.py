@@ -86,7 +86,7 @@ def test_a_head_by_signal_to_noise_is_the_better_for_bright_spectra():
     for kind in ("linear", heads.WEIGHTED):
         predict = heads.regression(kind, features[:600], targets[:600], 0, snr[:600])
         errors[kind] = np.abs(predict(features[600:]) - targets[600:])[is_bright[600:]].mean()
-    assert errors[heads.WEIGHTED] < 0.9 * errors["linear"]
+    assert errors[heads.WEIGHTED] < 0.6 * errors["linear"]
 
 
 @pytest.mark.parametrize("kind", ["linear", "mlp", "cnn"])
