@@ -2,10 +2,11 @@
 
     python training/measure.py --model runs/released/model --data sdss=PATH desi=PATH --output runs/released
     python training/measure.py --model runs/z/model --data sdss=PATH --select class=GALAXY,QSO --output runs/z
+    python training/measure.py --model runs/z/model --data sdss=PATH --calibrate 0.5 --output runs/z_calibrated
 
 Of a tokenizer, chi2 on hidden pixels beside straight lines and the survey's mean spectrum; of a head, its metrics on
-spectra whose labels are known. Leaves `evaluation.json`, which `publish.py` puts into the model's card, and
-`evaluation.png`.
+spectra whose labels are known, after it was calibrated on a part of them if that is wanted. Leaves `evaluation.json`,
+which `publish.py` puts into the model's card, and `evaluation.png`.
 """
 
 import argparse
@@ -35,6 +36,7 @@ from validation import SurveyValidation, measure, table
 
 from spectral_tokenizer.data.collator import SpectralCollator
 from spectral_tokenizer.data.cross_match import cross_match
+from spectral_tokenizer.data.splits import split
 from spectral_tokenizer.metrics import make_compute_metrics
 
 
@@ -64,12 +66,23 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="YAML",
         help="for a head of labels of your own, as in its recipe: '{table: ages.csv, columns: [age], key: sobject_id}'",
     )
+    parser.add_argument(
+        "--calibrate",
+        type=float,
+        metavar="FRACTION",
+        help="for a head: fit its intervals and its flag on this part of the objects, measure it on the others, and "
+        "save it as OUTPUT/model; nothing else of it is trained",
+    )
     parser.add_argument("--spectra", type=int, default=2000, help="of each survey, at most (default: %(default)s)")
     parser.add_argument("--output", required=True, type=Path, help="folder for evaluation.json and evaluation.png")
     parser.add_argument("--simulated", action="store_true", help="say in both that the files are simulated")
     given = parser.parse_args(arguments)
     if not given.data and not given.held_by:
         parser.error("expected --data or --held-by, found neither")
+    if given.calibrate is not None and not 0 < given.calibrate < 1:
+        parser.error(f"--calibrate: expected a part between 0 and 1, found: {given.calibrate}")
+    if given.calibrate and (given.output / "model").exists():
+        parser.error(f"{given.output / 'model'}: is there already; expected another --output for the calibrated model")
     return given
 
 
@@ -114,11 +127,13 @@ def measure_head(
     figure: Path,
     is_simulated: bool,
     label_table: dict | None = None,
+    calibrate: float | None = None,
 ) -> dict:
-    """`test` and `test_by_survey` as in a head's `metrics.json`, and a picture of the predictions.
+    """`test` and `test_by_survey` as in a head's `metrics.json`, and a picture of the predictions. With `calibrate`
+    the model is saved beside the picture, calibrated on this part of the objects; the figures are of the others.
 
     Raises:
-        ValueError: no label is known, or rows have no such column.
+        ValueError: no label is known, rows have no such column, or one object alone is to calibrate and to measure.
     """
     model, processor = (
         AutoModelForSequenceClassification.from_pretrained(folder),
@@ -143,19 +158,26 @@ def measure_head(
         str(figure.parent), per_device_eval_batch_size=32, remove_unused_columns=False, label_names=["labels"],
         use_cpu=needs_cpu(), report_to="none", dataloader_pin_memory=torch.cuda.is_available(),
     )  # fmt: skip
-    trainer = Trainer(
-        model,
-        arguments,
-        SpectralCollator(processor, labels, classes),
-        compute_metrics=make_compute_metrics(model.config),
-    )
+    collator = SpectralCollator(processor, labels, classes)
+    trainer = Trainer(model, arguments, collator, compute_metrics=make_compute_metrics(model.config))
+    calibrated = {}
+    if calibrate:
+        known, others = split({"spectra": known}, calibrate)["spectra"]
+        if known is others:
+            raise ValueError("--calibrate: expected objects to calibrate on and others to measure on, found one alone")
+        model.calibrate(finetune.batches(others, collator, arguments))
+        calibrated = {"num_calibrated": len(others)}
     tested = trainer.predict(known)
     scores = finetune.strip(tested.metrics, "test_")
     for name, value in scores.items():
         print(f"{name:<28} {value:10.4g}")
     head_figures.draw(model.config, tested, known, figure, is_simulated)
     counts = {survey: known["survey"][:].count(survey) for survey in dict.fromkeys(known["survey"][:])}
-    return {"num_spectra": counts, "test": scores, "test_by_survey": finetune.by_survey(trainer, known, tested)}
+    by_survey = finetune.by_survey(trainer, known, tested)
+    if calibrate:
+        for each in (model, processor):
+            each.save_pretrained(figure.parent / "model")
+    return {"num_spectra": counts, **calibrated, "test": scores, "test_by_survey": by_survey}
 
 
 def main() -> None:
@@ -165,7 +187,9 @@ def main() -> None:
     figure = given.output / "evaluation.png"
     if "SpectralForSequenceClassification" in (AutoConfig.from_pretrained(given.model).architectures or []):
         select = {column: values.split(",") for column, _, values in (each.partition("=") for each in given.select)}
-        found = measure_head(given.model, rows, select, figure, is_simulated, given.label_table)
+        found = measure_head(given.model, rows, select, figure, is_simulated, given.label_table, given.calibrate)
+    elif given.calibrate:
+        raise ValueError(f"--calibrate: {given.model} is a tokenizer; expected a head, fine-tuned for labels")
     else:
         found = measure_tokenizer(given.model, rows, figure, is_simulated)
     evaluation = {"name": "survey files", "simulated": is_simulated, **found}

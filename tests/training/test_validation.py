@@ -119,3 +119,33 @@ def test_a_head_is_measured_on_files_whose_labels_are_known(tmp_path, simulated_
     monkeypatch.setattr(sys, "argv", [*line, "--select", "class=COMET"])
     with pytest.raises(ValueError, match=r"expected spectra with one of \['redshift'\] and .*COMET.*, found none"):
         measure.main()
+
+
+def test_a_head_is_calibrated_on_some_objects_and_measured_on_the_others(tmp_path, simulated_surveys, monkeypatch):
+    torch.manual_seed(0)
+    model = make_model(problem_type="regression", id2label={0: "redshift"})
+    head = AutoModelForSequenceClassification.from_config(model.config)
+    head.save_pretrained(tmp_path)
+    SpectralProcessor().save_pretrained(tmp_path)
+    rows = load_survey("sdss", simulated_surveys["sdss"])
+    known = int(np.isfinite(np.array(rows["redshift"])).sum())
+    line = ["measure.py", "--model", str(tmp_path), "--data", f"sdss={simulated_surveys['sdss']}", "--simulated"]
+    output = tmp_path / "calibrated"
+    monkeypatch.setattr(sys, "argv", [*line, "--calibrate", "0.5", "--output", str(output)])
+    measure.main()
+    found = json.loads((output / "evaluation.json").read_text())
+    assert 0 < found["num_calibrated"] < known
+    assert found["num_spectra"]["sdss"] == found["test"]["redshift_known"] == known - found["num_calibrated"]
+    calibrated = AutoModelForSequenceClassification.from_pretrained(output / "model")
+    before, after = (vars(each.config.regression_targets["redshift"]) for each in (head, calibrated))
+    assert {name for name in before if before[name] != after[name]} == {"temperature", "confidence_threshold"}
+    assert all(torch.equal(each, head.state_dict()[name]) for name, each in calibrated.state_dict().items())
+    with pytest.raises(SystemExit):  # which would lose the model that the figures are of
+        measure.main()
+    folder = tmp_path / "tokenizer"
+    model.save_pretrained(folder)
+    SpectralProcessor().save_pretrained(folder)
+    line[2] = str(folder)
+    monkeypatch.setattr(sys, "argv", [*line, "--calibrate", "0.5", "--output", str(tmp_path / "none")])
+    with pytest.raises(ValueError, match="is a tokenizer; expected a head"):
+        measure.main()
