@@ -535,8 +535,8 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
             tokens: (batch, tokens, hidden_size): `last_hidden_state` of `encode`, or (1, all tokens, hidden_size)
                 where spectra came packed.
             wavelength: (batch, patches, patch_size), or (1, patches, patch_size) for all spectra; float64, vacuum
-                Angstrom: patches of any grid, see `SpectralProcessor.patch_wavelength`. Each patch is answered by
-                itself. Beyond what a spectrum covers the answer is a guess.
+                Angstrom, in pixels about as wide as the spectrum's own: `SpectralProcessor.patch_wavelength` makes them
+                for any grid. Each patch is answered by itself. Beyond what a spectrum covers the answer is a guess.
             token_mask: (batch, tokens), `token_mask` of `encode`: of padded spectra.
             lengths: As `encode` was given them: of packed spectra, in place of `token_mask`.
 

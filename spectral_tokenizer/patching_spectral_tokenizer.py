@@ -282,3 +282,29 @@ def num_pixels(segment_lengths: tuple[int, ...], patch_size: int) -> np.ndarray:
     """(patches,) int64: pixels of the spectrum in each patch; the rest is filling."""
     counts = [[patch_size] * (length // patch_size) + [length % patch_size] for length in segment_lengths]
     return np.array([count for segment in counts for count in segment if count])
+
+
+def patches_like(grid: np.ndarray, wavelength: np.ndarray, num_pixels: np.ndarray) -> np.ndarray:
+    """Patches one behind the other over the wavelengths that are asked for, in pixels as wide as a spectrum's are there.
+
+    Args:
+        grid: (pixels,) wavelengths asked for, vacuum Angstrom.
+        wavelength, num_pixels: (patches, patch_size) and (patches,) of the spectrum, see `lay_out_wavelength`.
+
+    Returns:
+        (patches, patch_size), ascending; those alone that hold a wavelength of the grid, or stand beside one.
+    """
+    patch_size = wavelength.shape[1]
+    # A patch that is filled up goes on in its segment's last step, which a segment of one pixel has none of.
+    known = wavelength[num_pixels > min(1, num_pixels.max() - 1)]
+    known = known[known[:, 0].argsort()]
+    middles, steps = known.mean(1), (known[:, -1] - known[:, 0]) / (patch_size - 1)
+    asked = np.unique(grid)
+    patches, place = [], asked[0]
+    while len(asked):
+        step = np.interp(asked[0], middles, steps)
+        start = max(place, asked[0] - step)  # behind the patch before, or where the next wavelength is asked for
+        patches.append(start + step * np.arange(patch_size))
+        place = start + step * patch_size
+        asked = asked[np.searchsorted(asked, patches[-1][-1], side="right") :]
+    return np.stack(patches)

@@ -1,6 +1,8 @@
 # Copyright 2026 The spectral_tokenizer authors. Licensed under the Apache License, Version 2.0.
 """Spectra <-> normalised patches. The processor's argument names are the column names of a survey row."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from transformers import BatchFeature
 from transformers.feature_extraction_utils import FeatureExtractionMixin
@@ -13,6 +15,7 @@ from .patching_spectral_tokenizer import (
     lay_out_wavelength,
     num_pixels,
     patch_spectrum,
+    patches_like,
     valid_patches,
 )
 
@@ -113,25 +116,54 @@ class SpectralProcessor(FeatureExtractionMixin):
         """No pixels yet, for (rows, patches)."""
         return {name: np.zeros((*shape, self.patch_size), dtype) for name, dtype in PIXELS.items()}
 
-    def patch_wavelength(self, wavelength, segment_lengths=None, return_tensors: str | None = None) -> BatchFeature:
+    def patch_wavelength(
+        self, wavelength, segment_lengths=None, like: Mapping | None = None, return_tensors: str | None = None
+    ) -> BatchFeature:
         r"""
-        Patches of any grid, to ask the decoder for.
+        Patches to ask the decoder for.
 
         Args:
             wavelength: (pixels,) vacuum Angstrom, or with a unit of its own; ascending inside each segment.
             segment_lengths: As in `__call__`.
+            like: What `__call__` made of the spectra, padded. The decoder answers well in pixels about as wide as
+                those it was trained on, which are the surveys': with pixels half as wide or twice, it errs by as much
+                again. So the patches then have pixels as wide as each spectrum's own, wherever a wavelength is asked
+                for, and `post_process_reconstruction` goes from these to the wavelengths. Without, they are made of
+                the wavelengths as they are, as for a survey's own grid.
 
         Returns:
-            **wavelength** (1, patches, patch_size) float64 and **num_pixels** (1, patches).
+            **wavelength** (1, patches, patch_size) float64 and **num_pixels** (1, patches); with `like` one row for
+            each spectrum, and **grid** (pixels,), the wavelengths themselves.
+
+        Raises:
+            ValueError: as `__call__`; or `like` is not what it returns of padded spectra.
         """
         wavelength = in_angstrom(wavelength)
         grid = checked("wavelength", wavelength, wavelength, wavelength, segment_lengths)
-        patches = np.empty((1, grid.num_patches(self.patch_size), self.patch_size))
-        lay_out_wavelength(grid.wavelength, grid.segment_lengths, patches[0])
-        features = {"wavelength": patches, "num_pixels": num_pixels(grid.segment_lengths, self.patch_size)[None]}
+        if like is None:
+            patches = np.empty((1, grid.num_patches(self.patch_size), self.patch_size))
+            lay_out_wavelength(grid.wavelength, grid.segment_lengths, patches[0])
+            features = {"wavelength": patches, "num_pixels": num_pixels(grid.segment_lengths, self.patch_size)[None]}
+        else:
+            features = self.patches_like(grid.wavelength, like) | {"grid": grid.wavelength}
         return BatchFeature(features, tensor_type=return_tensors or "np")
 
-    def post_process_reconstruction(self, reconstruction, scale, num_pixels) -> list[np.ndarray]:
+    def patches_like(self, grid: np.ndarray, like: Mapping) -> dict[str, np.ndarray]:
+        """`wavelength` (batch, patches, patch_size) and `num_pixels` (batch, patches), 0 where there are fewer."""
+        if missing := [name for name in ("wavelength", "num_pixels") if like.get(name) is None]:
+            raise ValueError(
+                f"like: expected padded spectra as the processor returns them, found: {sorted(like)}, without {missing}"
+            )
+        spectra = zip(np.asarray(like["wavelength"]), np.asarray(like["num_pixels"]))
+        found = [patches_like(grid, *spectrum) for spectrum in spectra]
+        longest = max(map(len, found))
+        patches = np.stack([np.pad(each, ((0, longest - len(each)), (0, 0)), mode="edge") for each in found])
+        is_patch = np.arange(longest) < np.array([[len(each)] for each in found])
+        return {"wavelength": patches, "num_pixels": is_patch * self.patch_size}
+
+    def post_process_reconstruction(
+        self, reconstruction, scale, num_pixels, wavelength=None, grid=None
+    ) -> list[np.ndarray]:
         r"""
         The inverse of patching and normalising.
 
@@ -139,9 +171,11 @@ class SpectralProcessor(FeatureExtractionMixin):
             reconstruction: (batch, patches, patch_size) in units of the scale, from the model.
             scale: (batch,) as `__call__` returned it.
             num_pixels: (batch, patches) as `__call__` or `patch_wavelength` returned it; one row serves a whole batch.
+            wavelength, grid: As `patch_wavelength` returned them for spectra that it was given as `like`.
 
         Returns:
-            Per spectrum the flux on the grid that was patched, (pixels,) float64 in the survey's unit.
+            Per spectrum the flux on the grid that was patched, or at the wavelengths of `grid`, linear between pixels:
+            (pixels,) float64 in the survey's unit.
 
         Raises:
             ValueError: not one scale for each spectrum, or other patches: packed spectra, say.
@@ -157,7 +191,10 @@ class SpectralProcessor(FeatureExtractionMixin):
             )
         num_pixels = np.broadcast_to(num_pixels, flux.shape[:2])
         is_pixel = np.arange(flux.shape[2]) < num_pixels[:, :, None]
-        return [each[keep].astype(np.float64) * factor for each, keep, factor in zip(flux, is_pixel, scale)]
+        fluxes = [each[keep].astype(np.float64) * factor for each, keep, factor in zip(flux, is_pixel, scale)]
+        if grid is None:
+            return fluxes
+        return [np.interp(grid, each[keep], flux) for each, keep, flux in zip(np.asarray(wavelength), is_pixel, fluxes)]
 
     def to_dict(self) -> dict:
         # One class serves AutoProcessor and AutoFeatureExtractor, which Trainer's saving goes through.

@@ -258,6 +258,36 @@ def test_a_grid_may_have_a_unit(processor):
     np.testing.assert_allclose(found["wavelength"], processor.patch_wavelength(wavelength)["wavelength"])
 
 
+def test_patches_for_any_grid_have_pixels_as_wide_as_the_spectrum_there(processor):
+    """Of others a decoder has seen none."""
+    rows = [spectrum("desi"), spectrum("galah")]
+    inputs = processor(rows)
+    own = [inputs["wavelength"][row][inputs["num_pixels"][row] == 32] for row in range(2)]
+    for wavelength in (np.arange(5000.0, 7000.0, 7.3), np.arange(5800.0, 5810.0, 0.01), np.array([4750.0, 6600.0])):
+        asked = processor.patch_wavelength(wavelength, like=inputs)
+        np.testing.assert_array_equal(asked["grid"], wavelength)
+        for patches, num_pixels, known in zip(asked["wavelength"], asked["num_pixels"], own):
+            pixels = patches[num_pixels == 32].ravel()
+            assert (np.diff(pixels) > 0).all() and pixels[0] <= wavelength[0] and pixels[-1] >= wavelength[-1]
+            step = np.diff(patches[num_pixels == 32], axis=1)
+            order = known.mean(1).argsort()
+            expected = np.interp(patches[num_pixels == 32][:, 0], known.mean(1)[order], np.diff(known)[order, 0])
+            np.testing.assert_allclose(step, expected[:, None].repeat(31, axis=1), rtol=1e-3)
+            # No wavelength is far from two pixels that are asked for.
+            place = np.searchsorted(pixels, wavelength, side="right").clip(1, len(pixels) - 1)
+            assert (pixels[place] - pixels[place - 1] < 1.01 * step.max()).all()
+        # A straight line comes back as it is.
+        scale, tilt = np.array([2.0, 3.0]), asked["wavelength"] / 1000
+        for flux, factor in zip(processor.post_process_reconstruction(tilt, scale, **asked), scale):
+            np.testing.assert_allclose(flux, factor * wavelength / 1000)
+
+
+def test_patches_like_those_of_packed_spectra_are_refused(processor):
+    packed = processor([spectrum("desi")], packed=True)
+    with pytest.raises(ValueError, match=r"expected padded spectra .*without \['num_pixels'\]"):
+        processor.patch_wavelength(np.arange(5000.0, 5100.0), like=packed)
+
+
 def test_columns_of_different_lengths_lose_no_spectrum(processor):
     """The rest would be left out without a word."""
     flux, ivar, wavelength, _ = columns(spectrum("sdss"))

@@ -101,6 +101,29 @@ def test_hidden_blocks_are_predicted_better_than_by_straight_lines(released, sim
     assert found.evaluate(model)["block"]["mean"] < found.baselines["interpolation"]["block"]["mean"]
 
 
+@pytest.mark.parametrize("survey", ["sdss", "galah"])
+def test_flux_on_any_grid_is_that_on_the_survey_s_own(released, simulated_surveys, survey):
+    model, processor = released
+    row = load_survey(survey, simulated_surveys[survey])[2]
+    inputs = processor(row, return_tensors="pt")
+    own = np.array(row["wavelength"][: row["segment_lengths"][0]])
+    with torch.no_grad():
+        encoded = model.encode(**inputs)
+
+        def flux_at(wavelength, **how):
+            asked = processor.patch_wavelength(wavelength, return_tensors="pt", **how)
+            flux = model.decode(encoded.last_hidden_state, asked["wavelength"], encoded.token_mask)
+            return processor.post_process_reconstruction(flux, inputs["scale"], **asked)[0] / inputs["scale"].item()
+
+        whole = processor.patch_wavelength(own, return_tensors="pt")
+        flux = model.decode(encoded.last_hidden_state, whole["wavelength"], encoded.token_mask)
+        (known,) = processor.post_process_reconstruction(flux, [1.0], whole["num_pixels"])
+        for step in (0.3, 8.0):  # in pixels
+            grid = np.interp(np.arange(0, len(own) - 1, step), np.arange(len(own)), own)
+            error = np.sqrt(np.mean((flux_at(grid, like=inputs) - np.interp(grid, own, known)) ** 2))
+            assert error < 0.03
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_heads_read_simulated_spectra(pytestconfig, simulated_surveys, head):
     folder, name = pytestconfig.rootpath / head, head.rpartition("_")[2]
