@@ -175,8 +175,10 @@ class SpectralConfig(PreTrainedConfig):
     classifier_temperature: float | int = 1.0
 
     # Transformers leaves these out of what `Trainer.predict` collects: a thousand numbers per spectrum, or one per
-    # batch.
-    keys_to_ignore_at_inference = ["probabilities", "hidden_states", "loss_terms", "chi2_hidden", "chi2_visible"]
+    # batch; or booleans, which it would fill up with -100, that is with true.
+    keys_to_ignore_at_inference = [
+        "probabilities", "hidden_states", "loss_terms", "chi2_hidden", "chi2_visible", "masked_patches", "target_patches",
+    ]  # fmt: skip
 
     def __post_init__(self, **kwargs):
         kwargs.setdefault("auto_map", dict(AUTO_MAP))
@@ -217,6 +219,11 @@ class SpectralConfig(PreTrainedConfig):
             raise ValueError(
                 f"hiding_weights: expected three weights (random, block, arm), found: {self.hiding_weights}"
             )
+
+    def validate_loss(self):
+        """A residual beyond which the loss is linear is positive."""
+        if self.residual_cap is not None and not self.residual_cap > 0:
+            raise ValueError(f"residual_cap: expected None or a positive number, found: {self.residual_cap}")
 
     def validate_labels(self):
         """Labels that pre-training asks for have a weight, and settings that can be read."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .configuration_spectral_tokenizer import SpectralConfig
+from .layers_spectral_tokenizer import input_dtype
 
 
 # See `noise_scaled`: brings the spread of patch levels, some tenths, to the size of the other inputs together.
@@ -97,7 +98,7 @@ class SpectralPatchEmbeddings(nn.Module):
             features = torch.cat([flux.asinh(), torch.where(is_usable, sigma, 0.0)], dim=-1)
         else:
             features = self.noise_scaled(flux, sigma, is_usable, basis)
-        return self.projection(features.to(self.projection.weight.dtype))
+        return self.projection(features.to(input_dtype(self.projection)))
 
     def noise_scaled(self, flux: Tensor, sigma: Tensor, is_usable: Tensor, basis: Tensor) -> Tensor:
         # Fed as plain flux, lines that are 5 % of the continuum vanish behind it. In units of the noise they stand

@@ -12,6 +12,7 @@ from transformers.utils import ModelOutput, can_return_tuple, logging
 
 from .configuration_spectral_tokenizer import SpectralConfig
 from .labels_spectral_tokenizer import KnownLabels
+from .layers_spectral_tokenizer import input_dtype
 from .modeling_spectral_tokenizer import (
     SpectralForPreTraining,
     SpectralModel,
@@ -34,7 +35,8 @@ class SpectralClassifierOutput(ModelOutput):
             Sum of all costs over the number of labels, where labels were given: what is trained, of the outputs as they
             are before any calibration.
         logits (`Tensor` of shape `(batch, num_labels)`):
-            Classes: logits, divided by the calibrated temperature. Regression: the predicted values.
+            Classes: logits, divided by the calibrated temperature. Regression: the predicted values. NaN where a spectrum
+            has no valid patch.
         errors (`Tensor` of shape `(batch, num_labels)`): Regression: half the width of `intervals`.
         intervals (`Tensor` of shape `(batch, num_labels, 2)`): Regression: the central 68 % interval.
         confidence (`Tensor` of shape `(batch, num_labels)`, float64):
@@ -110,7 +112,7 @@ class SpectralHead(nn.Module):
         with torch.autocast(encoded.pooler_output.device.type, enabled=False):
             features = self.pool(encoded)
             features = (features - self.feature_mean.float()) / self.feature_scale.float()
-            hidden = self.dropout(features.to(self.out_proj.weight.dtype))
+            hidden = self.dropout(features.to(input_dtype(self.out_proj)))
             if self.dense is not None:
                 hidden = self.dropout(nn.functional.gelu(self.dense(hidden)))
             return self.out_proj(hidden).float()
@@ -177,7 +179,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         config.label2id = {name: index for index, name in config.id2label.items()}
         self.spectral = SpectralModel(config)
         self.head = SpectralHead(config, self.targets.num_outputs)
-        self.has_looked_at_scales = False
+        self.has_looked_at_scales = self.has_looked_at_settings = False
         self.post_init()
         self.freeze()
 
@@ -195,7 +197,8 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
     @property
     def targets(self):
         """What the head's outputs mean."""
-        return make_targets(self.config)
+        # A compiler cannot follow the checks of their settings, and has nothing to gain there.
+        return torch.compiler.disable(make_targets)(self.config)
 
     def freeze(self) -> None:
         """Train as much of the encoder as `num_trainable_layers` in the configuration says now, and no more.
@@ -255,6 +258,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
             output_hidden_states=output_hidden_states,
         )  # fmt: skip
         outputs = self.head(encoded)
+        self.warn_of_lost_scales()
         loss = None
         if labels is not None:
             if self.training:
@@ -262,6 +266,10 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
             labels = labels.to(outputs.device)
             count = self.targets.count(labels) if num_items_in_batch is None else num_items_in_batch
             loss = self.targets.cost(outputs, labels) / count
+        if encoded.token_mask is not None:
+            # Of a spectrum without a valid patch nothing was seen, and a head says something of zeros too.
+            is_seen = encoded.token_mask[:, self.config.num_latents :].any(1)
+            outputs = torch.where(is_seen[:, None], outputs, torch.nan)
         return SpectralClassifierOutput(loss=loss, **self.targets.answer(outputs), hidden_states=encoded.hidden_states)
 
     def encode(self, flux=None, ivar=None, wavelength=None, pooler_output=None, **inputs) -> SpectralModelOutput:
@@ -324,12 +332,28 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
                 batches, and what is saved are the first one's.
             false_alarms: Part of the right predictions (within `tolerance` of the truth) that may be flagged.
         """
+        if not 0 <= false_alarms <= 1:
+            raise ValueError(f"false_alarms: expected a part between 0 and 1, found: {false_alarms}")
         outputs, labels = [], []
         for inputs, known in self.labelled(batches):
             outputs.append(self.head(self.encode(**inputs)))
             labels.append(known)
         labels = torch.cat(labels).to(self.device)
         self.update(self.targets.calibrate(torch.cat(outputs), labels, false_alarms))
+
+    def warn_of_lost_scales(self) -> None:
+        """Weights that came without their configuration answer, but in no unit: a state_dict, an adapter, a resumed run
+        whose scales were not fitted again. Looked at once: it waits for the device."""
+        if self.has_looked_at_settings or torch.compiler.is_compiling():
+            return
+        self.has_looked_at_settings = True
+        targets = getattr(self.targets, "targets", [])
+        lost = [each.name for each in targets if "center" not in (self.config.targets or {}).get(each.name, {})]
+        if lost and self.head.feature_mean.any():
+            logger.warning(
+                f"the head's features have scales, but its labels {lost} have none in the configuration: their values "
+                "are in no unit. Load it with its config.json, or call fit_scales again before a run goes on"
+            )
 
     def warn_unless_fitted(self) -> None:
         """Without `fit_scales` a head trains all the same, badly. Looked at once: it waits for the device."""
@@ -344,7 +368,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
     def labelled(self, batches: Iterable[Mapping]):
         """Inputs and labels of every batch, with the model in evaluation mode meanwhile."""
         names = ("flux", "ivar", "wavelength", "attention_mask", "scale", "num_pixels", "pooler_output")
-        was_training = self.training
+        was_training, found = self.training, False
         self.eval()
         try:
             for batch in batches:
@@ -352,6 +376,9 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
                     raise ValueError(f"expected batches with labels, found: {sorted(batch)}")
                 inputs = {name: batch[name].to(self.device) for name in names if batch.get(name) is not None}
                 yield {"lengths": batch.get("lengths"), **inputs}, batch["labels"]
+                found = True
+            if not found:
+                raise ValueError("expected batches with labels, found none: an iterator that was used up?")
         finally:
             self.train(was_training)
 

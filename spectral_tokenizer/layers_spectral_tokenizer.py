@@ -39,6 +39,12 @@ def eager_attention_forward(
     return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
+def input_dtype(layer: nn.Linear) -> torch.dtype:
+    """What a layer's input is cast to: its weights' dtype, or float32 where these are quantised to integers."""
+    dtype = layer.weight.dtype
+    return dtype if dtype.is_floating_point else torch.float32
+
+
 class LinearInFloat32(nn.Linear):
     """A last step in float32, whatever the weights are kept in: in bfloat16 a number is rounded by 0.4 %. Callers
     switch autocast off, which would cast it back."""

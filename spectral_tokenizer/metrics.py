@@ -58,7 +58,7 @@ class NMAD(SpectralMetric):
 
 
 class OutlierFraction(SpectralMetric):
-    """Fraction of redshifts with |dz| / (1 + z) beyond each threshold.
+    """Fraction of redshifts with |dz| / (1 + z) beyond each threshold. A prediction that is NaN is beyond all.
 
     Args:
         predictions, references: Redshifts.
@@ -69,7 +69,7 @@ class OutlierFraction(SpectralMetric):
 
     def _compute(self, predictions, references, thresholds=OUTLIER_THRESHOLDS) -> dict[str, float]:
         error = np.abs(redshift_error(predictions, references))
-        return {f"outliers_{threshold:g}": mean(error > threshold) for threshold in thresholds}
+        return {f"outliers_{threshold:g}": mean(~(error <= threshold)) for threshold in thresholds}
 
 
 class MedianAbsoluteDeviation(SpectralMetric):
@@ -132,7 +132,7 @@ class FailureFlag(SpectralMetric):
     """Fraction of failures that a low confidence catches, at a given fraction of false alarms among the successes.
 
     Args:
-        predictions: Confidence.
+        predictions: Confidence; NaN is the least.
         references: 1 for a failure, 0 for a success.
         false_alarms: Fraction of the successes that may be flagged, by default 0.05.
     """
@@ -142,6 +142,7 @@ class FailureFlag(SpectralMetric):
     def _compute(self, predictions, references, false_alarms=FALSE_ALARMS) -> dict[str, float]:
         confidence, is_failure = known(predictions, references)
         is_failure = is_failure > 0
+        confidence = np.where(np.isnan(confidence), -np.inf, confidence)
         if is_failure.all():
             return {"caught": float("nan")}
         threshold = np.quantile(confidence[~is_failure], false_alarms)
@@ -218,8 +219,9 @@ def score_targets(config, predictions: tuple, labels: np.ndarray) -> dict[str, f
             found |= MedianAbsoluteDeviation().compute(**pair)
         found |= IntervalCoverage().compute(predictions=intervals[:, column], references=references)
         if target.distribution == "bins":
-            is_failure = np.abs(transform(target, values[:, column]) - transform(target, references))
-            is_failure = np.where(np.isnan(references), np.nan, is_failure > (target.tolerance or target.scale))
+            error = np.abs(transform(target, values[:, column]) - transform(target, references))
+            is_right = error <= (target.tolerance or target.scale)  # a prediction that is NaN is not
+            is_failure = np.where(np.isnan(references), np.nan, ~is_right)
             found |= FailureFlag().compute(predictions=confidence[:, column], references=is_failure)
             found["flag_caught"] = mean(is_flagged[is_failure == 1, column])
             found["flag_false_alarms"] = mean(is_flagged[is_failure == 0, column])

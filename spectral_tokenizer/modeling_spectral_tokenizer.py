@@ -17,7 +17,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 from .configuration_spectral_tokenizer import SpectralConfig
 from .embeddings_spectral_tokenizer import SpectralPatchEmbeddings, wavelength_basis, wavelength_code
 from .labels_spectral_tokenizer import SpectralLabelHead
-from .layers_spectral_tokenizer import LinearInFloat32, SpectralDecoderLayer, SpectralEncoderLayer
+from .layers_spectral_tokenizer import LinearInFloat32, SpectralDecoderLayer, SpectralEncoderLayer, input_dtype
 from .objectives_spectral_tokenizer import OBJECTIVES, mean_chi2, residual_chi2
 from .packing_spectral_tokenizer import (
     PackedPatches,
@@ -250,6 +250,8 @@ class SpectralModel(SpectralPreTrainedModel):
                 f"{tuple(flux.shape)}, {tuple(ivar.shape)}, {tuple(wavelength.shape)}"
             )
         check_precision(wavelength)
+        if not len(flux):
+            raise ValueError("expected at least one spectrum, found: an empty batch")
         if lengths is not None:
             if len(flux) != 1 or sum(lengths) != flux.shape[1] or attention_mask is not None:
                 raise ValueError(
@@ -278,7 +280,7 @@ class SpectralModel(SpectralPreTrainedModel):
         code = wavelength_code(
             wavelength, config.num_periods, config.min_period, config.max_period, config.code_average
         )
-        code = self.wavelength_projection(code.to(self.wavelength_projection.weight.dtype))
+        code = self.wavelength_projection(code.to(input_dtype(self.wavelength_projection)))
         return code, wavelength_basis(
             wavelength, config.num_pixel_periods, config.min_pixel_period, config.max_pixel_period
         )

@@ -100,8 +100,9 @@ class Autoencoding:
             and processes can be exact.
         """
         is_usable = ivar > 0
-        # Where, not times zero: unusable pixels may hold anything.
-        residual = torch.where(is_usable, (prediction.float() - flux) * ivar.sqrt(), 0.0)
+        # Where, not times zero: unusable pixels may hold anything, in ivar too, whose root has a gradient.
+        weight = torch.where(is_usable, ivar, 0.0).sqrt()
+        residual = torch.where(is_usable, (prediction.float() - flux) * weight, 0.0)
         cap = self.config.residual_cap
         # hypot, not the root of a sum of squares: a pixel of 1e20 sigma would overflow.
         one = residual.new_ones(())

@@ -125,9 +125,14 @@ def equal_runs(query_lengths: list[int], key_lengths: list[int]):
 
 def check_precision(wavelength: Tensor) -> None:
     """Raise ValueError where wavelengths are too coarse to tell pixels apart."""
+    if not isinstance(wavelength, Tensor):
+        raise ValueError(
+            f'expected tensors, as a processor gives them with return_tensors="pt", found: {type(wavelength)}'
+        )
     if wavelength.dtype not in (torch.float64, torch.float32):
         raise ValueError(
-            f"wavelength: expected float64 (float32 is taken: 0.001 A at 17,000 A), found: {wavelength.dtype}"
+            f"wavelength: expected float64 (float32 is taken: 0.001 A at 17,000 A), found: {wavelength.dtype}. Move inputs "
+            "by .to(device) alone: the model casts them itself"
         )
 
 

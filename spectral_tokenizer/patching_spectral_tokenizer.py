@@ -17,6 +17,8 @@ logger = logging.get_logger(__name__)
 PLAUSIBLE_ANGSTROM = (500.0, 300_000.0)
 # An error below a millionth of the spectrum's scale is rounding, and its inverse square would overflow float32.
 LARGEST_IVAR = 1e12
+# An error a million times those of the better pixels is no measurement, but a mark of an unusable pixel.
+LEAST_IVAR = 1e-12
 FLOAT32 = (np.dtype("float32"), torch.float32)
 COLUMNS = ("flux", "ivar", "wavelength")
 
@@ -131,7 +133,10 @@ def checked(name: str, flux, ivar, wavelength, segment_lengths) -> Spectrum:
         )
     if len(flux) == 0:
         raise ValueError(f"{name}: expected at least one pixel, found: an empty spectrum")
-    segment_lengths = (len(flux),) if segment_lengths is None else tuple(int(each) for each in segment_lengths)
+    try:
+        segment_lengths = (len(flux),) if segment_lengths is None else tuple(int(each) for each in segment_lengths)
+    except TypeError as error:
+        raise ValueError(f"{name}: expected segment_lengths as whole numbers, found: {segment_lengths!r}") from error
     if sum(segment_lengths) != len(flux) or min(segment_lengths) < 1:
         raise ValueError(
             f"{name}: expected segment_lengths that add up to {len(flux)} pixels, found: {segment_lengths}"
@@ -199,10 +204,18 @@ def patch_spectrum(spectrum: Spectrum, flux: np.ndarray, ivar: np.ndarray, wavel
     in the segment's last step. Raises ValueError where no pixel is usable.
     """
     is_usable = np.isfinite(spectrum.flux) & np.isfinite(spectrum.ivar) & (spectrum.ivar > 0)
+    if np.isposinf(spectrum.ivar).any():
+        logger.warning_once(
+            "ivar is infinite in places, which are taken for unusable: an error of 0, or 1 / error**2 beyond float32, as of "
+            "a flux in erg/s/cm2/A (in units of 1e-17 of it, or in float64, it is not)"
+        )
     if not is_usable.any():
         raise ValueError(
             f"{spectrum.name}: expected usable pixels (finite, ivar > 0), found: none among {len(is_usable)}"
         )
+    known = spectrum.ivar[is_usable]
+    if known.min() < LEAST_IVAR * known.max():
+        is_usable &= spectrum.ivar >= LEAST_IVAR * np.quantile(known, 0.9)  # not of the largest, which may be an error
     scale = robust_scale(spectrum.flux[is_usable], spectrum.ivar[is_usable])
     with np.errstate(over="ignore"):
         scaled_ivar = np.minimum(np.where(is_usable, spectrum.ivar, 0.0) * np.float64(scale) ** 2, LARGEST_IVAR)

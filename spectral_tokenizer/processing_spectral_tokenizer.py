@@ -27,7 +27,8 @@ class SpectralProcessor(FeatureExtractionMixin):
     r"""
     Turns spectra on their native grids into the model's input and the model's answers back into the survey's unit.
 
-    Per spectrum: a pixel is *usable* if its ivar is positive and both numbers are finite. The *scale* is the larger
+    Per spectrum: a pixel is *usable* if its ivar is positive and both numbers are finite (and its error not a million
+    times that of the better pixels, which some files mark bad ones by). The *scale* is the larger
     of the usable pixels' median flux and median error, so it is positive whatever the flux does: a faint emission-line
     galaxy or a sky-subtracted quasar whose median is negative or lost in the noise is measured in units of its noise.
     flux / scale and ivar * scale^2 are cut into patches of `patch_size` pixels, segment by segment (an arm, a chip, a
@@ -194,7 +195,9 @@ class SpectralProcessor(FeatureExtractionMixin):
         fluxes = [each[keep].astype(np.float64) * factor for each, keep, factor in zip(flux, is_pixel, scale)]
         if grid is None:
             return fluxes
-        return [np.interp(grid, each[keep], flux) for each, keep, flux in zip(np.asarray(wavelength), is_pixel, fluxes)]
+        return [
+            np.interp(grid, each[keep], flux) for each, keep, flux in zip(np.asarray(wavelength), is_pixel, fluxes)
+        ]
 
     def to_dict(self) -> dict:
         # One class serves AutoProcessor and AutoFeatureExtractor, which Trainer's saving goes through.

@@ -28,8 +28,10 @@ COARSEST_KNOTS = 8
 RECENTRINGS = 3
 # ln(variance) beyond this is a diverging fit, and its exponential would overflow.
 MAX_LOG_VARIANCE = 15.0
+# Labels closer together than this part of their size are not told apart well in float32, whose digits are 6e-8 of it.
+LEAST_SPREAD = 1e-5
 # Where calibration looks for a temperature.
-TEMPERATURES = [10 ** (step / 200) for step in range(-200, 201)]
+TEMPERATURES = [10 ** (step / 200) for step in range(-400, 401)]
 TRANSFORMS = {"identity": lambda value: value, "log": torch.log, "log1p": torch.log1p}
 INVERSES = {"identity": lambda value: value, "log": torch.exp, "log1p": torch.expm1}
 
@@ -97,6 +99,10 @@ class ClassTarget:
         if best == 0:
             logger.warning("calibrate: found no wrong answer to learn the temperature from; it stays as it is")
             return {}
+        if best == len(costs) - 1:
+            logger.warning(
+                f"calibrate: expected answers better than chance, found none: temperature {TEMPERATURES[best]:g}, the highest"
+            )
         return {"classifier_temperature": TEMPERATURES[best]}
 
 
@@ -132,6 +138,16 @@ class RegressionTarget:
             raise ValueError(f"label {self.name}: expected values that {self.config.transform} takes, found: {bad}")
         return u.float()
 
+    def check_digits(self, labels: Tensor) -> None:
+        """Raise ValueError where known labels differ by less than float32 tells apart, as dates in days may."""
+        u = TRANSFORMS[self.config.transform](labels.double())
+        spread = u.std().item() if len(u) > 1 else 0.0
+        if 0 < spread < LEAST_SPREAD * u.abs().max().item():
+            raise ValueError(
+                f"label {self.name}: expected values that differ by more than {LEAST_SPREAD:g} of their size, found: "
+                f"{labels.min().item():.10g} to {labels.max().item():.10g}; subtract a constant from them"
+            )
+
     def inverse(self, u: Tensor) -> Tensor:
         return INVERSES[self.config.transform](u)
 
@@ -159,6 +175,12 @@ class RegressionTarget:
             is_inside = (interval[:, 0] <= labels) & (labels <= interval[:, 1])
             low, high = (low, middle) if is_inside.float().mean() > ONE_SIGMA else (middle, high)
         temperature = math.exp(0.5 * (low + high))
+        coverage = is_inside.float().mean().item()
+        if not TEMPERATURES[1] < temperature < TEMPERATURES[-2]:
+            logger.warning(
+                f"calibrate: label {self.name}: expected errors within a factor of {TEMPERATURES[-1]:g} of what is "
+                f"predicted, found: 68 % intervals hold {coverage:.0%} at temperature {temperature:.3g}, the limit"
+            )
         prediction = self.predict(outputs, temperature)
         error = (self.transform(prediction.value) - self.transform(labels)).abs()
         confidence = prediction.confidence[error <= self.tolerance]
@@ -224,7 +246,8 @@ class BinnedTarget(RegressionTarget):
 
     def transform(self, labels: Tensor) -> Tensor:
         u = super().transform(labels)
-        is_outside = (u < self.low - 1e-6) | (u > self.high + 1e-6)
+        slack = 1e-6 * max(self.high - self.low, abs(self.low), abs(self.high))  # float32's
+        is_outside = (u < self.low - slack) | (u > self.high + slack)
         if is_outside.any():
             low, high = self.config.range
             raise ValueError(
@@ -259,14 +282,15 @@ class BinnedTarget(RegressionTarget):
             for each in (1.0, temperature or self.config.temperature)
         )
         edges = self.edges(trained)
-        centers = (0.5 * (edges[1:] + edges[:-1])).expand(len(outputs), -1)
+        batch = outputs.shape[0]  # `len` would fix it in an export
+        centers = (0.5 * (edges[1:] + edges[:-1])).expand(batch, -1)
         lower, upper = self.window(centers, trained)
         value = centers.gather(1, (upper - lower).argmax(-1, keepdim=True))
         for _ in range(RECENTRINGS):
             value = self.quantile(0.5 * sum(self.window(value, trained)), trained)
         lower, upper = self.window(value, trained)
         confidence = (upper - lower)[:, 0].clamp(max=1.0)
-        tails = tempered.new_tensor([0.5 - ONE_SIGMA / 2, 0.5 + ONE_SIGMA / 2]).expand(len(outputs), 2)
+        tails = tempered.new_tensor([0.5 - ONE_SIGMA / 2, 0.5 + ONE_SIGMA / 2]).expand(batch, 2)
         interval = self.inverse(self.quantile(tails, tempered)).float()
         return Prediction(self.inverse(value[:, 0]).float(), interval, confidence, tempered.diff(dim=-1).float())
 
@@ -277,7 +301,8 @@ class BinnedTarget(RegressionTarget):
     def mass_below(self, u: Tensor, cumulative: Tensor) -> Tensor:
         """Probability below each u, (batch, positions), linear inside bins."""
         place = ((u - self.low) / self.width).clamp(0, self.num_bins)
-        left = place.long().clamp(max=self.num_bins - 1)
+        # NaN has no place, and stays NaN by what is added to it.
+        left = place.nan_to_num(0.0).long().clamp(max=self.num_bins - 1)
         lower, upper = cumulative.gather(1, left), cumulative.gather(1, left + 1)
         return lower + (place - left) * (upper - lower)
 
@@ -335,7 +360,7 @@ class RegressionTargets:
             "errors": 0.5 * (intervals[..., 1] - intervals[..., 0]),
             "intervals": intervals,
             "confidence": confidence,
-            "is_flagged": confidence < confidence.new_tensor(thresholds),
+            "is_flagged": ~(confidence >= confidence.new_tensor(thresholds)),  # of NaN too
             "probabilities": {name: each for name, each in probabilities.items() if each is not None} or None,
         }
 
@@ -344,7 +369,9 @@ class RegressionTargets:
         are set stay."""
         found = {}
         for target, column in zip(self.targets, self.columns(labels, len(labels))):
-            u = target.transform(column[~column.isnan()]).double()
+            known = column[~column.isnan()]
+            target.check_digits(known)
+            u = target.transform(known).double()
             if len(u) > 1 and u.std() > 0:
                 found[target.name] = {"center": u.mean().item(), "scale": u.std().item()}
         return {"targets": self.settings(lambda name, given: {**found.get(name, {}), **given})}

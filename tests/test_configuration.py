@@ -20,6 +20,7 @@ SIZES = [path for path in FOLDERS if not any(path.parent.glob("*.safetensors"))]
         ({"min_period": 1.0, "max_period": 0.1}, "min_period < max_period"),
         ({"hidden_fraction": (0.5, 1.0)}, "hidden_fraction"),
         ({"hiding_weights": (1.0, 0.0)}, "hiding_weights"),
+        ({"residual_cap": 0.0}, "residual_cap"),
     ],
 )
 def test_a_wrong_setting_is_refused(settings, message):

@@ -7,7 +7,7 @@ from spectra import spectrum
 from test_modeling import PAPER, make_model
 from torch.export import Dim, export
 
-from spectral_tokenizer import SpectralProcessor
+from spectral_tokenizer import SpectralForSequenceClassification, SpectralProcessor
 
 
 NAMES = ("flux", "ivar", "wavelength", "attention_mask")
@@ -39,6 +39,19 @@ def test_an_exported_encoder_gives_the_same_numbers(settings, implementation):
         assert torch.equal(found.token_mask, expected.token_mask)
         for name in ("last_hidden_state", "pooler_output"):
             torch.testing.assert_close(found[name], expected[name], rtol=0, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("distribution", ["normal", "bins"])
+def test_an_exported_head_takes_any_number_of_spectra(distribution):
+    target = {"distribution": distribution, "transform": "log1p", "range": [0, 5], "num_bins": 64}
+    encoder = make_model(problem_type="regression", id2label={0: "redshift"}, targets={"redshift": target})
+    model = SpectralForSequenceClassification(encoder.config).eval()
+    torch.nn.init.normal_(model.head.out_proj.weight, std=0.1)
+    program = exported(model, batch("sdss", "desi")).module()
+    inputs = batch("apogee", "sdss", "galah", "desi")
+    found, expected = program(**inputs), model(**inputs)
+    for name in ("logits", "intervals", "confidence"):
+        torch.testing.assert_close(found[name], expected[name], rtol=0, atol=1e-5, msg=name)
 
 
 def test_what_stands_in_the_padding_does_not_matter():

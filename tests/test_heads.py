@@ -313,13 +313,20 @@ def test_every_pooling_trains(pooling, inputs):
     assert all(each.grad is not None and each.grad.isfinite().all() for each in model.parameters())
 
 
-def test_a_spectrum_without_tokens_is_read_as_zeros(inputs):
-    model = make_model("labels", **POOLINGS["attention without latents"])
+@pytest.mark.parametrize("kind", ["labels", "classes", "redshift"])
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_of_a_spectrum_without_valid_patches_nothing_is_said(kind, pooling, inputs):
+    """A head answers zeros too, and may be sure of it."""
+    model = make_model(kind, **POOLINGS[pooling])
+    expected = model(**inputs).logits
     inputs = {**inputs, "attention_mask": inputs["attention_mask"].clone()}
     inputs["attention_mask"][1] = 0
-    logits = model(**inputs).logits
-    assert logits.isfinite().all()
-    close(logits[1], model.head.out_proj.bias.view(2, 2)[:, 0])
+    output = model(**inputs, labels=LABELS[kind])
+    assert output.logits[1].isnan().all() and (kind == "classes" or output.is_flagged[1].all())
+    others = [0, *range(2, len(expected))]
+    close(output.logits[others], expected[others])
+    output.loss.backward()
+    assert all(each.grad is None or each.grad.isfinite().all() for each in model.parameters())
 
 
 def test_a_frozen_encoder_need_answer_only_once(inputs):
@@ -484,3 +491,67 @@ def test_a_wrong_setting_is_refused(settings, message, pretrained):
         SpectralConfig(**SIZE | HEADS["labels"] | settings)
     with pytest.raises(Exception, match=message):
         AutoModelForSequenceClassification.from_pretrained(pretrained[0], **HEADS["labels"] | settings)
+
+
+@pytest.mark.parametrize("kind", ["labels", "redshift", "mixed"])
+def test_a_head_of_numbers_compiles(kind, inputs):
+    model = make_model(kind)
+    expected = model(**inputs)
+    torch._dynamo.reset()
+    found = torch.compile(model, backend="eager")(**inputs)
+    for name in ("logits", "intervals", "confidence"):
+        close(found[name], expected[name])
+
+
+def test_a_pixel_that_is_nan_makes_its_spectrum_s_redshift_nan(inputs):
+    model = make_model("redshift")
+    expected = model(**inputs).logits
+    where = int(inputs["attention_mask"][1].nonzero()[0]), 0
+    flux, ivar = inputs["flux"].clone(), inputs["ivar"].clone()
+    flux[1][where], ivar[1][where] = torch.nan, 1.0
+    output = model(**{**inputs, "flux": flux, "ivar": ivar})
+    assert output.logits[1].isnan().all() and output.is_flagged[1].all()
+    close(output.logits[[0, 2, 3]], expected[[0, 2, 3]])
+
+
+def test_weights_without_their_configuration_are_told_of(inputs, caplog):
+    """Their answers are in no unit."""
+    model = make_model("labels")
+    model.fit_scales([{**inputs, "labels": LABELS["labels"]}])
+    other = make_model("labels")
+    other.load_state_dict(model.state_dict())
+    model(**inputs)
+    assert "in no unit" not in caplog.text
+    other(**inputs)
+    assert "its labels ['teff', 'logg'] have none in the configuration" in caplog.text
+
+
+def test_weights_that_are_quantised_do_not_round_the_inputs(inputs):
+    """An input that is cast to the integers of such weights is lost without a word."""
+
+    class Quantised(torch.nn.Linear):
+        def forward(self, hidden_states):
+            return torch.nn.functional.linear(hidden_states, self.weight.to(hidden_states) * self.step, self.bias)
+
+    model = make_model("classes")
+    expected = model(**inputs).logits
+    for layer in (model.spectral.embeddings.projection, model.spectral.wavelength_projection, model.head.out_proj):
+        layer.__class__, layer.step = Quantised, layer.weight.abs().max().item() / 127
+        whole = (layer.weight / layer.step).round().to(torch.int8)
+        del layer.weight
+        layer.register_buffer("weight", whole)
+    torch.testing.assert_close(model(**inputs).logits, expected, atol=0.1, rtol=0.1)
+
+
+def test_batches_that_are_none_are_told(inputs):
+    model = make_model("labels")
+    batches = iter([{**inputs, "labels": LABELS["labels"]}])
+    model.fit_scales(batches)
+    with pytest.raises(ValueError, match="expected batches with labels, found none: an iterator that was used up"):
+        model.calibrate(batches)
+    with pytest.raises(ValueError, match="false_alarms: expected a part between 0 and 1, found: 5"):
+        model.calibrate([], false_alarms=5)
+    with pytest.raises(ValueError, match="expected at least one spectrum, found: an empty batch"):
+        model(**{name: each[:0] for name, each in inputs.items()})
+    with pytest.raises(ValueError, match='return_tensors="pt"'):
+        model(**{name: each.numpy() for name, each in inputs.items()})

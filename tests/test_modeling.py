@@ -322,6 +322,14 @@ def test_switches_of_the_output_are_those_of_transformers(model, inputs):
     assert model.get_input_embeddings() is encoder.get_input_embeddings() is encoder.embeddings
 
 
+def test_trainer_does_not_collect_what_it_would_fill_up_wrongly(inputs):
+    """It pads with -100: of booleans, patches that do not exist would be called true."""
+    model = make_model()
+    output = model(**inputs)
+    booleans = {name for name, each in output.items() if each.dtype == torch.bool}
+    assert booleans and booleans <= set(model.config.keys_to_ignore_at_inference)
+
+
 def test_every_module_with_weights_is_called(inputs):
     """What wraps modules, as adapters and offloading do, sees all that they do."""
     model = make_model(label_weight=0.1)

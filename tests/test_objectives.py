@@ -114,3 +114,15 @@ def test_far_residuals_count_linearly():
     loss, flux = make_loss(spectrum_loss="gaussian", residual_cap=10.0)
     far, farther = loss(flux + 1000)[0], loss(flux + 2000)[0]
     assert farther / far == pytest.approx(2, rel=0.02)
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("-inf")])
+@pytest.mark.parametrize("spectrum_loss", ["log", "gaussian"])
+def test_unusable_pixels_have_no_gradient_whatever_their_ivar_is(value, spectrum_loss):
+    loss, flux = make_loss(spectrum_loss=spectrum_loss)
+    ivar = torch.ones(6, 32)
+    ivar[0, :3] = value
+    prediction = (flux + 0.5).requires_grad_()
+    cost, _ = loss(prediction, ivar=ivar)
+    cost.backward()
+    assert cost.isfinite() and prediction.grad.isfinite().all() and not prediction.grad[0, :3].any()

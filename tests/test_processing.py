@@ -297,3 +297,34 @@ def test_columns_of_different_lengths_lose_no_spectrum(processor):
         with pytest.raises(ValueError, match=f"expected as many spectra .*'{name}': {len(wrong[name])}"):
             processor({**three, **wrong})
     assert len(processor({**three, "segment_lengths": None})["flux"]) == 3
+
+
+def test_errors_that_mark_bad_pixels_decide_nothing(processor):
+    """Some files give them an error of 1e10; of half of the pixels the median would be theirs."""
+    generator = np.random.default_rng(0)
+    wavelength = np.linspace(4000.0, 7200.0, 3200)
+    error = np.full(3200, 0.1)
+    flux = 5 + error * generator.standard_normal(3200)
+    flux[1500:], error[1500:] = 0.0, 1e10
+    ivar = 1 / error**2
+    marked, known = processor(flux, ivar, wavelength), processor(flux, np.where(ivar < 1, 0.0, ivar), wavelength)
+    for name in known:
+        np.testing.assert_array_equal(marked[name], known[name], err_msg=name)
+    ivar[0] = 1e30  # and one pixel that is far too good does not make all others bad
+    assert (processor(flux, ivar, wavelength)["ivar"] > 0).sum() == 1500
+
+
+def test_infinite_ivar_is_remarked_on(processor, caplog):
+    """1 / error**2 of a flux in erg/s/cm2/A is beyond float32 where it is best known."""
+    error = np.geomspace(2e-20, 2e-19, 640).astype(np.float32)
+    patching.logger.warning_once.cache_clear()
+    with np.errstate(over="ignore", divide="ignore"):
+        processor(np.full(640, 8e-19, np.float32), 1 / error**2, np.linspace(4000.0, 8000.0, 640))
+    assert any("beyond float32" in record.message for record in caplog.records)
+
+
+@pytest.mark.parametrize("wrong", [[[320, 320]], 640])
+def test_segment_lengths_of_another_form_are_named(processor, wrong):
+    row = {**spectrum("sdss"), "segment_lengths": wrong}
+    with pytest.raises(ValueError, match="spectrum 0.*: expected segment_lengths as whole numbers, found: "):
+        processor(row)

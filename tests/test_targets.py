@@ -5,8 +5,14 @@ import math
 import pytest
 import torch
 
-from spectral_tokenizer.configuration_spectral_tokenizer import TargetConfig
-from spectral_tokenizer.targets_spectral_tokenizer import ONE_SIGMA, BinnedTarget, NormalTarget
+from spectral_tokenizer.configuration_spectral_tokenizer import SpectralConfig, TargetConfig
+from spectral_tokenizer.targets_spectral_tokenizer import (
+    ONE_SIGMA,
+    BinnedTarget,
+    ClassTarget,
+    NormalTarget,
+    RegressionTargets,
+)
 
 
 REDSHIFT = {"distribution": "bins", "transform": "log1p", "range": [0, 5], "num_bins": 128, "tolerance": 0.05}
@@ -126,3 +132,51 @@ def test_calibration_makes_intervals_hold_68_percent(distribution, factor):
     )
     flagged = (prediction.confidence < settings["confidence_threshold"])[is_right].float().mean()
     assert flagged <= 0.06
+
+
+@pytest.mark.parametrize("factor", [0.02, 50.0])
+def test_errors_that_are_wrong_by_far_are_calibrated_too(factor):
+    generator = torch.Generator().manual_seed(0)
+    target = NormalTarget("teff", TargetConfig(center=5000.0, scale=700.0))
+    noise = torch.randn(2, 4000, generator=generator)
+    truth = 5000 + 700 * noise[0]
+    outputs = torch.stack([noise[0] + 0.04 * noise[1], torch.full((4000,), 2 * math.log(0.04 / factor))], dim=1)
+    found = target.predict(outputs, target.calibrate(outputs, truth, 0.05)["temperature"]).interval
+    is_inside = (found[:, 0] <= truth) & (truth <= found[:, 1])
+    assert abs(is_inside.float().mean() - ONE_SIGMA) < 0.005
+
+
+def test_what_no_temperature_mends_is_told(caplog):
+    target = NormalTarget("teff", TargetConfig())
+    outputs = torch.stack([torch.randn(500), torch.full((500,), -14.0)], dim=1)
+    target.calibrate(outputs, outputs[:, 0] + 1.0, 0.05)
+    assert "label teff: expected errors within a factor of 100" in caplog.text
+    caplog.clear()
+    chance = ClassTarget(SpectralConfig(num_labels=2, problem_type="single_label_classification"))
+    chance.calibrate(torch.tensor([[9.0, 0.0], [0.0, 9.0]]), torch.tensor([1, 0]), 0.05)
+    assert "expected answers better than chance, found none" in caplog.text
+
+
+def test_bins_of_any_size_refuse_what_lies_outside():
+    target = BinnedTarget("x", TargetConfig(distribution="bins", range=[0.0, 1e-6]))
+    assert target.cost(torch.zeros(1, target.num_outputs), torch.tensor([0.9e-6])).isfinite()
+    with pytest.raises(ValueError, match="label x: expected values from 0.0 to 1e-06"):
+        target.cost(torch.zeros(1, target.num_outputs), torch.tensor([1.1e-6]))
+
+
+def test_labels_that_float32_cannot_tell_apart_are_refused():
+    """They would all have one value, and the head one answer."""
+    config = SpectralConfig(problem_type="regression", id2label={0: "mjd"})
+    days = 0.01 * torch.randn(20, 1, dtype=torch.float64)
+    with pytest.raises(ValueError, match="label mjd: expected values that differ .*subtract a constant"):
+        RegressionTargets(config).scales(2459000.5 + days)
+    assert "center" in RegressionTargets(config).scales(days)["targets"]["mjd"]
+
+
+def test_nan_is_no_redshift_and_flagged():
+    config = SpectralConfig(problem_type="regression", id2label={0: "redshift"}, targets={"redshift": REDSHIFT})
+    targets = RegressionTargets(config)
+    outputs = torch.zeros(2, targets.num_outputs)
+    outputs[1, 3] = torch.nan
+    answer = targets.answer(outputs)
+    assert answer["logits"][:, 0].isnan().tolist() == answer["is_flagged"][:, 0].tolist() == [False, True]

@@ -63,6 +63,6 @@ class SpectralCollator:
         return torch.tensor([self.index.get(row[column], -100) for row in rows])
 
     def numbers(self, rows: Sequence[Mapping]) -> torch.Tensor:
-        """(batch, columns) float32."""
+        """(batch, columns) float64: a date in days has more digits than float32."""
         values = [[float("nan") if row[name] is None else float(row[name]) for name in self.columns] for row in rows]
-        return torch.tensor(values)
+        return torch.tensor(values, dtype=torch.float64)

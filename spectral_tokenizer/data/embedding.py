@@ -290,18 +290,25 @@ def nearest(
         metric: Fitted on objects that were seen twice; in place of standardising.
 
     Returns:
-        Indices (queries, count) into the reference, -1 for a query that is NaN, and cosine similarities, nearest
-        first.
+        Indices (queries, count) into the reference, -1 for a query that is NaN and where there are fewer than `count`,
+        and cosine similarities, nearest first.
+
+    Raises:
+        ValueError: no row of the reference is finite.
     """
     from sklearn.neighbors import NearestNeighbors
 
     is_known, asks = np.isfinite(reference).all(1), np.isfinite(queries).all(1)
     known = reference[is_known].astype(np.float64)
+    if not len(known):
+        raise ValueError(f"reference: expected vectors, found none that is finite among {len(reference)}")
     mean, spread = known.mean(0), known.std(0)
     spread = np.where(spread > 0, spread, 1.0)
     compared = metric or (lambda vectors: (vectors.astype(np.float64) - mean) / spread)
-    search = NearestNeighbors(n_neighbors=count, metric="cosine").fit(compared(known))
-    distance, place = search.kneighbors(compared(queries[asks]))
     index, similarity = np.full((len(queries), count), -1), np.full((len(queries), count), np.nan)
-    index[asks], similarity[asks] = np.flatnonzero(is_known)[place], 1 - distance
+    if asks.any():
+        found = min(count, len(known))
+        search = NearestNeighbors(n_neighbors=found, metric="cosine").fit(compared(known))
+        distance, place = search.kneighbors(compared(queries[asks]))
+        index[asks, :found], similarity[asks, :found] = np.flatnonzero(is_known)[place], 1 - distance
     return index, similarity

@@ -28,7 +28,7 @@ def test_classes_are_numbered_and_unknown_ones_ignored():
 
 def test_numbers_keep_their_units_and_unknown_ones_are_nan():
     labels = SpectralCollator(SpectralProcessor(), ["teff", "logg"])(ROWS)["labels"]
-    assert labels.shape == (2, 2) and labels.dtype == torch.float32
+    assert labels.shape == (2, 2) and labels.dtype == torch.float64
     assert labels[1, 0] == 5000 and labels.isnan().tolist() == [[True, True], [False, True]]
     assert SpectralCollator(SpectralProcessor(), "teff")(ROWS)["labels"].shape == (2, 1)
 

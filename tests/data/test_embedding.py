@@ -175,3 +175,14 @@ def test_nearest_looks_at_every_number_alike():
     reference[7] = queries[3] = np.nan
     index, similarity = nearest(reference, queries, 3)
     assert 7 not in index and (index[3] == -1).all() and np.isnan(similarity[3]).all()
+
+
+def test_nearest_of_fewer_than_asked_and_of_none():
+    reference, queries = np.eye(3), np.eye(3)[:2] + 0.1
+    index, similarity = nearest(reference, queries, 5)
+    assert (np.sort(index[:, :3]) == [0, 1, 2]).all() and (index[:, 3:] == -1).all()
+    assert np.isnan(similarity[:, 3:]).all()
+    index, similarity = nearest(reference, np.full((2, 3), np.nan), 2)
+    assert (index == -1).all() and np.isnan(similarity).all()
+    with pytest.raises(ValueError, match="reference: expected vectors, found none that is finite among 3"):
+        nearest(np.full((3, 3), np.nan), queries, 1)
