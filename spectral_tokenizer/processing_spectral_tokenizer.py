@@ -35,6 +35,8 @@ class SpectralProcessor(FeatureExtractionMixin):
     CCD): no patch straddles two segments, the last one of each is filled up with unusable pixels. A patch with more
     than half of its pixels unusable is invalid: its `attention_mask` is 0.
 
+    Saved beside a model it opens with `AutoProcessor`, saved alone with this class.
+
     Args:
         patch_size: Pixels per patch.
     """

@@ -76,3 +76,48 @@ def regression(config, tested, rows: Dataset):
     axes[0, 0].set_ylabel("predicted")
     axes[1, 0].set_ylabel("predicted - true")
     return figure
+
+
+def draw_stars(config, predictions: tuple, survey: np.ndarray, path: Path, simulated: bool) -> Path:
+    """Predicted surface gravity against temperature, coloured by [Fe/H] where that is predicted too: giants and dwarfs
+    stand where they must even where no label is known. Flagged temperatures as crosses.
+
+    Args:
+        config: Of a head with the targets `teff` and `logg`.
+        predictions: What Trainer's `predict` returns of (stars,) rows of the surveys `survey`.
+    """
+    values, errors, _, _, is_flagged = predictions[:5]
+    place = {name: number for number, name in enumerate(config.regression_targets)}
+    teff, logg = place["teff"], place["logg"]
+    color = values[:, place["fe_h"]] if "fe_h" in place else np.zeros(len(values))
+    figure, axes = plt.subplots(
+        1,
+        len(set(survey)),
+        figsize=(0.6 + 4.8 * len(set(survey)), 4.6),
+        squeeze=False,
+        sharey=True,
+        layout="constrained",
+    )
+    for axis, each in zip(axes[0], sorted(set(survey))):
+        for flagged, marker in ((False, "o"), (True, "x")):
+            chosen = (survey == each) & (is_flagged[:, teff] == flagged)
+            axis.errorbar(
+                values[chosen, teff], values[chosen, logg], errors[chosen, logg], errors[chosen, teff],
+                fmt="none", ecolor="0.6", elinewidth=0.5,
+            )  # fmt: skip
+            points = axis.scatter(
+                values[chosen, teff], values[chosen, logg], c=color[chosen], marker=marker, s=16, vmin=-1, vmax=0.5,
+                zorder=2, label=f"{chosen.sum()}{' flagged' if flagged else ''}",
+            )  # fmt: skip
+        axis.set(title=each.upper(), xlabel="predicted Teff [K]")
+        for handle in axis.legend(fontsize="small").legend_handles:
+            handle.set_color("0.4")
+        axis.invert_xaxis()
+    axes[0, 0].set_ylabel("predicted logg")
+    axes[0, 0].invert_yaxis()
+    if "fe_h" in place:
+        figure.colorbar(points, ax=axes, label="predicted [Fe/H]")
+    figure.suptitle(f"{len(values)} {'simulated ' if simulated else ''}stars, with or without known labels")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+    return path

@@ -6,7 +6,8 @@
 
 Of a tokenizer, chi2 on hidden pixels beside straight lines and the survey's mean spectrum; of a head, its metrics on
 spectra whose labels are known, after it was calibrated on a part of them if that is wanted. Leaves `evaluation.json`,
-which `publish.py` puts into the model's card, and `evaluation.png`.
+which `publish.py` puts into the model's card, and `evaluation.png`; of a head for Teff and logg also `stars.png`, where
+all spectra stand, known labels or not.
 """
 
 import argparse
@@ -151,7 +152,7 @@ def measure_head(
         raise ValueError(
             f"expected columns {missing}, found {known.column_names}; --label-table brings labels of your own"
         )
-    known = known.select(np.flatnonzero(labelled.is_chosen(known, labels, select)))
+    rows_of_all, known = known, known.select(np.flatnonzero(labelled.is_chosen(known, labels, select)))
     if not len(known):
         raise ValueError(f"expected spectra with one of {labels}{f' and {select}' if select else ''}, found none")
     arguments = TrainingArguments(
@@ -172,6 +173,9 @@ def measure_head(
     for name, value in scores.items():
         print(f"{name:<28} {value:10.4g}")
     head_figures.draw(model.config, tested, known, figure, is_simulated)
+    if {"teff", "logg"} <= set(names) and not select:
+        stars, survey = trainer.predict(rows_of_all).predictions, np.array(rows_of_all["survey"])
+        head_figures.draw_stars(model.config, stars, survey, figure.with_name("stars.png"), is_simulated)
     counts = {survey: known["survey"][:].count(survey) for survey in dict.fromkeys(known["survey"][:])}
     by_survey = finetune.by_survey(trainer, known, tested)
     if calibrate:

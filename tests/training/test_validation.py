@@ -149,3 +149,26 @@ def test_a_head_is_calibrated_on_some_objects_and_measured_on_the_others(tmp_pat
     monkeypatch.setattr(sys, "argv", [*line, "--calibrate", "0.5", "--output", str(tmp_path / "none")])
     with pytest.raises(ValueError, match="is a tokenizer; expected a head"):
         measure.main()
+
+
+def test_stars_without_known_labels_are_drawn_too(tmp_path, simulated_surveys, monkeypatch):
+    """Giants and dwarfs stand apart by physics: a picture shows what no label tells."""
+    torch.manual_seed(0)
+    config = make_model(problem_type="regression", id2label={0: "logg", 1: "teff", 2: "fe_h"}).config
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+    SpectralProcessor().save_pretrained(tmp_path)
+    drawn = []
+    monkeypatch.setattr(
+        measure.head_figures,
+        "draw_stars",
+        lambda *given, own=measure.head_figures.draw_stars: drawn.append((given, own(*given))),
+    )
+    data = [f"{name}={simulated_surveys[name]}" for name in ("galah", "apogee")]
+    line = ["measure.py", "--model", str(tmp_path), "--data", *data, "--simulated", "--output", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", line)
+    measure.main()
+    (_, predictions, survey, path, simulated), drawn_at = drawn[0]
+    assert path == drawn_at == tmp_path / "stars.png" and path.stat().st_size > 10_000 and simulated
+    expected = [len(load_survey(name, simulated_surveys[name])) for name in ("galah", "apogee")]
+    assert [int((survey == name).sum()) for name in ("galah", "apogee")] == expected
+    assert len(predictions[0]) == sum(expected)
