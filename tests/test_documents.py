@@ -47,6 +47,7 @@ DOCUMENTS = (
     "hub_configs/released_base/README.md",
     "hub_configs/released_base_redshift/README.md",
     "hub_configs/released_class/README.md",
+    "hub_configs/released_labels/README.md",
     "hub_configs/released_redshift/README.md",
 )
 FOLDERS = ("benchmarks", "hub_configs", "training")  # that commands name relative to the repository

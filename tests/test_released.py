@@ -52,7 +52,12 @@ EMBEDDINGS = {
     ],
 }
 LARGEST = {FOLDER: 10e6, f"{FOLDER}_base": 60e6}
-HEADS = {f"{FOLDER}_class": FOLDER, f"{FOLDER}_redshift": FOLDER, f"{FOLDER}_base_redshift": f"{FOLDER}_base"}
+HEADS = {
+    f"{FOLDER}_class": FOLDER,
+    f"{FOLDER}_redshift": FOLDER,
+    f"{FOLDER}_labels": FOLDER,
+    f"{FOLDER}_base_redshift": f"{FOLDER}_base",
+}
 
 
 @pytest.fixture(scope="module", params=EMBEDDINGS)
@@ -128,9 +133,12 @@ def test_flux_on_any_grid_is_that_on_the_survey_s_own(released, simulated_survey
 def test_heads_read_simulated_spectra(pytestconfig, simulated_surveys, head):
     folder, name = pytestconfig.rootpath / head, head.rpartition("_")[2]
     model, processor = (each.from_pretrained(folder) for each in (AutoModelForSequenceClassification, AutoProcessor))
-    rows = load_survey("sdss", simulated_surveys["sdss"])
+    survey = "galah" if name == "labels" else "sdss"
+    rows = load_survey(survey, simulated_surveys[survey])
     chosen = np.array(rows["class"][:], dtype=object)
-    if name == "redshift":
+    if name == "labels":
+        rows = rows.select(np.flatnonzero(np.isfinite(np.array(rows["teff"][:]))))
+    elif name == "redshift":
         rows = rows.select(np.flatnonzero(np.isin(chosen.astype(str), ["GALAXY", "QSO"])))
     else:
         rows = rows.select(np.flatnonzero(chosen != None))  # noqa: E711 (of an array, place by place)
@@ -139,6 +147,10 @@ def test_heads_read_simulated_spectra(pytestconfig, simulated_surveys, head):
     if name == "class":
         said = [model.config.id2label[each] for each in output.logits.argmax(-1).tolist()]
         assert np.mean(np.array(said) == np.array(rows["class"][:])) > 0.8
+    elif name == "labels":
+        truth = torch.tensor([rows[label][:] for label in model.config.id2label.values()]).T
+        error = (output.logits - truth).abs().median(0).values
+        assert len(rows) > 10 and (error < torch.tensor([100.0, 0.3, 0.1])).all()
     else:
         truth = torch.tensor(rows["redshift"][:])
         error = (output.logits[:, 0] - truth).abs() / (1 + truth)
