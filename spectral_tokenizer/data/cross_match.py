@@ -8,11 +8,14 @@ is for what no survey gives, on rows from anywhere.
 """
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from astropy import units
 from astropy.coordinates import SkyCoord
 from astropy.table import Column, Table
@@ -26,6 +29,11 @@ from .splits import positions
 logger = logging.getLogger(__name__)
 
 NOT_MATCHED = -1
+#: Right ascensions, from -180 or from 0 degrees, and declinations; what lies beyond is a sentinel, as -9999.
+RA_RANGE, DEC_RANGE = (-180, 360), (-90, 90)
+INTEGERS = [f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)]
+#: Integers of Parquet that stay integers beside nulls: as floats, identifiers of 64 bits would not be exact.
+EXACT = {pa.type_for_alias(name.lower()): pd.api.types.pandas_dtype(name) for name in INTEGERS}
 
 
 def cross_match(
@@ -38,7 +46,7 @@ def cross_match(
     radius: float = 1.0,
 ) -> Dataset:
     """Rows with further columns. Numbers become float64, NaN where there is none: no match, masked, infinite, -999 or
-    -9999; texts become null there. Units stay as they are in the table.
+    -9999; texts become null there, or where they are blank. Units stay as they are in the table.
 
     Args:
         rows: as of `load_survey`.
@@ -54,7 +62,7 @@ def cross_match(
     Raises:
         ValueError: not one of `key` and `position`; a column that the rows have already; nothing matches.
         SpectrumFileError: the table cannot be read, has no such column, holds a key as floats or a position as text
-            or in a unit that is no angle's, or has an object twice with unlike values.
+            or in a unit that is no angle's, or has an object or a place twice with unlike values.
     """
     if (key is None) == (position is None):
         raise ValueError(f"key, position: found {key!r}, {position!r}; expected one of them")
@@ -67,7 +75,7 @@ def cross_match(
     if position is None:
         place, theirs = by_identifier(rows, objects, name, keys, list(columns.values()))
     else:
-        place, theirs = by_position(rows, objects, name, position, radius)
+        place, theirs = by_position(rows, objects, name, position, list(columns.values()), radius)
     found = place != NOT_MATCHED
     if len(rows) and not found.any():
         ours = rows[0]["object_id"] if position is None else f"ra {rows[0]['ra']}, dec {rows[0]['dec']}"
@@ -83,23 +91,61 @@ def cross_match(
 def read_objects(
     table: str | Path | Table | pd.DataFrame, name: str, columns: list[str], angles: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """Columns of a table, `angles` in degrees; masked values are missing ones."""
+    """Columns of a table, `angles` in degrees; masked values are missing ones, and bytes, as FITS has texts, are text."""
     try:
         if isinstance(table, str | Path):
-            table = Table.read(table)
+            table = read_parquet(table, columns) if is_plain_parquet(table) else Table.read(table)
         if isinstance(table, pd.DataFrame):
             table = Table.from_pandas(table)
+    except SpectrumFileError:
+        raise
     except Exception as error:  # astropy's readers raise whatever their formats do
         found = f"{type(error).__name__}: {error}"
         raise SpectrumFileError(name, "file", found, "CSV, ECSV, FITS, VOTable or Parquet") from error
-    if missing := [column for column in columns if column not in table.colnames]:
-        raise SpectrumFileError(name, f"columns {missing}", f"columns {table.colnames}", "those as well")
+    check_columns(name, columns, table.colnames)
     if arrays := [column for column in columns if table[column].ndim > 1]:
         raise SpectrumFileError(name, f"columns {arrays}", "arrays", "one value in every row")
-    table = table[columns]
+    table = Table(table[columns])  # of a QTable too, whose quantities become columns with a unit
     for column in angles:
         table[column] = in_degrees(table[column], name)
-    return table.to_pandas(index=False)
+    objects = table.to_pandas(index=False)
+    for column in objects:
+        if objects[column].dtype.kind == "O":
+            objects[column] = objects[column].map(as_text).astype(objects[column].dtype)
+    return objects
+
+
+def as_text(value: object) -> object:
+    """Bytes as text; anything else, such as None, as it is."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def check_columns(name: str, columns: list[str], found: list[str]) -> None:
+    """Raise `SpectrumFileError` where a table lacks columns."""
+    if missing := [column for column in columns if column not in found]:
+        raise SpectrumFileError(name, f"columns {missing}", f"columns {found}", "those as well")
+
+
+def is_plain_parquet(path: str | Path) -> bool:
+    """Whether a file is Parquet, as its content tells, and not of astropy, which keeps units and masks in a manner that
+    astropy alone reads."""
+    if not os.path.isfile(path):
+        return False  # an address, or nothing: astropy will say so
+    with open(path, "rb") as file:
+        if file.read(4) != b"PAR1":
+            return False
+    return b"table_meta_yaml" not in (pq.read_schema(path).metadata or {})
+
+
+def read_parquet(path: str | Path, columns: list[str]) -> pd.DataFrame:
+    """Columns of a Parquet file. astropy would read all of them, and refuse the file for a null text or a categorical
+    column among those that nobody asked for."""
+    with pq.ParquetFile(path) as file:
+        check_columns(str(path), columns, file.schema_arrow.names)
+        if arrays := [each for each in columns if pa.types.is_nested(file.schema_arrow.field(each).type)]:
+            raise SpectrumFileError(path, f"columns {arrays}", "arrays", "one value in every row")
+        # Without pandas' metadata, by which a column may be no column but the index.
+        return file.read(columns).to_pandas(ignore_metadata=True, types_mapper=EXACT.get)
 
 
 def in_degrees(column: Column, name: str) -> Column:
@@ -140,15 +186,26 @@ def plain_identifier(text: str) -> str:
 
 
 def by_position(
-    rows: Dataset, objects: pd.DataFrame, name: str, position: tuple[str, str], radius: float
+    rows: Dataset,
+    objects: pd.DataFrame,
+    name: str,
+    position: tuple[str, str],
+    columns: list[str],
+    radius: float,
 ) -> tuple[np.ndarray, str]:
     """(rows,) places in the table of the nearest within `radius`, -1 where there is none, and a place that it has."""
     try:
-        ra, dec = (objects[column].to_numpy(dtype=float) for column in position)
-        (there,) = np.nonzero(np.isfinite(ra) & np.isfinite(dec))
-        theirs = SkyCoord(ra[there], dec[there], unit="deg")
+        ra, dec = (objects[column].to_numpy(dtype=float, na_value=np.nan) for column in position)
     except (TypeError, ValueError) as error:
         raise SpectrumFileError(name, f"columns {list(position)}", error, "degrees") from error
+    is_place = pd.Series(ra).between(*RA_RANGE) & pd.Series(dec).between(*DEC_RANGE)
+    (there,) = np.nonzero(is_place)
+    (beyond,) = np.nonzero(np.isfinite(ra) & np.isfinite(dec) & ~is_place)
+    if len(beyond):
+        example = f"ra {ra[beyond[0]]}, dec {dec[beyond[0]]}"
+        logger.warning("%s: %d of %d rows have no place on the sky, such as %s", name, len(beyond), len(ra), example)
+    check_places(objects.iloc[there], name, position, columns)
+    theirs = SkyCoord(ra[there], dec[there], unit="deg")
     ours = positions("", rows)
     (here,) = np.nonzero(ours["ra"].notna() & ours["dec"].notna())
     place = np.full(len(rows), NOT_MATCHED)
@@ -160,11 +217,23 @@ def by_position(
     return place, f"ra {ra[there[0]]}, dec {dec[there[0]]}" if len(there) else "nothing"
 
 
+def check_places(objects: pd.DataFrame, name: str, position: tuple[str, str], columns: list[str]) -> None:
+    """Raise `SpectrumFileError` where several objects stand at one place with unlike values: one would be taken at
+    random, of the two stars of a pair or of a star's visits."""
+    same = objects[list(dict.fromkeys([*position, *columns]))].drop_duplicates()
+    if (twice := same.duplicated(list(position))).any():
+        place = same.loc[twice, list(position)].iloc[0]
+        found = same.loc[(same[list(position)] == place).all(axis=1), columns].to_dict("list")
+        expected = "one row there, or the same in all"
+        raise SpectrumFileError(name, f"place {place.to_dict()}", found, expected)
+
+
 def taken_from(column: pd.Series, place: np.ndarray) -> np.ndarray | list[str | None]:
     """(rows,) values of a column at places of the table."""
     found = place != NOT_MATCHED
     if not pd.api.types.is_numeric_dtype(column):
         given = column.astype(object).where(column.notna(), None)
-        return [None if each is None else str(each).strip() for each in np.where(found, given.to_numpy()[place], None)]
+        texts = np.where(found, given.to_numpy()[place], None)
+        return [None if each is None else str(each).strip() or None for each in texts]
     values = np.where(found, column.to_numpy(dtype=float, na_value=np.nan)[place], np.nan)
     return np.where(np.isfinite(values) & ~np.isin(values, SENTINELS), values, np.nan)

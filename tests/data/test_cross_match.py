@@ -2,9 +2,11 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from astropy import units
-from astropy.table import Table
+from astropy.table import QTable, Table
 
 from spectral_tokenizer.data import load_survey
 from spectral_tokenizer.data.cross_match import cross_match
@@ -58,6 +60,46 @@ def test_what_is_no_value_is_none(galah):
     assert np.isnan(matched["visits"][-1]) and matched["visits"][-2] == 3.0
 
 
+@pytest.mark.parametrize("layout", ["fits", "hdf5", "votable", "pandas"])
+def test_texts_that_are_bytes(galah, tmp_path, layout):
+    """As FITS, HDF5 and VOTable have them: labels and identifiers alike; a blank is none."""
+    types = ["G2V", "", *["K0 III"] * (len(galah) - 2)]
+    table, path = Table({"star": [f" {name} " for name in galah["object_id"]], "type": types}), tmp_path / "types"
+    if layout == "hdf5":
+        pytest.importorskip("h5py")
+        table.convert_unicode_to_bytestring()
+        table.write(path, format="hdf5", path="types")
+        table = Table.read(path, format="hdf5")
+    elif layout == "pandas":
+        table = table.to_pandas()
+        table["type"] = [text.encode() or None for text in types]
+    else:
+        table.write(path, format=layout)
+        table = Table.read(path, format=layout)
+    assert cross_match(galah, table, ["type"], key="star")["type"][:3] == ["G2V", None, "K0 III"]
+
+
+def test_parquet_is_refused_for_no_column_that_is_not_asked_for(galah, tmp_path):
+    """Nulls among texts and categories, beside what is wanted and in it; and identifiers are exact beside a null."""
+    size = len(galah)
+    table = {
+        "star": [None, *map(int, galah["object_id"][1:])],
+        "type": [None, "G2V", "Sonne ☉", *["K"] * (size - 3)],
+        "kind": pa.array([None, "dwarf", *["giant"] * (size - 2)]).dictionary_encode(),
+        "lines": [[1.0]] * size,
+    }
+    pq.write_table(pa.table(table), tmp_path / "mine.parquet")
+    matched = cross_match(galah, tmp_path / "mine.parquet", ["type", "kind"], key="star")
+    assert matched["type"][:4] == [None, "G2V", "Sonne ☉", "K"]
+    assert matched["kind"][:3] == [None, "dwarf", "giant"]
+    with pytest.raises(SpectrumFileError, match=r"columns \['lines'\]: found arrays"):
+        cross_match(galah, tmp_path / "mine.parquet", ["lines"], key="star")
+    with pytest.raises(
+        SpectrumFileError, match=r"columns \['mass'\]: found columns \['star', 'type', 'kind', 'lines'\]"
+    ):
+        cross_match(galah, tmp_path / "mine.parquet", ["mass"], key="star")
+
+
 def test_identifiers_of_several_numbers(sdss):
     plate, mjd, fiber = zip(*(map(int, name.split("-")) for name in sdss["object_id"]))
     table = Table({"PLATE": plate, "MJD": mjd, "FIBERID": fiber, "width": np.arange(len(sdss)) * 1.0})
@@ -97,6 +139,38 @@ def test_places_in_hours_and_radians_are_converted(sdss, tmp_path, ending):
     other["DE"] = place["DE"] * units.km
     with pytest.raises(SpectrumFileError, match="column DE.*unit km.*degrees"):
         cross_match(sdss, other, ["mass"], position=("RA", "DE"))
+
+
+def test_places_of_a_table_of_quantities(sdss):
+    place = QTable(
+        {
+            "RA": np.radians(sdss["ra"][:]) * units.rad,
+            "DE": np.array(sdss["dec"][:]) * 3600 * units.arcsec,
+            "mass": np.arange(len(sdss)) * units.kg,
+        }
+    )
+    assert cross_match(sdss, place, ["mass"], position=("RA", "DE"))["mass"][:] == list(range(len(sdss)))
+
+
+def test_places_that_are_none_are_left_out(sdss, caplog):
+    """As -9999, of a star without coordinates in a table of many. From -180 degrees on they are places."""
+    ra, dec = (np.array(sdss[name][:]) for name in ("ra", "dec"))
+    place = pd.DataFrame({"RA": np.where(ra > 180, ra - 360, ra), "DE": dec, "mass": np.arange(len(ra)) * 1.0})
+    place.loc[1, ["RA", "DE"]] = -9999.0
+    matched = np.array(cross_match(sdss, place, ["mass"], position=("RA", "DE"))["mass"][:])
+    assert np.isnan(matched[1]) and (np.delete(matched, 1) == np.delete(np.arange(len(ra)), 1)).all()
+    assert f"1 of {len(ra)} rows have no place on the sky, such as ra -9999.0, dec -9999.0" in caplog.text
+
+
+def test_two_objects_at_one_place_are_refused(sdss):
+    """Not one of them at random; the same in all that is asked for they may be."""
+    place = pd.DataFrame({"RA": sdss["ra"], "DE": sdss["dec"], "mass": np.arange(len(sdss)) * 1.0, "visit": 1})
+    twice = pd.concat([place, place.assign(visit=2)], ignore_index=True)
+    assert cross_match(sdss, twice, ["mass"], position=("RA", "DE"))["mass"][:] == place["mass"].tolist()
+    with pytest.raises(
+        SpectrumFileError, match=r"place \{'RA': .*: found \{'visit': \[1, 2\]\}; expected one row there"
+    ):
+        cross_match(sdss, twice, ["visit"], position=("RA", "DE"))
 
 
 def test_an_object_twice_is_one_only_with_the_same_values(galah):
