@@ -1,0 +1,62 @@
+"""Which files are taken, and by which of their names."""
+
+import pytest
+from native_files import rows_of, write_desi, write_galah_ccd, write_redshifts, write_sdss
+
+from spectral_tokenizer.data import load_survey, survey_report
+from spectral_tokenizer.data.input_files import find_files
+
+
+STAR = "131123003001096"
+TARGET = 39633297352951413
+
+
+def link(path, target):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(target)
+    return path
+
+
+def test_what_is_beside_a_link_is_found(tmp_path):
+    """A selection made of links, as by a script that stages files: the redshifts stand beside the link."""
+    (tmp_path / "store").mkdir()
+    coadd = write_desi(tmp_path / "store" / "1.fits", [TARGET])
+    redrock = write_redshifts(tmp_path / "store" / "2.fits", [TARGET], [0.5], ["GALAXY"])
+    path = link(tmp_path / "mine" / "coadd-1.fits", coadd)
+    link(tmp_path / "mine" / "redrock-1.fits", redrock)
+    for data_files in (path, path.parent, tmp_path / "mine" / "coadd-*.fits", [path, path.parent]):
+        (row,) = rows_of(load_survey("desi", data_files, cache_dir=tmp_path / "cache"))
+        assert (row["source"], row["redshift"]) == ("coadd-1.fits#0", 0.5)
+
+
+@pytest.mark.parametrize("data_files", ["hub", "hub/snapshots", "hub/**/*"])
+def test_the_hubs_cache(tmp_path, data_files):
+    """It keeps contents under their hashes, and names as links to them."""
+    (tmp_path / "hub" / "blobs").mkdir(parents=True)
+    for ccd in (1, 2):
+        blob = write_galah_ccd(tmp_path, STAR, ccd).rename(tmp_path / "hub" / "blobs" / f"{ccd:064x}")
+        for revision in "ab":
+            link(tmp_path / "hub" / "snapshots" / revision / f"{STAR}{ccd}.fits", blob)
+    rows = load_survey("galah", str(tmp_path / data_files), cache_dir=tmp_path / "cache")
+    assert rows["source"][:] == [f"{STAR} CCD 1,2"] and survey_report(rows).damaged == 0
+
+
+def test_linked_files_of_one_fibre_are_one_row(tmp_path):
+    for number, kind in enumerate(("full", "lite")):
+        blob = write_sdss(tmp_path / f"{number}")
+        link(tmp_path / kind / "spec-0001-55555-0007.fits", blob)
+    rows = load_survey("sdss", [tmp_path / "full", tmp_path / "lite"], cache_dir=tmp_path / "cache")
+    assert rows["source"][:] == ["spec-0001-55555-0007.fits"]
+    assert survey_report(rows).dropped == {"a fibre that another file holds too": 1}
+
+
+def test_of_several_paths_to_a_file_one_is_taken(tmp_path):
+    """Its own where it is among them; the folder of a link is the one that it lies in."""
+    own = tmp_path / "disk" / "spec-2.fits"
+    own.parent.mkdir()
+    own.touch()
+    other = link(tmp_path / "mine" / "spec-1.fits", own)
+    link(tmp_path / "way", tmp_path / "mine")
+    assert find_files(tmp_path, ["spec-*.fits"]) == find_files([other, own], ["spec-*.fits"]) == [str(own)]
+    assert find_files(tmp_path / "way", ["spec-*"]) == find_files(tmp_path / "way" / "spec-1.fits", []) == [str(other)]
+    assert find_files(tmp_path / "way" / ".." / "mine" / "*", []) == [str(other)]
