@@ -2,12 +2,22 @@
 
 import fnmatch
 import hashlib
+import json
+import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from glob import glob, has_magic
 from pathlib import Path
 from textwrap import shorten
+
+from .fits_access import SpectrumFileError
+
+
+logger = logging.getLogger(__name__)
+
+STATE = "state.json"  # what `save_to_disk` writes beside rows: which files they are
+LEFT_OVER = re.compile(r"(cache-|tmp).*\.arrow")  # names that Datasets gives to results of `map` and the like
 
 
 def find_files(data_files: str | Path | Iterable[str | Path], file_names: Iterable[str]) -> list[str]:
@@ -16,11 +26,14 @@ def find_files(data_files: str | Path | Iterable[str | Path], file_names: Iterab
     Args:
         data_files: a path, a glob (``**`` allowed), a folder, or several of these. What is named or globbed is taken
             whatever its name; a folder is searched to any depth for `file_names`, links followed. A link is a file of
-            its own name, but of several paths to one file only one is taken.
+            its own name, but of several paths to one file only one is taken. Where Datasets wrote Arrow, the rows
+            alone are taken: `without_left_overs`.
         file_names: the survey's file names, as glob patterns.
 
     Raises:
-        FileNotFoundError: a path does not exist, or nothing is found for one of the entries.
+        FileNotFoundError: a path does not exist, nothing is found for one of the entries, or a file of a folder of
+            `save_to_disk` is missing.
+        SpectrumFileError: such a folder's state cannot be read.
     """
     entries = [data_files] if isinstance(data_files, (str, Path)) else list(data_files)
     is_wanted = re.compile("|".join(fnmatch.translate(pattern) for pattern in file_names)).match
@@ -62,7 +75,8 @@ def _search(folder: Path, is_wanted: Callable[[str], object]) -> Iterator[tuple[
     waiting = [os.path.realpath(folder)]
     seen = set(waiting)  # links may lead in a circle
     while waiting:
-        with os.scandir(waiting.pop()) as entries:
+        place, found = waiting.pop(), []
+        with os.scandir(place) as entries:
             for entry in entries:
                 target = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
                 if entry.is_dir():
@@ -70,7 +84,44 @@ def _search(folder: Path, is_wanted: Callable[[str], object]) -> Iterator[tuple[
                         seen.add(target)
                         waiting.append(target)
                 elif is_wanted(entry.name) and (not entry.is_symlink() or os.path.isfile(target)):
-                    yield entry.path, target
+                    found.append((entry.name, target))
+        names = without_left_overs(place, [name for name, _ in found])
+        yield from ((os.path.join(place, name), target) for name, target in found if name in names)
+
+
+def without_left_overs(folder: str, names: list[str]) -> set[str]:
+    """Names of files in a folder, without the Arrow files that hold its rows a second time, or as they once were: of an
+    earlier `save_to_disk`, which its state does not name, and what `map` and the like keep beside rows.
+
+    Raises:
+        FileNotFoundError, SpectrumFileError: as `find_files`.
+    """
+    if not any(name.endswith(".arrow") for name in names):
+        return set(names)
+    saved = saved_files(os.path.join(folder, STATE))
+    if saved is None:
+        kept = {name for name in names if not LEFT_OVER.fullmatch(name)}
+    elif missing := sorted(saved - set(names)):
+        raise FileNotFoundError(f"{folder}: expected the files that {STATE} there names, found no {missing[0]}")
+    else:
+        kept = saved
+    if others := sorted(set(names) - kept):
+        logger.warning(
+            "%s: left out %d files that are no rows saved there, such as %s", folder, len(others), others[0]
+        )
+    return kept
+
+
+def saved_files(path: str) -> set[str] | None:
+    """The files that a state of `save_to_disk` names; None where there is none."""
+    try:
+        state = json.loads(Path(path).read_text())
+        return {each["filename"] for each in state["_data_files"]} if "_data_files" in state else None
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        found = f"{type(error).__name__}: {error}"
+        raise SpectrumFileError(path, "file", found, "what save_to_disk writes") from error
 
 
 def _expand(entry: str | Path) -> list[Path]:

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
+from datasets import load_from_disk
 from native_files import rows_of
 
 from spectral_tokenizer.data import SpectrumFileError, load_survey, load_table, survey_report
@@ -46,6 +47,28 @@ def test_rows_come_back_as_they_were(tmp_path, surveys, survey, layout):
         path.mkdir()
         write_hdf5(path / "rows.hdf5", rows_of(dataset))
     assert_same(load(tmp_path, path), dataset)
+
+
+def test_a_saved_folder_is_what_its_state_names(tmp_path, surveys, caplog):
+    """Neither what `map` keeps beside it, nor what an earlier `save_to_disk` in more files has left."""
+    rows, path = surveys["sdss"], tmp_path / "saved"
+    rows.save_to_disk(path, num_shards=2)
+    rows.save_to_disk(path)
+    load_from_disk(path).map(lambda row: {"survey": "another"})
+    assert len(list(path.glob("cache-*.arrow"))) == 1 and len(list(path.glob("data-*.arrow"))) == 3
+    assert_same(load(tmp_path, path), rows)
+    assert "saved: left out 3 files that are no rows saved there, such as cache-" in caplog.text
+    (path / "data-00000-of-00001.arrow").unlink()
+    with pytest.raises(
+        FileNotFoundError, match="saved: expected .* state.json there names, found no data-00000-of-00001"
+    ):
+        load(tmp_path, path)
+    (path / "state.json").write_text("{")
+    with pytest.raises(SpectrumFileError, match="state.json: file: found JSONDecodeError.*save_to_disk"):
+        load(tmp_path, path)
+    (path / "state.json").unlink()
+    with caplog.at_level("ERROR"):
+        assert len(load(tmp_path, path)) == len(rows)  # the two older files
 
 
 def write_hdf5(path, rows):
