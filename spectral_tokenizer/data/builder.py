@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType
@@ -185,6 +186,20 @@ class SpectraBuilder(ArrowBasedBuilder):
     def group_files(self, files: Iterable[str]) -> list[tuple[str, ...]]:
         """The units that `read` takes; one file each unless a subclass says otherwise."""
         return [(file,) for file in files]
+
+    def source_name(self, path: str) -> str:
+        """A file's name, as a row's ``source`` begins with it; where other input files have the same, after the folders
+        that tell it from them."""
+        folder = self._shared_names.get(os.path.basename(path))
+        return os.path.basename(path) if folder is None else Path(os.path.relpath(path, folder)).as_posix()
+
+    @cached_property
+    def _shared_names(self) -> dict[str, str]:
+        """Names that several input files have -> the folder that all of those are in."""
+        named: dict[str, list[str]] = {}
+        for file in self.config.files:
+            named.setdefault(os.path.basename(file), []).append(file)
+        return {name: os.path.commonpath(files) for name, files in named.items() if len(files) > 1}
 
     def build(self, num_proc: int | None = None) -> Dataset:
         """The dataset of all rows: from the cache, or built now."""

@@ -27,7 +27,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
@@ -113,7 +112,7 @@ class DESI(SpectraBuilder):
     """
 
     BUILDER_CONFIG_CLASS = DESIConfig
-    VERSION = "1.4.1"
+    VERSION = "1.5.0"
     FILE_NAMES = ("coadd-*.fits", "coadd-*.fits.gz", "spectra-*.fits", "spectra-*.fits.gz")
     ARCHIVE = "https://data.desi.lbl.gov/public/dr1/spectro/redux/iron"
     IDENTIFIER = "SURVEY-PROGRAM-HEALPIX or PETAL-TILE-thruNIGHT, such as main-dark-10000 or 0-1000-thru20210517"
@@ -164,7 +163,7 @@ class DESI(SpectraBuilder):
             return
         with open_fits(path) as hdus:
             cameras = find_cameras(path, hdus)
-            fibers = Fibers(path, hdus, cameras[0].num_spectra)
+            fibers = Fibers(path, self.source_name(path), hdus, cameras[0].num_spectra)
             is_simulated = "desisim" in hdus[0].header["DEPNAM*"].values()
             for start in range(0, fibers.num_spectra, ROWS_PER_BLOCK):
                 rows = range(start, min(start + ROWS_PER_BLOCK, fibers.num_spectra))
@@ -199,8 +198,8 @@ class DESI(SpectraBuilder):
 class Fibers:
     """What FIBERMAP says of each row, whichever columns it has."""
 
-    def __init__(self, path: str, hdus: fits.HDUList, num_spectra: int):
-        self.file_name, self.num_spectra = Path(path).name, num_spectra
+    def __init__(self, path: str, file_name: str, hdus: fits.HDUList, num_spectra: int):
+        self.file_name, self.num_spectra = file_name, num_spectra
         table = find_hdu(hdus, "FIBERMAP")
         if table is not None:
             verify_checksum(path, table)

@@ -22,7 +22,6 @@ catalogue. What its build scripts did to the spectra is undone here as far as it
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -64,7 +63,7 @@ class MultimodalUniverse(SpectraBuilder):
     """Rows of MultimodalUniverse's HDF5 and Parquet files of one survey."""
 
     BUILDER_CONFIG_CLASS = MultimodalUniverseConfig
-    VERSION = "1.1.0"
+    VERSION = "1.2.0"
     FILE_NAMES = ("*.hdf5", "*.h5", "*.parquet")
     HOMEPAGE = "https://github.com/MultimodalUniverse/MultimodalUniverse"
     CITATION = "The Multimodal Universe Collaboration 2024, arXiv 2412.02527"
@@ -73,7 +72,7 @@ class MultimodalUniverse(SpectraBuilder):
         (path,) = files
         told: set[str] = set()
         for index, values in enumerate(read_rows(path, shared=("spectrum_lambda",))):
-            yield whole_row(f"{Path(path).name}#{index}", self._row, values, self.config.strict, told)
+            yield whole_row(f"{self.source_name(path)}#{index}", self._row, values, self.config.strict, told)
 
     def _row(self, source: str, values: dict) -> dict:
         survey = SURVEYS[self.config.survey]

@@ -8,7 +8,6 @@ columns of `schema.FEATURES` are taken as far as they exist, and any others are 
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -56,7 +55,7 @@ class Table(SpectraBuilder):
     """Rows of Parquet, Arrow and HDF5 files with the canonical columns. A damaged row is left out by itself."""
 
     BUILDER_CONFIG_CLASS = TableConfig
-    VERSION = "1.3.0"
+    VERSION = "1.4.0"
     FILE_NAMES = ("*.parquet", "*.pq", "*.arrow", "*.feather", "*.hdf5", "*.h5")
 
     def read(self, files: tuple[str, ...]) -> Iterator[dict | Dropped]:
@@ -69,7 +68,7 @@ class Table(SpectraBuilder):
             if index == 0:
                 self._check_columns(path, names, set(values))
             canonical = {name: values.get(key) for name, key in names.items()}
-            yield whole_row(f"{Path(path).name}#{index}", self._row, canonical, self.config.strict, told)
+            yield whole_row(f"{self.source_name(path)}#{index}", self._row, canonical, self.config.strict, told)
 
     def _check_columns(self, path: str, names: dict[str, str], found: set[str]) -> None:
         """Raise `SpectrumFileError` where all rows lack the same thing."""

@@ -68,6 +68,13 @@ def test_without_fibermap_mask_and_resolution(tmp_path):
     assert rows[0]["ivar"][3:5].tolist() == [2, 0]
 
 
+def test_files_of_one_name_without_fibermap(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write_desi(tmp_path / folder / "coadd-1.fits", [0], has_fibermap=False)
+    assert load(tmp_path, tmp_path)["object_id"][:] == ["a/coadd-1.fits#0", "b/coadd-1.fits#0"]
+
+
 def test_a_blank_objtype_column_says_nothing(tmp_path):
     path = write_desi(tmp_path / "coadd-1.fits", [BIG, BIG + 1], objtype=["", ""])
     assert len(load(tmp_path, path)) == 2

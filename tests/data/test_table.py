@@ -138,6 +138,17 @@ def test_what_all_rows_lack_is_said_once_and_of_the_file(tmp_path, caplog):
     assert len(said) == 1 and "found 0.38 to 0.57; expected Angstrom" in said[0]
 
 
+def test_tables_of_one_name_in_several_folders(tmp_path):
+    """As engines write them. Rows without an identifier are known by their file, which another has the name of."""
+    for folder in ("a/parts", "b/parts", "b"):
+        (tmp_path / "in" / folder).mkdir(parents=True, exist_ok=True)
+        write(tmp_path, object_id=None, num_rows=1).rename(tmp_path / "in" / folder / "part-0.parquet")
+    write(tmp_path, object_id=None, num_rows=1).rename(tmp_path / "in" / "b" / "part-1.parquet")
+    dataset = load(tmp_path, tmp_path / "in", num_proc=2)
+    expected = ["a/parts/part-0.parquet#0", "b/part-0.parquet#0", "b/parts/part-0.parquet#0", "part-1.parquet#0"]
+    assert sorted(dataset["object_id"][:]) == sorted(dataset["source"][:]) == expected
+
+
 def test_classes_in_any_case(tmp_path):
     assert load(tmp_path, write(tmp_path, **{"class": ["galaxy", "AGN", None]}))["class"][:] == ["GALAXY", "AGN", None]
 
