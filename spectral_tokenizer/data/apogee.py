@@ -99,7 +99,7 @@ class APOGEE(SpectraBuilder):
     """
 
     BUILDER_CONFIG_CLASS = APOGEEConfig
-    VERSION = "1.5.1"
+    VERSION = "1.5.2"
     FILE_NAMES = tuple(
         f"{name}-*.fits{suffix}"
         for name in ("apStar", "asStar", "aspcapStar", "apVisit", "asVisit")

@@ -22,6 +22,7 @@ from .fits_access import SpectrumFileError, describe, find_hdu, open_fits
 from .fits_tables import get_columns, text
 from .plain import known_class, possible
 from .schema import LABELS
+from .table_files import find_column
 from .wavelengths import SPEED_OF_LIGHT
 
 
@@ -207,11 +208,12 @@ def read_table(path: str | Path, layout: CatalogueLayout) -> tuple[dict[str, np.
 def read_parquet(path: str | Path, names: Iterable[str], optional: Iterable[str]) -> dict[str, np.ndarray]:
     """Columns of a Parquet file, whichever case their names have, of the rows without a null in `names`."""
     try:
-        present = {name.lower(): name for name in pq.read_schema(path).names}
-        if missing := [name for name in names if name.lower() not in present]:
-            raise SpectrumFileError(path, f"columns {missing}", f"columns {list(present.values())}", "those as well")
-        wanted = {name: present[name.lower()] for name in (*names, *optional) if name.lower() in present}
-        table = pq.read_table(path, columns=list(wanted.values()))
+        present = pq.read_schema(path).names
+        found = {name: find_column(path, name, present) for name in (*names, *optional)}
+        if missing := [name for name in names if found[name] is None]:
+            raise SpectrumFileError(path, f"columns {missing}", f"columns {present}", "those as well")
+        wanted = {name: column for name, column in found.items() if column is not None}
+        table = pq.read_table(path, columns=list(dict.fromkeys(wanted.values())))
         for name in names:
             table = table.filter(table[wanted[name]].is_valid())
         return {name: text_as_bytes(table[column].to_numpy()) for name, column in wanted.items()}
@@ -228,7 +230,10 @@ def nulls_as_nan(values: np.ndarray) -> np.ndarray:
 
 
 def text_as_bytes(values: np.ndarray) -> np.ndarray:
-    return values.astype("S") if values.dtype.kind in "OU" else values
+    """Text as FITS has it, in UTF-8, other columns as they are."""
+    if values.dtype.kind not in "OU":
+        return values
+    return np.array([each if isinstance(each, bytes) else str(each).encode() for each in values], dtype="S")
 
 
 def pack_key(path: str | Path, columns: list[np.ndarray], layout: CatalogueLayout) -> np.ndarray:

@@ -30,7 +30,7 @@ from .builder import Dropped, SpectraBuilder, SurveyConfig
 from .catalogues import JOINED, join_labels
 from .fits_access import SpectrumFileError, number
 from .table import text, whole_row
-from .table_files import read_rows
+from .table_files import find_column, read_rows
 from .wavelengths import air_to_vacuum, nominal_sigma
 
 
@@ -70,9 +70,23 @@ class MultimodalUniverse(SpectraBuilder):
 
     def read(self, files: tuple[str, ...]) -> Iterator[dict | Dropped]:
         (path,) = files
-        told: set[str] = set()
+        name, told = self.source_name(path), set()
         for index, values in enumerate(read_rows(path, shared=("spectrum_lambda",))):
-            yield whole_row(f"{self.source_name(path)}#{index}", self._row, values, self.config.strict, told)
+            if index == 0:
+                spelled = self._find_columns(path, list(values))
+            lower = {key: values[column] for key, column in spelled.items()}
+            yield whole_row(f"{name}#{index}", self._row, lower, self.config.strict, told)
+
+    def _find_columns(self, path: str, present: list[str]) -> dict[str, str]:
+        """Columns' names in lower case -> as they are spelled; of several the one that the survey's catalogue has, or
+        that is in lower case.
+
+        Raises:
+            SpectrumFileError: there are several, and neither.
+        """
+        catalogue = SURVEYS[self.config.survey].CATALOGUE.optional
+        exact = {name.lower(): name for name in catalogue if name in present}
+        return {key: exact.get(key) or find_column(path, key, present) for key in map(str.lower, present)}
 
     def _row(self, source: str, values: dict) -> dict:
         survey = SURVEYS[self.config.survey]

@@ -41,13 +41,19 @@ def plain_pixels(row: dict) -> dict:
     masks = {name: getattr(values, "mask", None) for name, values in given.items()}
     flux_unit = getattr(given["flux"], "unit", None)
     plain = {name: in_unit(row["source"], name, values, flux_unit) for name, values in given.items()}
-    if plain["ivar"].dtype == bool:
-        raise SpectrumFileError(row["source"], "column ivar", "booleans", "numbers, 1 / error^2, and 0 for bad pixels")
+    refuse_booleans(row["source"], plain["ivar"])
     for name, mask in masks.items():
         marked, value = ("lsf_sigma", np.nan) if name == "lsf_sigma" else ("ivar", 0.0)
         if isinstance(mask, np.ndarray) and mask.shape == plain[marked].shape:
             plain[marked] = np.where(mask, value, plain[marked])
     return row | plain
+
+
+def refuse_booleans(source: str, ivar: np.ndarray) -> None:
+    """Raise `SpectrumFileError` for a mask in ivar's place, also with nulls: its pixels would have errors of 1."""
+    kinds = {bool} if ivar.dtype == bool else set(map(type, ivar)) if ivar.dtype == object else set()
+    if not kinds.isdisjoint({bool, np.bool_}):
+        raise SpectrumFileError(source, "column ivar", "booleans", "numbers, 1 / error^2, and 0 for bad pixels")
 
 
 def in_unit(source: str, name: str, values, flux_unit) -> np.ndarray:

@@ -13,16 +13,17 @@ import numpy as np
 
 from .builder import Dropped, SpectraBuilder, SurveyConfig, check_angstrom, check_row
 from .fits_access import SpectrumFileError, number
-from .plain import known_class
+from .plain import known_class, refuse_booleans
 from .schema import FEATURES, FRAMES, LABELS
-from .table_files import SHARED, read_rows
+from .table_files import SHARED, find_column, read_rows
 from .wavelengths import air_to_vacuum
 
 
 logger = logging.getLogger(__name__)
 
 MEDIA = ("vacuum", "air")
-PIXELS = ("wavelength", "flux", "ivar", "lsf_sigma")
+NEEDED = ("wavelength", "flux", "ivar")
+PIXELS = (*NEEDED, "lsf_sigma")
 
 
 @dataclass
@@ -60,28 +61,34 @@ class Table(SpectraBuilder):
 
     def read(self, files: tuple[str, ...]) -> Iterator[dict | Dropped]:
         (path,) = files
-        renamed = dict(self.config.columns)
-        names = {name: renamed.get(name, name).lower() for name in FEATURES}
-        shared = tuple(names[name] for name in SHARED)
-        told: set[str] = set()
+        name, told = self.source_name(path), set()
+        shared = tuple(dict(self.config.columns).get(column, column).lower() for column in SHARED)
         for index, values in enumerate(read_rows(path, shared)):
             if index == 0:
-                self._check_columns(path, names, set(values))
-            canonical = {name: values.get(key) for name, key in names.items()}
-            yield whole_row(f"{self.source_name(path)}#{index}", self._row, canonical, self.config.strict, told)
+                spelled = self._find_columns(path, list(values))
+            canonical = {column: values.get(key) for column, key in spelled.items()}
+            yield whole_row(f"{name}#{index}", self._row, canonical, self.config.strict, told)
 
-    def _check_columns(self, path: str, names: dict[str, str], found: set[str]) -> None:
-        """Raise `SpectrumFileError` where all rows lack the same thing."""
-        needed = [names[name] for name in ("wavelength", "flux", "ivar") if names[name] not in found]
-        if needed:
-            expected = f"{needed} too, or `columns` that says what the file calls them"
-            raise SpectrumFileError(path, "columns", sorted(found), expected)
-        if names["frame"] not in found and self.config.frame is None:
+    def _find_columns(self, path: str, present: list[str]) -> dict[str, str | None]:
+        """What a file calls the canonical columns, None where it has none of them.
+
+        Raises:
+            SpectrumFileError: all rows lack the same thing: pixels, a frame, or what the option `columns` names; or
+                columns differ in nothing but case.
+        """
+        renamed = dict(self.config.columns)
+        found = {name: find_column(path, renamed.get(name, name), present) for name in FEATURES}
+        missing = [renamed.get(name, name) for name in (*NEEDED, *renamed) if found[name] is None]
+        if missing:
+            expected = f"{list(dict.fromkeys(missing))} too, or `columns` that says what the file calls them"
+            raise SpectrumFileError(path, "columns", sorted(present), expected)
+        if found["frame"] is None and self.config.frame is None:
             raise SpectrumFileError(path, "column frame", "none", f"one, or the argument `frame`: one of {FRAMES}")
+        return found
 
     def _row(self, source: str, values: dict) -> dict:
         values["frame"] = text(values["frame"]) or self.config.frame
-        for name in ("wavelength", "flux", "ivar", "frame"):
+        for name in (*NEEDED, "frame"):
             if values[name] is None or (name in PIXELS and np.ndim(values[name]) != 1):
                 raise SpectrumFileError(
                     source, f"column {name}", values[name], "a value in every row, pixels as a list"
@@ -91,6 +98,10 @@ class Table(SpectraBuilder):
             for name, value in LABELS.items()
         }
         row["class"] = known_class(row["class"]) or row["class"]
+        refuse_booleans(source, np.asarray(values["ivar"]))
+        if isinstance(values["object_id"], float | np.floating):  # two of them may have become one
+            expected = "text or integers, which floats are not beyond 2^53"
+            raise SpectrumFileError(source, "column object_id", repr(values["object_id"]), expected)
         pixels = {name: np.asarray(values[name], dtype=np.float64) for name in PIXELS if values[name] is not None}
         lengths = values["segment_lengths"]
         row |= {

@@ -5,7 +5,7 @@ A column of lists or of two dimensions gives an array per row, another one a val
 wavelengths that all rows share may stand there once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,11 @@ SHARED = ("wavelength", "segment_lengths")  # HDF5 datasets that may stand once 
 
 
 def read_rows(path: str | Path, shared: tuple[str, ...] = SHARED) -> Iterator[dict[str, object]]:
-    """The rows of a table file, with the columns' names in lower case.
+    """The rows of a table file, with the columns' names as they are spelled: `find_column`.
 
     Args:
         path: of a file in Parquet, Arrow's file or stream format (also Feather), or HDF5; its content tells which.
-        shared: HDF5 datasets that belong to every row if they have one dimension.
+        shared: HDF5 datasets that belong to every row if they have one dimension, in lower case.
 
     Raises:
         SpectrumFileError: the file is damaged or of another format.
@@ -37,15 +37,28 @@ def read_rows(path: str | Path, shared: tuple[str, ...] = SHARED) -> Iterator[di
         raise SpectrumFileError(path, "file", f"a file that begins with {start!r}", "Parquet, Arrow or HDF5")
     try:
         for columns in reader(path, shared):
-            names = [name.lower() for name in columns]
             for values in zip(*columns.values()):
-                yield dict(zip(names, values))
+                yield dict(zip(columns, values))
     except (SpectrumFileError, ImportError):
         raise
     # pyarrow's errors are among these; h5py's too
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, MemoryError, NotImplementedError) as error:
         found = f"{type(error).__name__}: {error}"
         raise SpectrumFileError(path, "file", found, "a complete table") from error
+
+
+def find_column(path: str | Path, name: str, present: Iterable[str]) -> str | None:
+    """The column of a name: the one that is spelled so, else one that differs in case; None if there is none.
+
+    Raises:
+        SpectrumFileError: several do: the last would stand for all.
+    """
+    alike = [each for each in present if each.lower() == name.lower()]
+    if name in alike:
+        return name
+    if len(alike) > 1:
+        raise SpectrumFileError(path, f"column {name}", f"columns {alike}", "one of them, or one that is spelled so")
+    return alike[0] if alike else None
 
 
 def read_parquet(path: str | Path, shared: tuple[str, ...]) -> Iterator[dict[str, list]]:

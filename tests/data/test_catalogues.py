@@ -282,6 +282,27 @@ def test_parquet(tmp_path):
     assert Catalogue(tmp_path / "texts.parquet", texts).find("abc") is None
 
 
+def test_columns_that_differ_in_case_alone(tmp_path):
+    """The one that is spelled as the survey does, whichever comes last; where none is, it is an error."""
+    path, columns = tmp_path / "table.parquet", {"id": [1], "teff": [4.0], "TEFF": [5.0], "Teff": [6.0]}
+    pq.write_table(pa.table(columns), path)
+    assert Catalogue(path, LAYOUT).find(1) == ({"teff": 5.0}, {})
+    columns.pop("TEFF")
+    pq.write_table(pa.table(columns), path)
+    with pytest.raises(
+        SpectrumFileError, match=r"column TEFF: found columns \['teff', 'Teff'\]; expected one of them"
+    ):
+        Catalogue(path, LAYOUT)
+
+
+def test_keys_beyond_ascii(tmp_path):
+    texts = CatalogueLayout(key=("name",), labels={"teff": ("teff",)}, is_text=True)
+    pq.write_table(pa.table({"name": ["β Pic", "Vega", "☉"], "teff": [1.0, 2.0, 3.0]}), tmp_path / "texts.parquet")
+    catalogue = Catalogue(tmp_path / "texts.parquet", texts)
+    assert [catalogue.find(name)[0]["teff"] for name in ("β Pic", "Vega", "☉")] == [1.0, 2.0, 3.0]
+    assert catalogue.find("α Pic") is None
+
+
 def test_identifiers_as_floats_are_refused(tmp_path):
     path = write_table(tmp_path / "table.fits", id=np.array([float(BIG)]), teff=[1.0])
     with pytest.raises(SpectrumFileError, match="column ID: found float64; expected 64-bit integers"):

@@ -196,3 +196,17 @@ def test_rows_of_something_else(tmp_path, write):
         load_multimodal_universe("sdss", path, cache_dir=tmp_path / "cache", strict=True)
     with pytest.raises(ValueError, match="gaia"):
         load_multimodal_universe("gaia", path, cache_dir=tmp_path / "cache")
+
+
+def test_names_that_differ_in_case_alone_and_files_of_one_name(tmp_path):
+    """The catalogue's Z is no magnitude z, whichever comes last; and each pixel of the sky has its 001-of-001."""
+    spectrum = {"flux": [[1.0] * 40], "ivar": [[1.0] * 40], "lambda": [[3600 + 0.8 * k for k in range(40)]]}
+    columns = {f"spectrum_{name}": values for name, values in spectrum.items()} | {"Z": [0.5], "z": [17.5]}
+    for pixel in ("healpix=1", "healpix=2"):
+        (tmp_path / pixel).mkdir()
+        pq.write_table(pa.table(columns), tmp_path / pixel / "001-of-001.parquet")
+    rows = load(tmp_path, "desi", tmp_path)
+    assert [row["redshift"] for row in rows] == [0.5, 0.5]
+    assert [row["object_id"] for row in rows] == [f"healpix={k}/001-of-001.parquet#0" for k in (1, 2)]
+    pq.write_table(pa.table(columns | {"spectrum_FLUX": [[2.0] * 40]}), tmp_path / "healpix=2" / "001-of-001.parquet")
+    assert load(tmp_path, "desi", tmp_path)[1]["flux"][0] == 1.0

@@ -138,6 +138,39 @@ def test_what_all_rows_lack_is_said_once_and_of_the_file(tmp_path, caplog):
     assert len(said) == 1 and "found 0.38 to 0.57; expected Angstrom" in said[0]
 
 
+def test_a_column_that_is_named_has_to_be_there(tmp_path):
+    """A misspelt one would leave all rows without a redshift."""
+    path = write(tmp_path, z_spec=[0.5] * 3)
+    assert load(tmp_path, path, columns={"redshift": "Z_SPEC"})["redshift"][:] == [0.5] * 3
+    with pytest.raises(
+        SpectrumFileError, match=r"columns: found .*'z_spec'.*; expected \['zspec'\] too, or `columns`"
+    ):
+        load(tmp_path, path, columns={"redshift": "zspec"}, strict=True)
+    assert survey_report(load(tmp_path, path, columns={"redshift": "zspec"})).damaged == 1
+
+
+def test_columns_that_differ_in_case_alone(tmp_path):
+    """The one that is spelled as it should be counts, whichever comes last; where none is, it is an error."""
+    columns = {"REDSHIFT": [0.1] * 3, "redshift": [0.2] * 3, "Redshift": [0.3] * 3, "Colour": [0.4] * 3}
+    path = write(tmp_path, **columns)
+    assert load(tmp_path, path)["redshift"][:] == [0.2] * 3
+    assert load(tmp_path, path, columns={"redshift": "REDSHIFT"})["redshift"][:] == [0.1] * 3
+    path = write(tmp_path, **columns | {"redshift": None})
+    with pytest.raises(
+        SpectrumFileError, match=r"column redshift: found columns \['REDSHIFT', 'Redshift'\]; expected one"
+    ):
+        load(tmp_path, path, strict=True)
+
+
+@pytest.mark.parametrize("mask", [[True] * 20, [None, *[False] * 19]])
+def test_a_mask_is_no_ivar(tmp_path, mask):
+    """Its errors would be 1."""
+    path = write(tmp_path, ivar=[mask] * 3)
+    with pytest.raises(SpectrumFileError, match="rows.parquet#0: column ivar: found booleans; expected numbers"):
+        load(tmp_path, path, strict=True)
+    assert survey_report(load(tmp_path, path)).dropped == {"damaged row: column ivar": 3}
+
+
 def test_tables_of_one_name_in_several_folders(tmp_path):
     """As engines write them. Rows without an identifier are known by their file, which another has the name of."""
     for folder in ("a/parts", "b/parts", "b"):
@@ -156,6 +189,17 @@ def test_classes_in_any_case(tmp_path):
 def test_integers_stay_exact(tmp_path):
     ids = [39633297352951413 + k for k in range(3)]
     assert load(tmp_path, write(tmp_path, object_id=ids))["object_id"][:] == [str(value) for value in ids]
+
+
+def test_floats_are_no_identifiers(tmp_path):
+    """39633297352951413 and its neighbour would be one object, 3.96e+16."""
+    path = write(tmp_path, object_id=[39633297352951413.0 + k for k in range(3)])
+    message = r"rows.parquet#0: column object_id: found 3.96\d*e\+16; expected text or integers"
+    with pytest.raises(SpectrumFileError, match=message):
+        load(tmp_path, path, strict=True)
+    assert survey_report(load(tmp_path, path)).dropped == {"damaged row: column object_id": 3}
+    path = write(tmp_path, object_id=[None, 39633297352951413, 5])  # integers all the same
+    assert load(tmp_path, path)["object_id"][:] == ["rows.parquet#0", "39633297352951413", "5"]
 
 
 @pytest.mark.parametrize(
