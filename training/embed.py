@@ -27,7 +27,7 @@ from transformers import AutoModel, AutoProcessor
 from spectral_tokenizer.data import load_prepared
 from spectral_tokenizer.data.embedding import read_embeddings, write_embeddings
 from spectral_tokenizer.data.input_files import find_files
-from spectral_tokenizer.data.prepared import is_prepared
+from spectral_tokenizer.data.prepared import check_shards, is_prepared
 from spectral_tokenizer.data.schema import SPECTRUM
 from spectral_tokenizer.data.simulation import SURVEYS
 
@@ -72,6 +72,7 @@ def read_rows(path: str) -> Dataset:
     """Rows from Parquet files (a file, a glob or a folder of them) or a folder that `save_to_disk` wrote.
 
     Raises:
+        FileNotFoundError: nothing is there, or of shards that `prepare` wrote one is missing.
         ValueError: columns of a spectrum are missing.
     """
     if (Path(path) / "dataset_info.json").exists():
@@ -80,6 +81,7 @@ def read_rows(path: str) -> Dataset:
         rows = load_prepared(path)
     else:
         files = find_files(path, ["*.parquet"])
+        check_shards(files)
         rows = load_dataset("parquet", data_files=files, split="train")
     missing = sorted({"object_id", *SPECTRUM} - set(rows.column_names))
     if missing:

@@ -117,12 +117,13 @@ def load_table(
         survey: name of the survey, where there is no such column.
         frame: one of `schema.FRAMES`, where there is no such column.
         medium: "vacuum", or "air": then wavelengths are converted.
-        columns: canonical column -> the file's name for it, where they differ.
+        columns: canonical column -> the file's name for it, where they differ; it has to be there.
         cache_dir, num_proc, strict: as `load_survey`.
 
     Raises:
         ValueError: an unknown medium or canonical column.
-        FileNotFoundError, SpectrumFileError: as `load_survey`.
+        FileNotFoundError, SpectrumFileError: as `load_survey`, and as `load_prepared` where a shard is missing beside
+            others.
         ImportError: a file is HDF5 and h5py is not installed.
     """
     names = tuple(sorted((columns or {}).items()))

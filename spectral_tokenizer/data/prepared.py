@@ -1,6 +1,7 @@
 """What `prepare` leaves, and how it is read back: `load_prepared`."""
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from .schema import FEATURES
 
 
 PLAN = "_plan.json"  # in a survey's folder: what is prepared from what, and in how many shards
+ROWS_NAME = re.compile(r"train-\d{5,}-of-\d{5,}\.parquet")
 
 
 def shard_name(shard: int, num_shards: int) -> str:
@@ -41,12 +43,30 @@ def load_prepared(folders: str | Path | Iterable[str | Path]) -> Dataset:
     for folder in [folders] if isinstance(folders, (str, Path)) else folders:
         if not is_prepared(folder):
             raise FileNotFoundError(f"{folder}: expected a survey's folder that prepare wrote, found no {PLAN} in it")
-        number = json.loads((Path(folder) / PLAN).read_text())["shards"]
-        shards = [Path(folder) / rows_name(shard, number) for shard in range(number)]
-        if missing := [shard.name for shard in shards if not shard.exists()]:
-            raise FileNotFoundError(
-                f"{folder}: {len(missing)} of {number} shards are not there, {missing[0]} the first: make them by "
-                "spectral-tokenizer prepare"
-            )
-        files += map(str, shards)
+        files += map(str, all_shards(folder))
     return load_dataset("parquet", data_files=files, split="train", features=FEATURES)
+
+
+def all_shards(folder: str | Path) -> list[Path]:
+    """The files of rows in a survey's folder that `prepare` wrote.
+
+    Raises:
+        FileNotFoundError: one of them is not there.
+    """
+    number = json.loads((Path(folder) / PLAN).read_text())["shards"]
+    shards = [Path(folder) / rows_name(shard, number) for shard in range(number)]
+    if missing := [shard.name for shard in shards if not shard.exists()]:
+        raise FileNotFoundError(
+            f"{folder}: {len(missing)} of {number} shards are not there, {missing[0]} the first: make them by "
+            "spectral-tokenizer prepare"
+        )
+    return shards
+
+
+def check_shards(files: Iterable[str | Path]) -> None:
+    """Raise as `load_prepared` where some of the files are shards of a survey of which another is missing: a folder or a
+    glob finds those that are there."""
+    shards = (Path(file) for file in files if ROWS_NAME.fullmatch(Path(file).name))
+    for folder in sorted({shard.parent for shard in shards}):
+        if is_prepared(folder):
+            all_shards(folder)

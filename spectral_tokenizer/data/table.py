@@ -14,6 +14,7 @@ import numpy as np
 from .builder import Dropped, SpectraBuilder, SurveyConfig, check_angstrom, check_row
 from .fits_access import SpectrumFileError, number
 from .plain import known_class, refuse_booleans
+from .prepared import check_shards
 from .schema import FEATURES, FRAMES, LABELS
 from .table_files import SHARED, find_column, read_rows
 from .wavelengths import air_to_vacuum
@@ -35,6 +36,10 @@ class TableConfig(SurveyConfig):
         frame: one of `schema.FRAMES`, of all rows, if they have no column of it.
         medium: "vacuum", or "air": then wavelengths are converted.
         columns: canonical column and the file's name for it, in pairs.
+
+    Raises:
+        ValueError: an unknown medium, frame or canonical column.
+        FileNotFoundError: files are shards that ``prepare`` wrote, and another of them is missing.
     """
 
     survey: str | None = None
@@ -50,6 +55,7 @@ class TableConfig(SurveyConfig):
             raise ValueError(f"frame: found {self.frame!r}; expected one of {FRAMES}")
         if unknown := {name for name, _ in self.columns} - set(FEATURES):
             raise ValueError(f"columns: found {sorted(unknown)}; expected some of {list(FEATURES)}")
+        check_shards(self.files)
 
 
 class Table(SpectraBuilder):

@@ -18,7 +18,7 @@ import pytest
 from datasets import get_dataset_config_names, load_dataset
 from native_files import rows_of, write_desi, write_galah_ccd, write_redshifts, write_sdss
 
-from spectral_tokenizer.data import SURVEYS, SpectrumFileError, load_prepared, load_survey, prepare_survey
+from spectral_tokenizer.data import SURVEYS, SpectrumFileError, load_prepared, load_survey, load_table, prepare_survey
 from spectral_tokenizer.data import builder as builder_module
 from spectral_tokenizer.data import prepare as prepare_module
 from spectral_tokenizer.data.card import write_card
@@ -203,6 +203,19 @@ def test_prepared_rows_are_read_back_whole_or_not_at_all(tmp_path, folder):
         load_prepared(tmp_path / "sdss")
     with pytest.raises(FileNotFoundError, match="expected a survey's folder that prepare wrote, found no _plan.json"):
         load_prepared(tmp_path)
+
+
+def test_a_missing_shard_is_noticed_on_every_way(tmp_path, folder):
+    """Other Parquet files, and a folder that is whole, are not asked for more than they are."""
+    prepare_survey("sdss", folder, tmp_path / "p", num_shards=4)
+    shards, cache = sorted((tmp_path / "p" / "sdss").glob("*.parquet")), tmp_path / "cache"
+    ways = (tmp_path / "p", tmp_path / "p" / "sdss", tmp_path / "p" / "sdss" / "*.parquet", shards[0], shards[:1])
+    assert [len(load_table(way, cache_dir=cache)) for way in ways] == [20, 20, 20, 4, 4]
+    shards[3].rename(tmp_path / shards[3].name)
+    for way in ways:
+        with pytest.raises(FileNotFoundError, match="sdss: 1 of 4 shards are not there, train-00003-of-00004.parquet"):
+            load_table(way, cache_dir=cache)
+    assert len(load_table(tmp_path / shards[3].name, cache_dir=cache)) > 0
 
 
 def test_progress_is_told_as_files_are_read(tmp_path, folder, monkeypatch):

@@ -13,7 +13,7 @@ from datasets import Dataset, concatenate_datasets
 from embed import load_rows, parse_arguments
 from recipe import ROOT
 
-from spectral_tokenizer.data import load_survey
+from spectral_tokenizer.data import load_survey, prepare_survey
 from spectral_tokenizer.data.embedding import read_embeddings
 
 
@@ -49,6 +49,19 @@ def test_survey_files_become_a_table_and_a_map(pretrained, simulated_surveys, tm
     run("--model", pretrained, "--output", tmp_path / "again", "--rows", tmp_path / "rows.parquet", "--shard-rows", 50)
     again = read_embeddings(tmp_path / "again")
     np.testing.assert_allclose(np.array(again["embedding"][:]), np.array(table["embedding"][:]), atol=1e-5)
+
+
+def test_a_missing_shard_is_noticed(tmp_path, simulated_surveys):
+    """Also by a glob, and by the names that a shell makes of one."""
+    prepare_survey("sdss", simulated_surveys["sdss"], tmp_path, num_shards=3)
+    shards = [str(path) for path in sorted((tmp_path / "sdss").glob("*.parquet"))]
+    ways = ([str(tmp_path)], [str(tmp_path / "sdss")], [str(tmp_path / "sdss" / "*.parquet")], [shards[0], shards[2]])
+    whole = len(load_rows(parse_arguments(["--rows", *shards])))
+    assert [len(load_rows(parse_arguments(["--rows", *way]))) for way in ways[:3]] == [whole] * 3
+    os.remove(shards[1])
+    for way in ways:
+        with pytest.raises(FileNotFoundError, match="sdss: 1 of 3 shards are not there, train-00001-of-00003.parquet"):
+            load_rows(parse_arguments(["--rows", *way]))
 
 
 def test_without_files_the_surveys_that_can_be_are_simulated(tmp_path):
