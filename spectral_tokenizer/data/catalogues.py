@@ -5,7 +5,8 @@ which of its flags make which labels unreliable (`LabelCut`). Both apply alike t
 
 A flagged label is blank unless asked for (``unreliable_labels=True``): a spectrum is as good to learn from without its
 label, and a wrong label teaches wrongly. Nothing is said silently: `label_warnings` in the row names the cuts that
-apply, in both cases, and the objects that a given catalogue does not hold.
+apply, in both cases, the objects that a given catalogue does not hold, and those whose redshift the catalogue's class
+took away.
 """
 
 import functools
@@ -28,6 +29,7 @@ from .wavelengths import SPEED_OF_LIGHT
 
 KEY_PART = 10**5  # identifiers of several numbers, as plate, MJD and fibre, have five digits each
 NOT_FOUND = "not in catalogue"
+OTHER_CLASS = "redshift of another class"
 #: Labels that a catalogue may hold.
 JOINED = tuple(name for name in LABELS if name not in ("snr", "label_warnings"))
 
@@ -161,7 +163,8 @@ def join_labels(
             place.
 
     Returns:
-        `labels` and ``label_warnings``; a star's redshift is its radial velocity too, unless that is given.
+        `labels` and ``label_warnings``, without the file's redshift where the catalogue has another class and no
+        redshift: it was fitted as that of a galaxy, say, and the object is a star. A star's redshift is its radial velocity too, unless that is given.
     """
     warnings, found, found_flags = [], {}, {}
     if catalogue is not None:
@@ -170,6 +173,9 @@ def join_labels(
             warnings.append(NOT_FOUND)
         else:
             found, found_flags = {name: value for name, value in there[0].items() if name not in own}, there[1]
+    if is_of_another_class(labels, found):
+        warnings.append(OTHER_CLASS)
+        labels = {name: value for name, value in labels.items() if name != "redshift"}
     of_the_file = set(labels) - set(found)
     labels, flags = {**labels, **found}, {**flags, **found_flags}
     blanked = set()
@@ -186,6 +192,13 @@ def join_labels(
     if labels["class"] == "STAR" and math.isnan(labels.get("radial_velocity", math.nan)):
         labels["radial_velocity"] = labels.get("redshift", math.nan) * SPEED_OF_LIGHT
     return {**labels, "label_warnings": ", ".join(warnings) or None}
+
+
+def is_of_another_class(labels: Mapping, found: Mapping) -> bool:
+    """Whether a file's redshift is the fit of another class than the one that a catalogue found, without a redshift."""
+    if "class" not in found or "redshift" in found or math.isnan(labels.get("redshift", math.nan)):
+        return False
+    return bool(labels.get("class")) and known_class(labels["class"]) != found["class"]
 
 
 def read_table(path: str | Path, layout: CatalogueLayout) -> tuple[dict[str, np.ndarray], Mapping[str, str]]:

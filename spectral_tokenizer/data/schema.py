@@ -45,7 +45,8 @@ LSF_KINDS = ("measured", "nominal")
 #: - ``radial_velocity``: km/s, barycentric or heliocentric, of a star.
 #: - ``teff`` in K, ``logg`` in dex of cm/s2, ``fe_h`` in dex: calibrated values only.
 #: - ``label_warnings``: the names of the flags that stand on the labels, comma-separated, whether or not the labels
-#: were blanked for them; ``"not in catalogue"`` where there is a catalogue without the object; null where all is well.
+#: were blanked for them; ``"not in catalogue"`` where there is a catalogue without the object; ``"redshift of another
+#: class"`` where a catalogue's class has no redshift and the file's is of another; null where all is well.
 #: - ``snr``: median flux * sqrt(ivar) over usable pixels, computed by the builder for every survey alike.
 LABELS = {
     "class": Value("string"),

@@ -137,6 +137,27 @@ def test_somebodys_own_table(tmp_path):
     assert row["label_warnings"] == "ZWARNING"
 
 
+def test_a_class_takes_away_the_redshift_of_another(tmp_path):
+    """A star that the pipeline fitted as a quasar has not 240589 km/s."""
+    path = write_sdss(tmp_path / "spec-1.fits", plate=10656, CLASS="QSO", Z=0.802518)
+    keys = {"PLATE": np.array([10656]), "MJD": np.array([55555]), "FIBERID": np.array([7])}
+    for number, (columns, redshift, velocity, warning) in enumerate(
+        [
+            ({"CLASS": ["STAR"]}, np.nan, np.nan, "redshift of another class"),
+            ({"CLASS": ["STAR"], "radial_velocity": [30.0]}, np.nan, 30.0, "redshift of another class"),
+            ({"CLASS": ["STAR"], "Z": [np.nan]}, np.nan, np.nan, "redshift of another class"),
+            ({"CLASS": ["STAR"], "Z": [0.0]}, 0.0, 0.0, None),
+            ({"CLASS": ["QSO"]}, 0.802518, np.nan, None),
+            ({"teff": [5000.0]}, 0.802518, np.nan, None),
+        ]
+    ):
+        catalogue = write_table(tmp_path / f"mine-{number}.fits", **keys, **columns)
+        for options in ({}, {"unreliable_labels": True}):
+            row = load_one(tmp_path, "sdss", path, catalogue=catalogue, **options)
+            np.testing.assert_array_equal([row["redshift"], row["radial_velocity"]], [redshift, velocity])
+            assert row["label_warnings"] == warning
+
+
 def test_a_label_of_zero_is_a_label(tmp_path):
     """As the Sun's [Fe/H]."""
     path = write_galah_ccd(tmp_path, STAR, 1, velocity=30.0)
