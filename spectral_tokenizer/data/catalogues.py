@@ -164,7 +164,8 @@ def join_labels(
 
     Returns:
         `labels` and ``label_warnings``, without the file's redshift where the catalogue has another class and no
-        redshift: it was fitted as that of a galaxy, say, and the object is a star. A star's redshift is its radial velocity too, unless that is given.
+        redshift: it was fitted as that of a galaxy, say, and the object is a star. A star's redshift is its radial
+        velocity too, unless that is given.
     """
     warnings, found, found_flags = [], {}, {}
     if catalogue is not None:
