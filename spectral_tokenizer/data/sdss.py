@@ -203,10 +203,11 @@ def reject_foreign(path: str, hdus: fits.HDUList) -> None:
 
 
 def reject_renamed(path: str, fibre: dict) -> None:
-    """Raise `SpectrumFileError` where a file has the name of another fibre: one of the two is wrong."""
-    name, match = Path(path).name, FILE_NAME.fullmatch(Path(path).name)
-    found = tuple(fibre[key] for key in CATALOGUE.key)
-    if match and tuple(map(int, match.groups())) != found:
+    """Raise `SpectrumFileError` where a file has the name of another fibre: one of the two is wrong. A link may be called
+    anything where the file that it leads to has a fibre's name."""
+    names = (os.path.basename(os.path.realpath(path)), os.path.basename(path))
+    name, found = next(filter(FILE_NAME.fullmatch, names), None), tuple(fibre[key] for key in CATALOGUE.key)
+    if name and tuple(map(int, FILE_NAME.fullmatch(name).groups())) != found:
         raise SpectrumFileError(path, "PLATE, MJD, FIBERID", found, f"those of the file's name, {name}")
 
 

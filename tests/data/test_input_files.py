@@ -3,7 +3,7 @@
 import pytest
 from native_files import rows_of, write_desi, write_galah_ccd, write_redshifts, write_sdss
 
-from spectral_tokenizer.data import load_survey, survey_report
+from spectral_tokenizer.data import SpectrumFileError, load_survey, survey_report
 from spectral_tokenizer.data.input_files import find_files
 
 
@@ -48,6 +48,18 @@ def test_linked_files_of_one_fibre_are_one_row(tmp_path):
     rows = load_survey("sdss", [tmp_path / "full", tmp_path / "lite"], cache_dir=tmp_path / "cache")
     assert rows["source"][:] == ["spec-0001-55555-0007.fits"]
     assert survey_report(rows).dropped == {"a fibre that another file holds too": 1}
+
+
+def test_of_a_link_and_its_target_the_target_tells_the_fibre(tmp_path):
+    """A link of another fibre's name is a link; to a name that tells nothing, as in the Hub's cache, it is the name."""
+    own = write_sdss(tmp_path / "spec-0001-55555-0007.fits")
+    other = link(tmp_path / "mine" / "spec-0002-55555-0007.fits", own)
+    rows = load_survey("sdss", other, cache_dir=tmp_path / "cache", strict=True)
+    assert rows["object_id"][:] == ["0001-55555-0007"]
+    other.unlink()
+    link(other, own.rename(tmp_path / "blob"))
+    with pytest.raises(SpectrumFileError, match="expected those of the file's name, spec-0002-55555-0007.fits"):
+        load_survey("sdss", other, cache_dir=tmp_path / "another", strict=True)
 
 
 def test_of_several_paths_to_a_file_one_is_taken(tmp_path):
