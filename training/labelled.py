@@ -17,7 +17,7 @@ def load(settings, output: str) -> dict[str, Dataset]:
     """Rows of all surveys that have one of the labels and the values asked for, shuffled, in three parts.
 
     Args:
-        settings: `data`, `options`, `label_table`, `simulate`, `templates` and `simulation_seed`, `labels` (columns),
+        settings: `data`, `options`, `label_table`, `simulate`, `templates`, `faint_templates` and `simulation_seed`, `labels` (columns),
             `classes`, `select` (column -> values to keep), `calibration_fraction`, `test_fraction`, `split_seed`; see
             `FineTuningArguments`.
         output: Simulated files are put beside this folder.
@@ -40,7 +40,7 @@ def load(settings, output: str) -> dict[str, Dataset]:
 
 def of_files(settings, output: str) -> dict[str, Dataset]:
     """Rows of survey files and tables, or of those that are simulated where there are none, in parts by object."""
-    if settings.templates and not (settings.data or settings.simulate):
+    if (settings.templates or settings.faint_templates) and not (settings.data or settings.simulate):
         return {}
     recipe = Recipe(
         data=settings.data, options=settings.options, simulate=settings.simulate, output=output,
@@ -54,7 +54,8 @@ def of_files(settings, output: str) -> dict[str, Dataset]:
 
 def of_templates(settings) -> dict[str, Dataset]:
     """Rows simulated from published templates, in parts that share neither a template nor a row of labels."""
-    if not settings.templates:
+    asked = [(settings.templates, False), (settings.faint_templates, True)]
+    if not any(counts for counts, _ in asked):
         return {}
     from simulated.stream import DOMAINS
 
@@ -66,7 +67,7 @@ def of_templates(settings) -> dict[str, Dataset]:
         )
     if settings.label_table:
         raise ValueError("templates: expected no label_table beside, in which none of their objects stands")
-    if unknown := sorted(set(settings.templates) - set(DOMAINS)):
+    if unknown := sorted({*settings.templates, *settings.faint_templates} - set(DOMAINS)):
         raise ValueError(f"templates: expected some of {sorted(DOMAINS)}, found: {unknown}")
     recipe = Recipe(stream="templates", seed=settings.simulation_seed)
     held = {"validation": settings.calibration_fraction, "test": settings.test_fraction}
@@ -75,8 +76,9 @@ def of_templates(settings) -> dict[str, Dataset]:
         part: chosen(
             concatenate_datasets(
                 [
-                    surveys.streamed_rows(recipe, survey, of, max(round(fraction * count), 1))
-                    for survey, count in settings.templates.items()
+                    surveys.streamed_rows(recipe, survey, of, max(round(fraction * count), 1), is_faint)
+                    for counts, is_faint in asked
+                    for survey, count in counts.items()
                 ]
             ),
             settings,

@@ -25,6 +25,7 @@ Parts = dict[str, tuple[Dataset, Dataset]]  # survey -> rows to train on, rows h
 STREAMED_SPECTRA = 8  # of each part and survey for baselines and probes, for each one that validation looks at
 SECONDS_TO_LEAVE = 60  # that processes which feed a run have after SIGTERM
 TURN = 3  # of the random numbers, beside those of `spectral_tokenizer.data.packing`
+LEAST_SIGNAL = 0.03  # signal-to-noise per pixel at which a spectrum says nothing
 
 
 def parts(recipe: Recipe) -> Parts:
@@ -118,12 +119,16 @@ def streamed(recipe: Recipe) -> Parts:
     }
 
 
-def streamed_rows(recipe: Recipe, survey: str, split: str, count: int) -> Dataset:
-    """Spectra of a stream as rows: `count` objects out of one split of the archetypes ("train", "validation", "test")."""
+def streamed_rows(recipe: Recipe, survey: str, split: str, count: int, is_faint: bool = False) -> Dataset:
+    """Spectra of a stream as rows: `count` objects out of one split of the archetypes ("train", "validation", "test").
+    Faint ones are lost in noise, down to `LEAST_SIGNAL`, up to where the stream's own signal-to-noise begins."""
+    from simulated.observing import SIGNAL_TO_NOISE
     from simulated.patches import rows
     from simulated.stream import observations
 
-    seen = observations(survey, split, count, templates(recipe), recipe.seed)
+    # Other objects than those that are not faint.
+    limits = (LEAST_SIGNAL, SIGNAL_TO_NOISE[survey][0]) if is_faint else None
+    seen = observations(survey, split, count, templates(recipe), recipe.seed + is_faint, limits=limits)
     return concatenate_datasets([Dataset(to_table(rows(each))) for each in seen])
 
 

@@ -214,6 +214,22 @@ def test_templates_are_apart_in_all_parts_and_stand_beside_the_packages_own(
     assert not redshifts["train"] & redshifts["test"] and not redshifts["train"] & redshifts["calibration"]
 
 
+def test_faint_templates_are_other_objects_lost_in_noise(pretrained, templates_dir, tmp_path, monkeypatch):
+    """A head that never saw such spectra is sure of what it says of them."""
+    monkeypatch.setenv("TEMPLATES_DIR", str(templates_dir))
+    asked = {"templates": {"sdss": 40}, "faint_templates": {"sdss": 40, "desi": 20}}
+    both = labelled.load(templates_recipe(tmp_path, pretrained, **asked), str(tmp_path))
+    bright = labelled.load(templates_recipe(tmp_path, pretrained, templates={"sdss": 40}), str(tmp_path))
+    faint = labelled.load(
+        templates_recipe(tmp_path, pretrained, faint_templates=asked["faint_templates"]), str(tmp_path)
+    )
+    for part, rows in both.items():
+        assert len(rows) == len(bright[part]) + len(faint[part]) and len(faint[part]) > 2
+        assert not set(faint[part]["redshift"]) & set(bright[part]["redshift"])
+        snr = np.array(faint[part]["snr"])
+        assert (snr < 1.5).all() and np.median(snr) < 0.7 < np.median(bright[part]["snr"])
+
+
 def test_templates_beside_real_spectra_or_without_their_files_are_refused(pretrained, tmp_path, monkeypatch):
     settings = templates_recipe(tmp_path, pretrained, data={"sdss": "somewhere"}, templates={"sdss": 40})
     with pytest.raises(ValueError, match=r"templates: expected no data of real spectra beside, found: \['sdss'\]"):

@@ -31,12 +31,18 @@ MIXTURE, HIDING = 2, 3
 
 
 def observations(
-    survey: str, split: str, count: int, templates: str | Path | None = None, seed: int = 0, device: str = "cpu"
+    survey: str,
+    split: str,
+    count: int,
+    templates: str | Path | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    limits: tuple[float, float] | None = None,
 ) -> Iterator[Observation]:
-    """A survey's observations of `count` objects of a split, in parts."""
+    """A survey's observations of `count` objects of a split, in parts; signal-to-noise within `limits`, as of `observe`."""
     for number, size in enumerate(batch_sizes(count, device)):
         objects = population(DOMAINS[survey], templates_folder(templates), device).draw(split, number, size, seed)
-        yield observe(objects, survey, seed, device=device)
+        yield observe(objects, survey, seed, device=device, limits=limits)
 
 
 def batch_sizes(count: int, device: str) -> list[int]:
