@@ -19,6 +19,9 @@ PLAUSIBLE_ANGSTROM = (500.0, 300_000.0)
 LARGEST_IVAR = 1e12
 # An error a million times those of the better pixels is no measurement, but a mark of an unusable pixel.
 LEAST_IVAR = 1e-12
+# Half of the pixels of pure noise are beyond 0.67 sigma: where they are within 0.3, errors are not those of this flux.
+LEAST_SCATTER = 0.3
+FEWEST_PIXELS = 100  # of which this can be said
 FLOAT32 = (np.dtype("float32"), torch.float32)
 COLUMNS = ("flux", "ivar", "wavelength")
 
@@ -194,7 +197,10 @@ def check_wavelength(name: str, wavelength: np.ndarray, segment_lengths: tuple[i
         )
     low, high = PLAUSIBLE_ANGSTROM
     if wavelength[0] < low or wavelength[-1] > high:
-        logger.warning_once(f"wavelengths that are not within {low:g} to {high:g}: are they in Angstrom?")
+        logger.warning(
+            f"{name}: expected wavelengths in Angstrom, found: {wavelength[0]:g} to {wavelength[-1]:g}, not within {low:g} to "
+            f"{high:g}"
+        )
 
 
 def patch_spectrum(spectrum: Spectrum, flux: np.ndarray, ivar: np.ndarray, wavelength: np.ndarray) -> float:
@@ -216,7 +222,9 @@ def patch_spectrum(spectrum: Spectrum, flux: np.ndarray, ivar: np.ndarray, wavel
     known = spectrum.ivar[is_usable]
     if known.min() < LEAST_IVAR * known.max():
         is_usable &= spectrum.ivar >= LEAST_IVAR * np.quantile(known, 0.9)  # not of the largest, which may be an error
-    scale = robust_scale(spectrum.flux[is_usable], spectrum.ivar[is_usable])
+    flux_known, ivar_known = spectrum.flux[is_usable], spectrum.ivar[is_usable]
+    scale = robust_scale(flux_known, ivar_known)
+    warn_of_errors(spectrum.name, flux_known, ivar_known, scale)
     with np.errstate(over="ignore"):
         scaled_ivar = np.minimum(np.where(is_usable, spectrum.ivar, 0.0) * np.float64(scale) ** 2, LARGEST_IVAR)
     # What underflows float32 is unusable as well.
@@ -226,6 +234,18 @@ def patch_spectrum(spectrum: Spectrum, flux: np.ndarray, ivar: np.ndarray, wavel
     lay_out(scaled_ivar, spectrum.segment_lengths, ivar)
     lay_out_wavelength(spectrum.wavelength, spectrum.segment_lengths, wavelength)
     return scale
+
+
+def warn_of_errors(name: str, flux: np.ndarray, ivar: np.ndarray, scale: float) -> None:
+    """Tell of errors that are too large for the scatter of usable pixels, (pixels,) each."""
+    some = slice(None, None, 1 + len(flux) // 500)  # enough to tell, and no time is lost
+    with np.errstate(over="ignore"):
+        sigmas = np.abs(flux[some] / scale) * (np.sqrt(ivar[some]) * np.float64(scale))
+    if len(flux) >= FEWEST_PIXELS and 2 * np.count_nonzero(sigmas < LEAST_SCATTER) > len(sigmas):
+        logger.warning(
+            f"{name}: most pixels are within {LEAST_SCATTER:g} sigma of 0, which not even noise is: is ivar 1 / error**2, in the "
+            "flux's own unit? The spectrum is taken for noise"
+        )
 
 
 def valid_patches(spectrum: Spectrum, ivar: np.ndarray) -> np.ndarray:

@@ -142,6 +142,10 @@ class SpectralProcessor(FeatureExtractionMixin):
             ValueError: as `__call__`; or `like` is not what it returns of padded spectra.
         """
         wavelength = in_angstrom(wavelength)
+        if np.ndim(wavelength) != 1:
+            raise ValueError(
+                f"wavelength: expected one ascending array, asked of all spectra alike, found: shape {np.shape(wavelength)}"
+            )
         grid = checked("wavelength", wavelength, wavelength, wavelength, segment_lengths)
         if like is None:
             patches = np.empty((1, grid.num_patches(self.patch_size), self.patch_size))

@@ -328,3 +328,20 @@ def test_segment_lengths_of_another_form_are_named(processor, wrong):
     row = {**spectrum("sdss"), "segment_lengths": wrong}
     with pytest.raises(ValueError, match="spectrum 0.*: expected segment_lengths as whole numbers, found: "):
         processor(row)
+
+
+def test_errors_in_place_of_ivar_are_remarked_on(processor, caplog):
+    """Such a spectrum is noise to any model, and its answers are those of noise."""
+    flux, ivar, wavelength, segment_lengths = columns(spectrum("galah"))
+    noise = np.random.default_rng(0).standard_normal(len(flux))
+    processor([flux, noise], [ivar, np.ones(len(flux))], [wavelength] * 2, [segment_lengths] * 2)
+    assert not caplog.records
+    processor(
+        flux, np.where(ivar > 0, np.maximum(ivar, 1e-30) ** -0.5 / flux.max() ** 2, 0.0), wavelength, segment_lengths
+    )
+    assert "spectrum 0: most pixels are within 0.3 sigma of 0" in caplog.text
+
+
+def test_a_grid_for_each_spectrum_is_no_grid(processor):
+    with pytest.raises(ValueError, match=r"expected one ascending array.*found: shape \(2, 1\)"):
+        processor.patch_wavelength([[5000.0], [6000.0]])

@@ -74,6 +74,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="for a head: fit its intervals and its flag on this part of the objects, measure it on the others, and "
         "save it as OUTPUT/model; nothing else of it is trained",
     )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of which objects --calibrate takes (default: %(default)s)"
+    )
     parser.add_argument("--spectra", type=int, default=2000, help="of each survey, at most (default: %(default)s)")
     parser.add_argument("--output", required=True, type=Path, help="folder for evaluation.json and evaluation.png")
     parser.add_argument("--simulated", action="store_true", help="say in both that the files are simulated")
@@ -129,6 +132,7 @@ def measure_head(
     is_simulated: bool,
     label_table: dict | None = None,
     calibrate: float | None = None,
+    seed: int = 0,
 ) -> dict:
     """`test` and `test_by_survey` as in a head's `metrics.json`, and a picture of the predictions. With `calibrate`
     the model is saved beside the picture, calibrated on this part of the objects; the figures are of the others.
@@ -140,21 +144,12 @@ def measure_head(
         AutoModelForSequenceClassification.from_pretrained(folder),
         AutoProcessor.from_pretrained(folder),
     )
-    names = [name for _, name in sorted(model.config.id2label.items())]
     is_class = model.config.problem_type == "single_label_classification"
+    names = [name for _, name in sorted(model.config.id2label.items())]
     labels, classes = (["class"], names) if is_class else (names, None)
     if is_class:
         select = {"class": names, **select}  # of a class that it does not know there is nothing to say
-    known = concatenate_datasets(list(rows.values()))
-    if label_table:
-        known = cross_match(known, **label_table)
-    if missing := sorted({*labels, *select} - set(known.column_names)):
-        raise ValueError(
-            f"expected columns {missing}, found {known.column_names}; --label-table brings labels of your own"
-        )
-    rows_of_all, known = known, known.select(np.flatnonzero(labelled.is_chosen(known, labels, select)))
-    if not len(known):
-        raise ValueError(f"expected spectra with one of {labels}{f' and {select}' if select else ''}, found none")
+    rows_of_all, known = labelled_rows(rows, labels, select, label_table)
     arguments = TrainingArguments(
         str(figure.parent), per_device_eval_batch_size=32, remove_unused_columns=False, label_names=["labels"],
         use_cpu=needs_cpu(), report_to="none", dataloader_pin_memory=torch.cuda.is_available(),
@@ -163,15 +158,22 @@ def measure_head(
     trainer = Trainer(model, arguments, collator, compute_metrics=make_compute_metrics(model.config))
     calibrated = {}
     if calibrate:
-        known, others = split({"spectra": known}, calibrate)["spectra"]
+        known, others = split({"spectra": known}, calibrate, seed=seed)["spectra"]
         if known is others:
             raise ValueError("--calibrate: expected objects to calibrate on and others to measure on, found one alone")
+        before = finetune.strip(trainer.predict(known).metrics, "test_")
         model.calibrate(finetune.batches(others, collator, arguments))
-        calibrated = {"num_calibrated": len(others)}
+        calibrated = {"num_calibrated": len(others), "test_before_calibration": before}
     tested = trainer.predict(known)
     scores = finetune.strip(tested.metrics, "test_")
     for name, value in scores.items():
-        print(f"{name:<28} {value:10.4g}")
+        was = f", {before[name]:.4g} before" if calibrate and before[name] != value else ""
+        print(f"{name:<28} {value:10.4g}{was}")
+    if calibrate:
+        chance = 0.47 / len(known) ** 0.5
+        print(
+            f"calibrated on {len(others)} spectra, measured on {len(known)}: by chance a coverage errs by {chance:.2f}"
+        )
     head_figures.draw(model.config, tested, known, figure, is_simulated)
     if {"teff", "logg"} <= set(names) and not select:
         stars, survey = trainer.predict(rows_of_all).predictions, np.array(rows_of_all["survey"])
@@ -184,6 +186,23 @@ def measure_head(
     return {"num_spectra": counts, **calibrated, "test": scores, "test_by_survey": by_survey}
 
 
+def labelled_rows(
+    rows: dict[str, Dataset], labels: list[str], select: dict[str, list[str]], label_table: dict | None
+) -> tuple[Dataset, Dataset]:
+    """All rows, and those with a known label and the values asked for. Raises ValueError as `measure_head`."""
+    found = concatenate_datasets(list(rows.values()))
+    if label_table:
+        found = cross_match(found, **label_table)
+    if missing := sorted({*labels, *select} - set(found.column_names)):
+        raise ValueError(
+            f"expected columns {missing}, found {found.column_names}; --label-table brings labels of your own"
+        )
+    known = found.select(np.flatnonzero(labelled.is_chosen(found, labels, select)))
+    if not len(known):
+        raise ValueError(f"expected spectra with one of {labels}{f' and {select}' if select else ''}, found none")
+    return found, known
+
+
 def main() -> None:
     given = parse_arguments()
     rows, is_simulated = load(given)
@@ -191,7 +210,9 @@ def main() -> None:
     figure = given.output / "evaluation.png"
     if "SpectralForSequenceClassification" in (AutoConfig.from_pretrained(given.model).architectures or []):
         select = {column: values.split(",") for column, _, values in (each.partition("=") for each in given.select)}
-        found = measure_head(given.model, rows, select, figure, is_simulated, given.label_table, given.calibrate)
+        found = measure_head(
+            given.model, rows, select, figure, is_simulated, given.label_table, given.calibrate, given.seed
+        )
     elif given.calibrate:
         raise ValueError(f"--calibrate: {given.model} is a tokenizer; expected a head, fine-tuned for labels")
     else:

@@ -136,6 +136,8 @@ def test_a_head_is_calibrated_on_some_objects_and_measured_on_the_others(tmp_pat
     found = json.loads((output / "evaluation.json").read_text())
     assert 0 < found["num_calibrated"] < known
     assert found["num_spectra"]["sdss"] == found["test"]["redshift_known"] == known - found["num_calibrated"]
+    assert found["test_before_calibration"].keys() == found["test"].keys()
+    assert found["test_before_calibration"]["redshift_mad"] == found["test"]["redshift_mad"]
     calibrated = AutoModelForSequenceClassification.from_pretrained(output / "model")
     before, after = (vars(each.config.regression_targets["redshift"]) for each in (head, calibrated))
     assert {name for name in before if before[name] != after[name]} == {"temperature", "confidence_threshold"}
