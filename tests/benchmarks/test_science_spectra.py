@@ -369,3 +369,9 @@ def test_some_of_galahs_spectra_have_their_blaze_out(monkeypatch):
     is_out = (factor * blaze / blaze.median() - 1.0).abs().amax(dim=1) < 1e-4
     is_in = (factor - 1.0).abs().amax(dim=1) < 1e-4
     assert bool((is_out ^ is_in).all()) and bool(is_out.any()) and bool(is_in.any())
+
+
+def test_a_seed_that_objects_cannot_be_numbered_by_is_refused():
+    """Their numbers would overflow without a word."""
+    with pytest.raises(ValueError, match="seed: expected 0 to 2047"):
+        population("optical", None).draw("train", 0, 2, 2048)

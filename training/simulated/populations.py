@@ -16,6 +16,7 @@ from .spectrographs import LogGrid
 from .template_files import SPLITS
 
 
+SEEDS = 1 << 11  # that fit into the number of an object, an int64
 KINDS = ("GALAXY", "QSO", "STAR")
 #: domain -> the surveys that see its objects.
 SURVEYS = {"optical": ("sdss", "desi"), "stars": ("apogee", "galah")}
@@ -86,6 +87,8 @@ class Population:
         """
         if split not in SPLITS:
             raise ValueError(f"split: expected one of {SPLITS}, found: {split!r}")
+        if not 0 <= seed < SEEDS:
+            raise ValueError(f"seed: expected 0 to {SEEDS - 1}, as objects are numbered with it, found: {seed}")
         domain, number = NUMBERS[self.domain], SPLITS.index(split)
         random = Random(seed, OBJECTS, domain, number, batch, device=self.device)
         index = torch.arange(count) + (batch << 12) + (domain << 48) + (number << 49) + (seed << 52)
