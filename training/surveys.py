@@ -121,7 +121,8 @@ def streamed(recipe: Recipe) -> Parts:
 
 def streamed_rows(recipe: Recipe, survey: str, split: str, count: int, is_faint: bool = False) -> Dataset:
     """Spectra of a stream as rows: `count` objects out of one split of the archetypes ("train", "validation", "test").
-    Faint ones are lost in noise, down to `LEAST_SIGNAL`, up to where the stream's own signal-to-noise begins."""
+    Faint ones are lost in noise, down to `LEAST_SIGNAL`, up to where the stream's own signal-to-noise begins; those of
+    which a survey leaves less than half of the pixels are left out."""
     from simulated.observing import SIGNAL_TO_NOISE
     from simulated.patches import rows
     from simulated.stream import observations
@@ -129,7 +130,13 @@ def streamed_rows(recipe: Recipe, survey: str, split: str, count: int, is_faint:
     # Other objects than those that are not faint.
     limits = (LEAST_SIGNAL, SIGNAL_TO_NOISE[survey][0]) if is_faint else None
     seen = observations(survey, split, count, templates(recipe), recipe.seed + is_faint, limits=limits)
-    return concatenate_datasets([Dataset(to_table(rows(each))) for each in seen])
+    parts = [[row for row in rows(each) if not is_faint or has_pixels(row)] for each in seen]
+    return concatenate_datasets([Dataset(to_table(part)) for part in parts if part])
+
+
+def has_pixels(row: dict) -> bool:
+    """Whether most of a row's pixels are usable: GALAH's rule leaves none of a star that is lost in noise."""
+    return 2 * np.count_nonzero(row["ivar"]) > len(row["ivar"])
 
 
 def num_trained_on(recipe: Recipe, train: dict[str, Dataset], state: dict) -> dict[str, int]:
