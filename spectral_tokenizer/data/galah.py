@@ -20,6 +20,7 @@ reduction: Kos et al. 2017, MNRAS 464, 1259). Frame: barycentric. CCD4 (or anoth
   in DR3's CCD4 say 22,800, as the profiles do.
 """
 
+import logging
 import math
 import os
 import re
@@ -46,6 +47,8 @@ from .fits_access import (
 )
 from .wavelengths import SPEED_OF_LIGHT, air_to_vacuum, nominal_sigma
 
+
+logger = logging.getLogger(__name__)
 
 FILE_NAME = re.compile(r"(?P<sobject_id>\d{15})(?P<ccd>[1-4])\.fits(\.gz)?")
 MIN_RELATIVE_SIGMA = 0.1
@@ -136,6 +139,12 @@ class GALAH(SpectraBuilder):
             path = Path(file)
             match = FILE_NAME.fullmatch(path.name)
             groups[(path.parent, match["sobject_id"] if match else path.name)].append(file)
+        if partial := [group[0] for group in groups.values() if left_out(group)]:
+            logger.warning(
+                "galah: expected all CCDs of a star, which is a file each, found others beside %s and %d more; give the folder",
+                partial[0],
+                len(partial) - 1,
+            )
         return [tuple(sorted(group)) for group in groups.values()]
 
     def read(self, files: tuple[str, ...]) -> Iterator[dict]:
@@ -161,6 +170,17 @@ class GALAH(SpectraBuilder):
             "lsf_kind": "measured" if all(part["has_profile"] for part in parts) else "nominal",
             **self.join_labels({"class": "STAR", **labels}, {}, files[0], int(match["sobject_id"])),
         }
+
+
+def left_out(files: list[str]) -> bool:
+    """Whether a CCD of a star lies beside its other files, and is not among them."""
+    match = FILE_NAME.fullmatch(os.path.basename(files[0]))
+    if match is None or len(files) == len(CCD_GRIDS):
+        return False
+    folder, first = os.path.split(files[0])
+    place = match.start("ccd")
+    every = {os.path.join(folder, first[:place] + ccd + first[place + 1 :]) for ccd in CCD_GRIDS}
+    return any(map(os.path.exists, every.difference(files)))
 
 
 def read_ccd(path: str, ccd: str) -> dict:

@@ -45,6 +45,19 @@ def test_missing_ccd4_and_two_stars(tmp_path, suffix):
     assert survey_report(dataset).files == 6
 
 
+def test_a_ccd_that_lies_beside_and_was_not_given_is_told_of(tmp_path, caplog):
+    """A file of a star is a quarter of it."""
+    for ccd in (1, 2, 3):
+        write_galah_ccd(tmp_path, STAR, ccd)
+    assert len(load(tmp_path, tmp_path)) == 1
+    assert "expected all CCDs" not in caplog.text
+    assert load(tmp_path, tmp_path / f"{STAR}2.fits")["segment_lengths"][:] == [[50]]
+    assert (
+        f"expected all CCDs of a star, which is a file each, found others beside {tmp_path / STAR}2.fits"
+        in caplog.text
+    )
+
+
 def test_the_same_star_in_two_reductions_is_two_rows(tmp_path):
     for folder, layout in (("a", "dr3"), ("b", "6.0")):
         (tmp_path / folder).mkdir()
