@@ -67,8 +67,9 @@ class FineTuningArguments:
         simulate: Simulated spectra per survey, used where `data` is empty.
         templates: Survey -> number of spectra from published templates, as a stream of pre-training has them
             (`simulated.stream`): beside `data` or `simulate`, or alone. They are held in memory, some 0.1 MB each.
-        faint_templates: The same, lost in noise: signal-to-noise from 0.03 to where that of `templates` begins. From
-            them a head learns how little it knows of such spectra; without, it may be sure of anything.
+        faint_templates: The same, lost in noise: signal-to-noise from 0.03 to where that of `templates` begins; to train
+            on alone. From them a head learns how little it knows of such spectra; without, it may be sure of
+            anything.
         simulation_seed: Of both. Other than pre-training's, so that they are objects never seen.
         test_fraction, calibration_fraction: Parts of the objects that are never trained on. Trainer evaluates on the
             second; errors and the flag of failures are calibrated on it.

@@ -29,7 +29,7 @@ def load(settings, output: str) -> dict[str, Dataset]:
     found = of_files(settings, output)
     for name, part in published.items():
         found[name] = concatenate_datasets([found[name], part]) if name in found else part
-    few = {name: len(found[name]) for name in PARTS if len(found[name]) < 2}
+    few = {name: len(found.get(name, ())) for name in PARTS if len(found.get(name, ())) < 2}
     if few:
         total = sum(map(len, found.values()))
         raise ValueError(
@@ -54,8 +54,7 @@ def of_files(settings, output: str) -> dict[str, Dataset]:
 
 def of_templates(settings) -> dict[str, Dataset]:
     """Rows simulated from published templates, in parts that share neither a template nor a row of labels."""
-    asked = [(settings.templates, False), (settings.faint_templates, True)]
-    if not any(counts for counts, _ in asked):
+    if not (settings.templates or settings.faint_templates):
         return {}
     from simulated.stream import DOMAINS
 
@@ -72,19 +71,19 @@ def of_templates(settings) -> dict[str, Dataset]:
     recipe = Recipe(stream="templates", seed=settings.simulation_seed)
     held = {"validation": settings.calibration_fraction, "test": settings.test_fraction}
     fractions = {"train": 1.0 - sum(held.values()), **held}
-    return {
-        part: chosen(
-            concatenate_datasets(
-                [
-                    surveys.streamed_rows(recipe, survey, of, max(round(fraction * count), 1), is_faint)
-                    for counts, is_faint in asked
-                    for survey, count in counts.items()
-                ]
-            ),
-            settings,
-        )
+    drawn = {
+        part: [
+            surveys.streamed_rows(recipe, survey, of, max(round(fraction * count), 1))
+            for survey, count in settings.templates.items()
+        ]
         for part, (of, fraction) in zip(PARTS, fractions.items())
     }
+    # Not to calibrate on: a flag at 5 % false alarms would then be for spectra like these alone.
+    drawn["train"] += [
+        surveys.streamed_rows(recipe, survey, "train", count, is_faint=True)
+        for survey, count in settings.faint_templates.items()
+    ]
+    return {part: chosen(concatenate_datasets(each), settings) for part, each in drawn.items() if each}
 
 
 def chosen(rows: Dataset, settings) -> Dataset:

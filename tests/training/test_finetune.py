@@ -220,14 +220,16 @@ def test_faint_templates_are_other_objects_lost_in_noise(pretrained, templates_d
     asked = {"templates": {"sdss": 40}, "faint_templates": {"sdss": 40, "desi": 20}}
     both = labelled.load(templates_recipe(tmp_path, pretrained, **asked), str(tmp_path))
     bright = labelled.load(templates_recipe(tmp_path, pretrained, templates={"sdss": 40}), str(tmp_path))
-    faint = labelled.load(
-        templates_recipe(tmp_path, pretrained, faint_templates=asked["faint_templates"]), str(tmp_path)
-    )
-    for part, rows in both.items():
-        assert len(rows) == len(bright[part]) + len(faint[part]) and len(faint[part]) > 2
-        assert not set(faint[part]["redshift"]) & set(bright[part]["redshift"])
-        snr = np.array(faint[part]["snr"])
-        assert (snr < 1.5).all() and np.median(snr) < 0.7 < np.median(bright[part]["snr"])
+    for part in ("calibration", "test"):  # or a flag would be for spectra like these alone
+        for column in ("object_id", "redshift", "snr", "flux"):
+            assert both[part][column][:] == bright[part][column][:]
+    snr = dict(zip(both["train"]["redshift"][:], both["train"]["snr"][:]))
+    known = set(bright["train"]["redshift"])
+    faint = np.array([each for redshift, each in snr.items() if redshift not in known])
+    assert len(both["train"]) == len(known) + len(faint) and 30 < len(faint) < 60
+    assert (faint < 1.5).all() and np.median(faint) < 0.7 < np.median(bright["train"]["snr"])
+    with pytest.raises(ValueError, match="expected at least 2 spectra .*'calibration': 0"):
+        labelled.load(templates_recipe(tmp_path, pretrained, faint_templates={"sdss": 40}), str(tmp_path))
 
 
 def test_templates_beside_real_spectra_or_without_their_files_are_refused(pretrained, tmp_path, monkeypatch):
