@@ -157,6 +157,26 @@ def test_heads_read_simulated_spectra(pytestconfig, simulated_surveys, head):
         assert (error[~output.is_flagged[:, 0]] < 0.05).float().mean() > 0.8
 
 
+#: Heads that were shown spectra lost in noise -> the surveys that they are for.
+DOUBTING = {f"{FOLDER}_labels": ("galah", "apogee"), f"{FOLDER}_redshift": ("sdss", "desi")}
+
+
+@pytest.mark.parametrize(("head", "survey"), [(head, survey) for head, each in DOUBTING.items() for survey in each])
+def test_of_noise_heads_say_that_they_do_not_know(pytestconfig, simulated_surveys, head, survey):
+    """Not 4,640 +- 16 K, as one that was never shown any."""
+    folder = pytestconfig.rootpath / head
+    model, processor = (each.from_pretrained(folder) for each in (AutoModelForSequenceClassification, AutoProcessor))
+    rows = load_survey(survey, simulated_surveys[survey])[:6]
+    generator = np.random.default_rng(0)
+    rows["flux"] = [0.1 * generator.standard_normal(len(each)) for each in rows["flux"]]
+    rows["ivar"] = [np.full(len(each), 100.0) for each in rows["flux"]]
+    with torch.no_grad():
+        output = model.eval()(**processor(rows, return_tensors="pt"))
+    assert output.is_flagged.all()
+    if head.endswith("labels"):  # redshifts' intervals are too narrow there
+        assert (output.errors > torch.tensor([200.0, 0.5, 0.1])).all()
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_heads_have_the_released_encoder(pytestconfig, head):
     """Else they would have to be fitted anew."""
