@@ -210,7 +210,7 @@ def patch_spectrum(spectrum: Spectrum, flux: np.ndarray, ivar: np.ndarray, wavel
     in the segment's last step. Raises ValueError where no pixel is usable.
     """
     is_usable = np.isfinite(spectrum.flux) & np.isfinite(spectrum.ivar) & (spectrum.ivar > 0)
-    if np.isposinf(spectrum.ivar).any():
+    if not is_usable.all() and np.isposinf(spectrum.ivar).any():
         logger.warning_once(
             "ivar is infinite in places, which are taken for unusable: an error of 0, or 1 / error**2 beyond float32, as of "
             "a flux in erg/s/cm2/A (in units of 1e-17 of it, or in float64, it is not)"
@@ -219,10 +219,11 @@ def patch_spectrum(spectrum: Spectrum, flux: np.ndarray, ivar: np.ndarray, wavel
         raise ValueError(
             f"{spectrum.name}: expected usable pixels (finite, ivar > 0), found: none among {len(is_usable)}"
         )
-    known = spectrum.ivar[is_usable]
-    if known.min() < LEAST_IVAR * known.max():
-        is_usable &= spectrum.ivar >= LEAST_IVAR * np.quantile(known, 0.9)  # not of the largest, which may be an error
-    flux_known, ivar_known = spectrum.flux[is_usable], spectrum.ivar[is_usable]
+    ivar_known = spectrum.ivar[is_usable]
+    if ivar_known.min() < LEAST_IVAR * ivar_known.max():  # of the best tenth, as the very largest may be an error
+        is_usable &= spectrum.ivar >= LEAST_IVAR * np.quantile(ivar_known, 0.9)
+        ivar_known = spectrum.ivar[is_usable]
+    flux_known = spectrum.flux[is_usable]
     scale = robust_scale(flux_known, ivar_known)
     warn_of_errors(spectrum.name, flux_known, ivar_known, scale)
     with np.errstate(over="ignore"):

@@ -173,8 +173,19 @@ def test_of_noise_heads_say_that_they_do_not_know(pytestconfig, simulated_survey
     with torch.no_grad():
         output = model.eval()(**processor(rows, return_tensors="pt"))
     assert output.is_flagged.all()
-    if head.endswith("labels"):  # redshifts' intervals are too narrow there
+    if head.endswith("labels"):
         assert (output.errors > torch.tensor([200.0, 0.5, 0.1])).all()
+
+
+@pytest.mark.xfail(strict=True, reason="intervals of noise are +- 0.15 to 0.4: flagged, and far too narrow")
+def test_a_redshift_of_noise_may_be_anything(pytestconfig, simulated_surveys):
+    folder = pytestconfig.rootpath / f"{FOLDER}_redshift"
+    model, processor = (each.from_pretrained(folder) for each in (AutoModelForSequenceClassification, AutoProcessor))
+    row = load_survey("sdss", simulated_surveys["sdss"])[0]
+    noise = 0.1 * np.random.default_rng(0).standard_normal((6, len(row["flux"])))
+    with torch.no_grad():
+        output = model.eval()(**processor(noise, np.full_like(noise, 100.0), row["wavelength"], return_tensors="pt"))
+    assert (output.errors > 0.5).all()
 
 
 @pytest.mark.parametrize("head", HEADS)
