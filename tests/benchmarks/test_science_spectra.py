@@ -13,13 +13,14 @@ from spectral_tokenizer.data.simulation import apogee, desi
 from spectral_tokenizer.data.simulation import quasars as physics
 from spectral_tokenizer.data.simulation.lines import NEBULAR_LINES
 from training.simulated import observing, quasars, spectrographs
-from training.simulated.galaxies import GRID, EmissionLines
+from training.simulated.galaxies import EMILES, GRID, EmissionLines
 from training.simulated.observing import observe, vary_response
 from training.simulated.patches import concatenate, middle_two, rows, to_spectra
 from training.simulated.populations import KINDS, SURVEYS, population
 from training.simulated.random import Random
 from training.simulated.spectrographs import ROWS_IN_CACHE, LogGrid, spectrograph
-from training.simulated.stars import LabelledStars, TorchStarModel
+from training.simulated.stars import GRID as GRID_OF_STARS
+from training.simulated.stars import LabelledStars, TemplateStars, TorchStarModel
 from training.simulated.stream import DOMAINS, MODEL_INPUTS, SimulatedStream
 from training.simulated.template_files import SPLITS, split_rows, templates_folder
 
@@ -212,6 +213,85 @@ def test_forests_that_are_left_out_are_bluer_than_any_survey():
     assert (passed[0] == 1.0).all()  # unseen
     assert passed[1].min() < 0.6 and (passed[2:, quasars.FOREST_PIXELS :] == 1.0).all()
     assert passed[3, : quasars.FOREST_PIXELS].mean() < passed[2, : quasars.FOREST_PIXELS].mean() < 0.95
+
+
+def test_a_damped_system_is_as_wide_at_every_redshift_of_its_own():
+    """In its own frame: near Lyman beta's place in the quasar's frame as near Lyman alpha's."""
+    grid, widths = torch.as_tensor(quasars.GRID.wavelength, dtype=torch.float32), []
+    for center in (1060.0, 1180.0):
+        parameters = quasars.draw_absorption(np.array([2.2]), Random(5))
+        parameters["field"] = torch.full_like(parameters["field"], -10.0)  # no forest
+        parameters |= {"limit": torch.tensor([800.0]), "damped_center": torch.tensor([center])}
+        with_it, without = (
+            quasars.forest_transmission(grid, parameters | {"damped": torch.tensor([depth])})[0].double().numpy()
+            for depth in (physics.DAMPED_WING, 0.0)
+        )
+        lost = np.trapezoid(without - with_it, quasars.GRID.wavelength[: quasars.FOREST_PIXELS])
+        widths.append(lost / center * physics.LYMAN_ALPHA)
+    assert widths[0] == pytest.approx(7.3 * 2.0**0.5, rel=0.1) and widths[1] == pytest.approx(widths[0], rel=0.05)
+
+
+def test_a_varied_resolution_keeps_to_its_arm():
+    spec = spectrograph("desi")
+    flux = observing.segment_values(spec, torch.tensor([[1.0, 5.0, -3.0]]).expand(4, 3))
+    torch.testing.assert_close(observing.vary_resolution(Random(1), spec, flux, 0.2), flux)
+    ramp = torch.arange(spec.num_pixels).float().expand(2, -1)
+    moved = (observing.vary_resolution(Random(1), spec, ramp, 0.2) - ramp).abs().max()
+    assert moved < 0.11  # an end counts twice: half of 0.2 of one step
+
+
+def test_the_atmosphere_follows_each_stars_own_grid(monkeypatch):
+    spec = spectrograph("galah")
+    ramp = spec.wavelength.float()
+    for shift in (0.0, 0.3, -0.7):
+        read = observing.read_at(spec, ramp, (spec.wavelength + shift).expand(2, -1))
+        inside = torch.cat([torch.arange(part.start + 20, part.stop - 20) for part in spec.slices()])
+        torch.testing.assert_close(
+            read[:, inside].double() - spec.wavelength[inside],
+            torch.full_like(read[:, inside].double(), shift),
+            atol=2e-3,
+            rtol=0.0,
+        )
+        assert ((read >= ramp.min()) & (read <= ramp.max())).all()
+    asked = []
+    monkeypatch.setattr(
+        observing,
+        "read_at",
+        lambda spec, values, wavelength: asked.append(wavelength) or values.expand(len(wavelength), -1),
+    )
+    seen = observe(population("stars", None).draw("test", 0, 3), "galah")
+    ratio = asked[0] / seen.wavelength
+    assert (ratio.std(dim=1) < 1e-12).all() and (ratio[:, 0] - 1.0).abs().max() < 30.0 / 299792.458
+
+
+def test_labels_of_published_stars_do_not_end_early_or_pile_up(templates_dir):
+    stars = TemplateStars(templates_dir, "cpu")
+    drawn = stars.draw("train", np.zeros(4000), Random(2))
+    giants = drawn["is_giant"]
+    assert 3.4 < drawn["logg"][giants].max() < 3.6
+    for name in ("teff", "logg", "fe_h"):
+        _, counts = np.unique(drawn[name][~giants].numpy(), return_counts=True)
+        assert counts.max() == 1, (name, counts.max())
+
+
+def test_published_stars_are_not_cut_off_at_zero(templates_dir):
+    stars = population("optical", templates_dir).stars
+    parameters = stars.draw("train", np.zeros(600), Random(2))
+    optical = torch.as_tensor((GRID_OF_STARS.wavelength > 3600.0) & (GRID_OF_STARS.wavelength < 9800.0))
+    assert ((stars.spectra(parameters)[:, optical] == 0.0).double().mean(dim=1) <= 0.01).all()
+
+
+def test_emiles_is_as_broad_as_its_templates(templates_dir):
+    """The power of an old population's lines falls off as a Gaussian of that width has it, were they white before."""
+    flux = EMILES.read(templates_dir, "p0.00", EMILES.ages[4])
+    inside = (GRID.wavelength > 4800.0) & (GRID.wavelength < 5600.0)
+    place = np.linspace(-1.0, 1.0, inside.sum())
+    lines = flux[inside] / np.polynomial.Polynomial.fit(place, flux[inside], 8)(place) - 1.0
+    frequency = np.fft.rfftfreq(inside.sum(), GRID.velocity)  # per km/s
+    power = np.abs(np.fft.rfft(lines * np.hanning(inside.sum()))) ** 2
+    seen = (frequency > 7e-4) & (frequency < 3.3e-3)
+    slope = np.polyfit(frequency[seen] ** 2, np.log(power[seen]), 1)[0]
+    assert EMILES.own_dispersion == pytest.approx(np.sqrt(-slope) / (2.0 * np.pi), rel=0.1)
 
 
 def test_emission_lines_stand_where_they_should():

@@ -11,8 +11,15 @@ from spectral_tokenizer.data import load_survey, survey_report
 from spectral_tokenizer.data.simulation import SURVEYS, apogee, desi, galah, sdss, simulate
 from spectral_tokenizer.data.simulation.fits_files import card, image, table, write_file
 from spectral_tokenizer.data.simulation.lines import hydrogen_series
-from spectral_tokenizer.data.simulation.population import Target, draw_targets
-from spectral_tokenizer.data.simulation.quasars import forest_transmission
+from spectral_tokenizer.data.simulation.opacity import continuous_opacity, rayleigh_scattering
+from spectral_tokenizer.data.simulation.population import (
+    Target,
+    draw_galaxy,
+    draw_quasar_redshift,
+    draw_star,
+    draw_targets,
+)
+from spectral_tokenizer.data.simulation.quasars import DAMPED_WING, forest_transmission
 from spectral_tokenizer.data.simulation.stars import star_model
 from spectral_tokenizer.data.simulation.templates import optical_templates
 from spectral_tokenizer.data.wavelengths import SPEED_OF_LIGHT, air_to_vacuum
@@ -121,6 +128,23 @@ def test_classes_and_ranges():
     assert all(3500.0 <= labels["teff"] <= 12000.0 and -2.0 <= labels["fe_h"] <= 0.5 for labels in stars)
     fluxes = [target.flux for target in targets if target.kind == "STAR"]
     assert np.ptp(np.log10(fluxes)) > 2.0
+
+
+@pytest.mark.parametrize("survey", ["shared", "galah", "apogee", "sdss"])
+def test_no_label_is_a_limit_that_many_stars_stand_on(survey):
+    stars = [draw_star(np.random.default_rng([7, number]), survey)[0] for number in range(2000)]
+    for name in ("teff", "logg", "fe_h", "alpha_m", "rotation"):
+        values, counts = np.unique([labels[name] for labels in stars], return_counts=True)
+        assert counts.max() <= 2, (name, values[counts.argmax()], counts.max())
+    assert 7000.0 < max(labels["teff"] for labels in stars) <= 12000.0
+
+
+def test_galaxies_and_quasars_do_not_pile_up_either():
+    generator = np.random.default_rng(7)
+    redshifts = [draw_quasar_redshift(generator, survey) for survey in ("sdss", "desi") for _ in range(1000)]
+    metals = [draw_galaxy(generator, "sdss")[0]["fe_h"] for _ in range(1000)]
+    assert len(set(redshifts)) == 2000 and len(set(metals)) == 1000
+    assert min(redshifts) >= 0.1 and 3.5 < max(redshifts) <= 4.0
 
 
 # The files, read as FITS and by the package's own readers
@@ -339,6 +363,16 @@ def test_continuum_has_jumps_and_colours():
     assert at[3800][0] < at[7000][0] and at[3800][1] > at[7000][1]
 
 
+def test_hydrogen_scatters_as_its_polarisability_says():
+    """Far from Lyman alpha 128 pi^5 / 3 (polarisability)^2 / wavelength^4, and 4.5 Bohr radii cubed."""
+    polarisability = 4.5 * 0.529177e-8**3
+    expected = 128.0 * np.pi**5 / 3.0 * polarisability**2 / 20000e-8**4
+    assert rayleigh_scattering(np.array([20000.0])) / expected == pytest.approx(1.0, rel=0.02)
+    # Where electrons are few, little else is left.
+    opacity = continuous_opacity(np.array([4800.0]), np.array([4000.0]), np.array([1e-4]))
+    assert opacity / rayleigh_scattering(np.array([4800.0])) == pytest.approx(1.0, rel=0.05)
+
+
 def make_galaxy(young: float, redshift: float) -> Target:
     labels = {"young": young, "fe_h": 0.1, "dust": 0.1, "dispersion": 150.0}
     return Target("sdss", 1, "galaxy", "GALAXY", redshift, labels, 100.0, 10.0, 10.0, 0)
@@ -377,6 +411,14 @@ def test_forest_has_the_observed_mean():
         mean = np.mean([transmission[is_forest].mean() for _, transmission in draws])
         expected = np.exp(-0.0023 * (wavelength[is_forest] / 1215.67) ** 3.65).mean()
         assert mean == pytest.approx(expected, abs=0.06)
+
+
+def test_damped_wings_have_the_equivalent_width_of_their_column():
+    distance = np.linspace(-4000.0, 4000.0, 400_001)
+    for column in (20.3, 21.2):
+        opacity = 10.0 ** (column - 20.3) * DAMPED_WING / (distance**2 + 0.01)
+        width = np.trapezoid(1.0 - np.exp(-opacity), distance)
+        assert width == pytest.approx(7.3 * np.sqrt(10.0 ** (column - 20.0)), rel=0.02)
 
 
 # The noise

@@ -104,9 +104,10 @@ class Populations:
 
 
 class EMILES(Populations):
-    """E-MILES populations: 3 metallicities x 6 ages from 63 Myr to 17.8 Gyr; 2.5 Angstrom full width (64 km/s)."""
+    """E-MILES populations: 3 metallicities x 6 ages from 63 Myr to 17.8 Gyr, on the LIS-5.0 system: 5 Angstrom full
+    width, so that no galaxy has narrower absorption than 122 km/s at 5200 Angstrom."""
 
-    own_dispersion = 64.0
+    own_dispersion = 122.0
     metallicities = np.array([-1.31, -0.40, 0.0])
     ages = ("00.0631", "00.2512", "01.0000", "04.4668", "12.5893", "17.7828")
 

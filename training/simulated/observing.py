@@ -83,7 +83,7 @@ def optical_flux(objects: Objects, spec: Spectrograph, random: Random, widest: f
     flux = torch.empty(len(objects), spec.num_pixels, device=spec.device)
     for source, grid, places, parameters in objects.members:
         flux[places.to(spec.device)] = spec.resolve(source.spectra(parameters), grid, objects.redshift[places])
-    return vary_resolution(random, flux / flux.mean(dim=1, keepdim=True).clamp_min(NO_FLUX), widest)
+    return vary_resolution(random, spec, flux / flux.mean(dim=1, keepdim=True).clamp_min(NO_FLUX), widest)
 
 
 def observe_sdss(objects: Objects, spec: Spectrograph, snr: Tensor, random: Random) -> Observation:
@@ -136,7 +136,7 @@ def observe_apogee(objects: Objects, spec: Spectrograph, snr: Tensor, random: Ra
     count, stars = len(objects), labelled(objects, "apogee")
     normalised, continuum = stars[0].apogee_flux(spec, stars[3])
     is_known = normalised.isfinite()
-    normalised = vary_resolution(random, torch.where(is_known, normalised, 1.0), 0.15)
+    normalised = vary_resolution(random, spec, torch.where(is_known, normalised, 1.0), 0.15)
     truth = normalised * continuum * smooth_error(random, spec, count, 0.015)
     truth = truth / truth.mean(dim=1, keepdim=True) * 10.0 ** random.uniform(count, 1, low=1.3, high=3.8)
     velocity = objects.redshift.to(spec.device).float()[:, None] * SPEED_OF_LIGHT
@@ -164,11 +164,11 @@ def observe_galah(objects: Objects, spec: Spectrograph, snr: Tensor, random: Ran
     pixel = torch.arange(galah.NUM_PIXELS, dtype=torch.float64, device=spec.device).repeat(4)
     moved = torch.repeat_interleave(offset, galah.NUM_PIXELS, dim=1)
     wavelength = spec.wavelength + moved[:, :, 0] + moved[:, :, 1] * pixel
-    flux = vary_resolution(random, stars[0].galah_flux(spec, stars[3], objects.redshift, offset), 0.15)
+    flux = vary_resolution(random, spec, stars[0].galah_flux(spec, stars[3], objects.redshift, offset), 0.15)
     truth = flux * galah_blaze(spec) * smooth_error(random, spec, count, 0.03)
     bary = random.uniform(count, 1, low=-28.0, high=28.0)
     sky, telluric = environment("galah", str(spec.device))
-    telluric = shifted(telluric, -bary, float(np.mean(np.diff(np.log(spec.wavelength_array[:1000])))))
+    telluric = read_at(spec, telluric, wavelength * (1.0 - bary / SPEED_OF_LIGHT))
     truth = truth * (1.0 + 0.05 * segment_values(spec, random.normal(count, 4)) * (1.0 - telluric))
     throughput = torch.tensor([value for _, _, value in galah.CCDS.values()], device=spec.device)
     truth = truth / segment_values(spec, torch.cat([median(part) for part in truth.split(spec.segment_lengths, 1)], 1))
@@ -332,11 +332,26 @@ def bad_pixels(random: Random, spec: Spectrograph, count: int, rate: float, bloc
     return is_bad
 
 
-def vary_resolution(random: Random, flux: Tensor, widest: float) -> Tensor:
+def vary_resolution(random: Random, spec: Spectrograph, flux: Tensor, widest: float) -> Tensor:
     """A line spread function that differs from fibre to fibre: its variance grows by up to `widest` pixels squared."""
     share = random.uniform(len(flux), 1, high=widest)
-    neighbours = torch.roll(flux, 1, 1) + torch.roll(flux, -1, 1)
-    return torch.lerp(flux, 0.5 * neighbours, share)
+    parts = []
+    for part in flux.split(spec.segment_lengths, dim=1):
+        beside = torch.cat([part[:, :1], part, part[:, -1:]], dim=1)  # a detector ends where it ends
+        parts.append(torch.lerp(part, 0.5 * (beside[:, :-2] + beside[:, 2:]), share))
+    return torch.cat(parts, dim=1)
+
+
+def read_at(spec: Spectrograph, values: Tensor, wavelength: Tensor) -> Tensor:
+    """Values (pixels,) on the nominal grid, read at other wavelengths (spectra, pixels), segment by segment."""
+    parts = []
+    for part in spec.slices():
+        nominal, inside = spec.wavelength[part], values[part]
+        asked = wavelength[:, part].contiguous()
+        index = torch.searchsorted(nominal, asked).clamp(1, len(nominal) - 1) - 1
+        fraction = (asked - nominal[index]) / (nominal[index + 1] - nominal[index])
+        parts.append(torch.lerp(inside[index], inside[index + 1], fraction.clamp(0.0, 1.0).float()))
+    return torch.cat(parts, dim=1)
 
 
 def shifted(values: Tensor, velocity: Tensor, log_step: float) -> Tensor:

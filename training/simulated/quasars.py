@@ -142,7 +142,7 @@ def draw_absorption(redshift: np.ndarray, random: Random) -> dict[str, Tensor]:
     has_damped, has_trough = generator.random(count) < 0.06, generator.random(count) < 0.08
     values = {
         "redshift": redshift,
-        "damped": np.where(has_damped, 10.0 ** generator.uniform(-0.1, 0.9, count) * 30.0, 0.0),
+        "damped": np.where(has_damped, 10.0 ** generator.uniform(0.0, 0.9, count) * physics.DAMPED_WING, 0.0),
         "damped_center": generator.uniform(physics.LYMAN_BETA, physics.LYMAN_ALPHA, count),
         "limit": physics.LYMAN_LIMIT * (1.0 - generator.exponential(0.06, count)),
         "limit_depth": generator.uniform(0.5, 4.0, count),
@@ -190,7 +190,7 @@ def forest_transmission(wavelength: Tensor, parameters: dict[str, Tensor]) -> Te
     shift = round(np.log(physics.LYMAN_ALPHA / physics.LYMAN_BETA) / GRID.step)
     total = opacity.clone()
     total[:, :-shift] += 0.16 * opacity[:, shift:]
-    distance = rest - parameters["damped_center"][:, None]
+    distance = (rest / parameters["damped_center"][:, None] - 1.0) * physics.LYMAN_ALPHA  # in the absorber's frame
     total += parameters["damped"][:, None] / (distance**2 + 0.01)
     edge = parameters["limit"][:, None]
     total += torch.where(rest < edge, parameters["limit_depth"][:, None] * (rest / edge) ** 3, 0.0)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spectral_tokenizer.data.simulation import apogee, galah
 from spectral_tokenizer.data.simulation.opacity import eddington_barbier, electron_pressure, rosseland_mean
-from spectral_tokenizer.data.simulation.population import DWARF_LOGG, DWARF_TEFF, draw_star
+from spectral_tokenizer.data.simulation.population import DWARF_LOGG, DWARF_TEFF, draw_star, truncated_normal
 from spectral_tokenizer.data.simulation.stars import StarModel, hydrogen_floor, stratified
 from spectral_tokenizer.data.simulation.templates import optical_star_model
 from spectral_tokenizer.data.wavelengths import SPEED_OF_LIGHT
@@ -27,11 +27,14 @@ from .template_files import STAR_TYPES, read_csv_columns, read_redrock, split_ro
 
 GRID = LogGrid.from_range(3490.0, 10450.0, 10.0)
 LABELS = ("teff", "logg", "fe_h", "alpha_m", "rotation")
+GIANT_LOGG_LIMIT = 3.6  # the Cannon's training set ends at 3.57
 
 
 class Archetypes:
     """redrock's star templates A, B, F, G, K, M and WD with their archetypes' coefficients, behind some dust.
 
+    An archetype that is negative in more than a hundredth of the optical range is left out; elsewhere what is
+    negative is zero.
     Cataclysmic variables are left out: the file has three noisy mean spectra and no coefficients.
     """
 
@@ -42,7 +45,10 @@ class Archetypes:
             window = (GRID.wavelength > 5800.0) & (GRID.wavelength < 6300.0)
             level = coefficients @ basis[:, window].mean(axis=1)
             coefficients = coefficients / level[:, None]
-            self.rows.append(split_rows(f"redrock star {kind}", len(coefficients)))
+            optical = (GRID.wavelength > 3600.0) & (GRID.wavelength < 9800.0)
+            is_good = (coefficients @ basis[:, optical] < 0.0).mean(axis=1) <= 0.01
+            rows = split_rows(f"redrock star {kind}", len(coefficients))
+            self.rows.append({split: part[is_good[part]] for split, part in rows.items()})
             self.bases.append(
                 tuple(torch.as_tensor(each, dtype=torch.float32, device=device) for each in (basis, coefficients))
             )
@@ -193,7 +199,7 @@ class TemplateStars(LabelledStars):
         self.baseline = np.loadtxt(cannon / f"{name}_baseline_labels.txt")
         known = np.loadtxt(cannon / "training_apokasc_gc_ind_feh_fix.txt", usecols=(1, 2, 3, 4))
         self.low, self.high = np.percentile(known, [1.0, 99.0], axis=0)
-        self.high[1] = min(self.high[1], 3.6)
+        self.high[1] = GIANT_LOGG_LIMIT  # the percentile is 3.22 and would leave the subgiants' foot out
         known = known[self.is_inside(known)]
         self.known = cKDTree(known / self.unit)
         tables = [known]
@@ -240,9 +246,9 @@ class TemplateStars(LabelledStars):
         return labels, rows
 
     def draw_dwarfs(self, generator: np.random.Generator, count: int) -> np.ndarray:
-        teff = np.clip(generator.normal(5500.0, 650.0, count), 4250.0, 6950.0)
-        logg = np.clip(np.interp(teff, DWARF_TEFF, DWARF_LOGG) + generator.normal(0.0, 0.07, count), 4.02, 4.95)
-        fe_h = np.clip(generator.normal(-0.1, 0.25, count), -0.75, 0.36)
+        teff = truncated_normal(generator, 5500.0, 650.0, 4250.0, 6950.0, count)
+        logg = truncated_normal(generator, np.interp(teff, DWARF_TEFF, DWARF_LOGG), 0.07, 4.02, 4.95)
+        fe_h = truncated_normal(generator, -0.1, 0.25, -0.75, 0.36, count)
         alpha = np.clip(np.maximum(0.0, -0.25 * fe_h) + generator.normal(0.0, 0.05, count), -0.25, 0.45)
         return np.stack([teff, logg, fe_h, alpha], axis=1)
 

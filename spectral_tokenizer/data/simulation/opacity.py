@@ -82,9 +82,10 @@ def stage_fraction(element: str, ion: int, temperature: np.ndarray, pressure: np
 
 
 def continuous_opacity(wavelength: np.ndarray, temperature: np.ndarray, pressure: np.ndarray) -> np.ndarray:
-    """Absorption in cm2 per neutral hydrogen atom: H- bound-free and free-free, H bound-free, electron scattering.
+    """Absorption in cm2 per neutral hydrogen atom: H- bound-free and free-free, H bound-free, and scattering.
 
-    `wavelength` (nodes,), `temperature` and `pressure` (stars,) -> (stars, nodes). Gray's equations 8.8 to 8.15.
+    `wavelength` (nodes,), `temperature` and `pressure` (stars,) -> (stars, nodes). Gray's equations 8.8 to 8.15;
+    electrons scatter as Thomson found and hydrogen atoms as Rayleigh did (Dalgarno 1962, as in Kurucz's ATLAS).
     """
     theta = (5040.0 / temperature)[:, None]
     pressure = pressure[:, None]
@@ -101,8 +102,14 @@ def continuous_opacity(wavelength: np.ndarray, temperature: np.ndarray, pressure
     free_free = 1e-26 * pressure * 10.0 ** (zeroth + first * log_theta + second * log_theta**2)
     stimulated = 1.0 - np.exp(-np.minimum(1.438777e8 / (wavelength * temperature[:, None]), 200.0))
     ionised = ionised_fraction(temperature[:, None], pressure, 13.598, 0.5)
-    scattering = 0.6652e-24 * ionised + 5.8e-13 * np.minimum(1.0 / wavelength, 1 / 1300.0) ** 4 * 1e-3
+    scattering = 0.6652e-24 * ionised + rayleigh_scattering(wavelength)
     return (bound_free + hydrogen_bound_free(wavelength, theta)) * stimulated + free_free + scattering
+
+
+def rayleigh_scattering(wavelength: np.ndarray) -> np.ndarray:
+    """Cross section in cm2 of a hydrogen atom in its ground state; level blueward of Lyman alpha, where it diverges."""
+    square = np.maximum(wavelength, 1217.0) ** -2.0
+    return (5.799e-13 + (1.422e-6 + 2.784 * square) * square) * square**2
 
 
 def series_edges() -> np.ndarray:

@@ -8,6 +8,7 @@ third of APOGEE, with the same labels and velocity.
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.special import ndtr, ndtri
 
 from ..wavelengths import SPEED_OF_LIGHT
 
@@ -93,10 +94,25 @@ def draw_kind(generator: np.random.Generator, survey: str, number: int) -> str:
     return generator.choice(["STAR", "GALAXY", "QSO"], p=[0.32, 0.42, 0.26])
 
 
+def truncated_normal(generator: np.random.Generator, mean, sigma, low, high, size=None) -> np.ndarray:
+    """Normal deviates between `low` and `high`, from one uniform number each.
+
+    Not clipped: a limit that thousands of objects stand on exactly is a label that a model learns to prefer.
+    """
+    share = generator.uniform(ndtr((low - mean) / sigma), ndtr((high - mean) / sigma), size)
+    return mean + sigma * ndtri(share)
+
+
+def truncated_exponential(generator: np.random.Generator, scale: float, width: float) -> float:
+    """An exponential deviate from 0 to `width`."""
+    return -scale * np.log1p(generator.random() * np.expm1(-width / scale))
+
+
 def draw_star(generator: np.random.Generator, survey: str) -> tuple[dict[str, float], float]:
     """Labels and v/c of a star of the thin disc, the thick disc or the halo."""
     component = generator.choice(3, p=[0.70, 0.21, 0.09])
-    fe_h = float(np.clip(generator.normal((-0.05, -0.5, -1.3)[component], (0.2, 0.25, 0.4)[component]), -2.0, 0.5))
+    mean, sigma = ((-0.05, 0.2), (-0.5, 0.25), (-1.3, 0.4))[component]
+    fe_h = float(truncated_normal(generator, mean, sigma, -2.0, 0.5))
     alpha = (max(0.0, -0.15 * fe_h), 0.22, 0.27)[component] + generator.normal(0.0, 0.03)
     giants = {"apogee": 0.65, "galah": 0.35, "shared": 0.5, "sdss": 0.2, "desi": 0.2}[survey]
     branch = generator.random()
@@ -107,9 +123,7 @@ def draw_star(generator: np.random.Generator, survey: str) -> tuple[dict[str, fl
     elif branch < giants + 0.08:
         teff, logg = generator.uniform(4900.0, 6000.0), generator.uniform(3.5, 4.1)
     else:
-        hot = {"sdss": 0.25, "desi": 0.2}.get(survey, 0.03)
-        low, high = (7000.0, 12000.0) if generator.random() < hot else (3500.0 if hot > 0.1 else 3800.0, 7000.0)
-        teff = generator.uniform(low, high) if hot > 0.1 else np.clip(generator.normal(5700.0, 700.0), low, high)
+        teff = draw_dwarf_teff(generator, survey)
         logg = np.interp(teff, DWARF_TEFF, DWARF_LOGG) + generator.normal(0.0, 0.07)
     rotation = (
         generator.exponential(2.5) if teff < 6300.0 else generator.uniform(3.0, 20.0 if teff < 7000.0 else 120.0)
@@ -126,6 +140,16 @@ def draw_star(generator: np.random.Generator, survey: str) -> tuple[dict[str, fl
     return labels, velocity / SPEED_OF_LIGHT
 
 
+def draw_dwarf_teff(generator: np.random.Generator, survey: str) -> float:
+    """Level for SDSS and DESI, whose targets are chosen by colour; else about the Sun's, with few A stars."""
+    if survey in ("sdss", "desi"):
+        is_hot = generator.random() < {"sdss": 0.25, "desi": 0.2}[survey]
+        return generator.uniform(*((7000.0, 12000.0) if is_hot else (3500.0, 7000.0)))
+    if generator.random() < 0.03:
+        return 7000.0 + truncated_exponential(generator, 1500.0, 5000.0)
+    return float(truncated_normal(generator, 5700.0, 700.0, 3800.0, 7000.0))
+
+
 def draw_galaxy(generator: np.random.Generator, survey: str) -> tuple[dict[str, float], float]:
     """Properties and redshift of a galaxy: SDSS nearby and luminous red ones, DESI bright, red and emission-line
     ones."""
@@ -140,7 +164,7 @@ def draw_galaxy(generator: np.random.Generator, survey: str) -> tuple[dict[str, 
     young = generator.uniform(0.0, 0.04) if is_red else generator.beta(2.0, 2.2) * 0.92 + 0.05
     labels = {
         "young": float(young),
-        "fe_h": float(np.clip(generator.normal(0.1 if is_red else 0.05 - 0.5 * young, 0.15), -1.0, 0.3)),
+        "fe_h": float(truncated_normal(generator, 0.1 if is_red else 0.05 - 0.5 * young, 0.15, -1.0, 0.3)),
         "dust": float(generator.exponential(0.1 if is_red else 0.5)),
         "dispersion": float(np.clip(10.0 ** generator.normal(2.28 if is_red else 1.95, 0.13), 45.0, 380.0)),
     }
@@ -152,7 +176,7 @@ def draw_quasar_redshift(generator: np.random.Generator, survey: str) -> float:
     low, middle, high = (0.1, 2.0, 4.0) if survey == "sdss" else (0.3, 1.9, 3.8)
     if generator.random() < 0.55:
         return float(generator.uniform(low, middle))
-    return float(min(middle + generator.exponential(0.55), high))
+    return float(middle + truncated_exponential(generator, 0.55, high - middle))
 
 
 def draw_flux(generator: np.random.Generator, survey: str, kind: str) -> float:

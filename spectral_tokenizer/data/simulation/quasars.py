@@ -18,6 +18,9 @@ STEP = 50.0  # km/s
 MINIMUM, MAXIMUM = 640.0, 9700.0
 LYMAN_ALPHA, LYMAN_BETA, LYMAN_LIMIT = 1215.67, 1025.72, 911.75
 FOREST_STEP = 20.0  # km/s
+#: Opacity of a damped system of 10^20.3 atoms/cm2 at one Angstrom from Lyman alpha, in its own frame: the wing that
+#: has the equivalent width 7.3 (N / 10^20)^(1/2) Angstrom = 2 (pi opacity)^(1/2).
+DAMPED_WING = 8.5
 #: Mean opacity -ln<transmission>, and the amplitude of a log-normal opacity (sigma 2) that has it; by Monte Carlo.
 FOREST_AMPLITUDE = ((0.05, 0.1, 0.2, 0.4, 0.8, 1.2, 2.4), (0.0101, 0.0247, 0.0669, 0.208, 0.796, 1.98, 12.0))
 
@@ -105,7 +108,7 @@ def forest_transmission(generator: np.random.Generator, redshift: float) -> tupl
     if generator.random() < 0.06:
         center = generator.uniform(LYMAN_BETA, LYMAN_ALPHA) * (1.0 + redshift)
         distance = (wavelength / center - 1.0) * LYMAN_ALPHA
-        total += 10.0 ** generator.uniform(20.3, 21.2) / 10**20.3 * 30.0 / (distance**2 + 0.01)
+        total += 10.0 ** generator.uniform(0.0, 0.9) * DAMPED_WING / (distance**2 + 0.01)
     edge = LYMAN_LIMIT * (1.0 + redshift) * (1.0 - generator.exponential(0.06))
     total += np.where(wavelength < edge, generator.uniform(0.5, 4.0) * (wavelength / edge) ** 3, 0.0)
     return wavelength, np.exp(-np.minimum(total, 50.0))
