@@ -254,6 +254,8 @@ def data_words(metrics: dict, settings: dict) -> str:
         words = f"from {published}" if alone else f"{words}; and from {published}"
         if settings.get("faint_templates"):
             words += ", some of them lost in noise"
+        if settings.get("cool_dwarfs"):
+            words += ", and of M dwarfs in APOGEE"
     if settings["data"] and settings.get("stream"):
         words += f"; {1.0 - settings['data_share']:.0%} of the steps were of simulated spectra, {streamed}"
     return f"simulated spectra ({words})" if metrics["simulated"] else words

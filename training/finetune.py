@@ -70,7 +70,9 @@ class FineTuningArguments:
         faint_templates: The same, lost in noise: signal-to-noise from 0.03 to where that of `templates` begins; to train
             on alone. From them a head learns how little it knows of such spectra; without, it may be sure of
             anything.
-        simulation_seed: Of both. Other than pre-training's, so that they are objects never seen.
+        cool_dwarfs: Number of spectra of M dwarfs in APOGEE from published templates, beside those. Their class is
+            known; they have no labels.
+        simulation_seed: Of all of them. Other than pre-training's, so that they are objects never seen.
         test_fraction, calibration_fraction: Parts of the objects that are never trained on. Trainer evaluates on the
             second; errors and the flag of failures are calibrated on it.
         split_seed: Of the parts.
@@ -94,6 +96,7 @@ class FineTuningArguments:
     simulate: dict = field(default_factory=dict)
     templates: dict = field(default_factory=dict)
     faint_templates: dict = field(default_factory=dict)
+    cool_dwarfs: int = 0
     simulation_seed: int = 1
     test_fraction: float = 0.2
     calibration_fraction: float = 0.15

@@ -17,9 +17,9 @@ def load(settings, output: str) -> dict[str, Dataset]:
     """Rows of all surveys that have one of the labels and the values asked for, shuffled, in three parts.
 
     Args:
-        settings: `data`, `options`, `label_table`, `simulate`, `templates`, `faint_templates` and `simulation_seed`, `labels` (columns),
-            `classes`, `select` (column -> values to keep), `calibration_fraction`, `test_fraction`, `split_seed`; see
-            `FineTuningArguments`.
+        settings: `data`, `options`, `label_table`, `simulate`, `templates`, `faint_templates`, `cool_dwarfs` and
+            `simulation_seed`, `labels` (columns), `classes`, `select` (column -> values to keep),
+            `calibration_fraction`, `test_fraction`, `split_seed`; see `FineTuningArguments`.
         output: Simulated files are put beside this folder.
 
     Raises:
@@ -40,7 +40,7 @@ def load(settings, output: str) -> dict[str, Dataset]:
 
 def of_files(settings, output: str) -> dict[str, Dataset]:
     """Rows of survey files and tables, or of those that are simulated where there are none, in parts by object."""
-    if (settings.templates or settings.faint_templates) and not (settings.data or settings.simulate):
+    if asks_for_templates(settings) and not (settings.data or settings.simulate):
         return {}
     recipe = Recipe(
         data=settings.data, options=settings.options, simulate=settings.simulate, output=output,
@@ -52,10 +52,15 @@ def of_files(settings, output: str) -> dict[str, Dataset]:
     return split(chosen(rows, settings), settings.calibration_fraction, settings.test_fraction, settings.split_seed)
 
 
+def asks_for_templates(settings) -> bool:
+    return bool(settings.templates or settings.faint_templates or settings.cool_dwarfs)
+
+
 def of_templates(settings) -> dict[str, Dataset]:
     """Rows simulated from published templates, in parts that share neither a template nor a row of labels."""
-    if not (settings.templates or settings.faint_templates):
+    if not asks_for_templates(settings):
         return {}
+    from simulated.populations import COOL_DWARFS
     from simulated.stream import DOMAINS
 
     if settings.data and not settings.data_is_simulated:
@@ -78,6 +83,10 @@ def of_templates(settings) -> dict[str, Dataset]:
         ]
         for part, (of, fraction) in zip(PARTS, fractions.items())
     }
+    if settings.cool_dwarfs:
+        for part, (of, fraction) in zip(PARTS, fractions.items()):
+            count = max(round(fraction * settings.cool_dwarfs), 1)
+            drawn[part].append(surveys.streamed_rows(recipe, "apogee", of, count, domain=COOL_DWARFS))
     # Not to calibrate on: a flag at 5 % false alarms would then be for spectra like these alone.
     drawn["train"] += [
         surveys.streamed_rows(recipe, survey, "train", count, is_faint=True)

@@ -91,13 +91,13 @@ def tables_among(files: str | list[str]) -> list[str]:
 
 
 def simulated(recipe: Recipe) -> dict[str, Path]:
-    """Folders of simulated survey files, written once per setting. They are named after what they hold."""
-    from spectral_tokenizer.data.simulation import simulate
+    """Folders of simulated survey files, written once per setting. They are named after what they hold, and by whom."""
+    from spectral_tokenizer.data.simulation import VERSION, simulate
 
     if not recipe.simulate:
         raise ValueError("the recipe names neither data nor a number of spectra to simulate")
     counts = "-".join(f"{survey}{count}" for survey, count in recipe.simulate.items())
-    folder = Path(recipe.output).parent / "simulated" / f"seed{recipe.seed}-{counts}"
+    folder = Path(recipe.output).parent / "simulated" / f"v{VERSION}-seed{recipe.seed}-{counts}"
     if folder.exists():
         return {survey: folder / survey for survey in recipe.simulate}
     return simulate(folder, recipe.simulate, surveys=tuple(recipe.simulate), seed=recipe.seed)
@@ -119,9 +119,11 @@ def streamed(recipe: Recipe) -> Parts:
     }
 
 
-def streamed_rows(recipe: Recipe, survey: str, split: str, count: int, is_faint: bool = False) -> Dataset:
-    """Spectra of a stream as rows: `count` objects out of one split of the archetypes ("train", "validation", "test").
-    Faint ones are lost in noise, down to `LEAST_SIGNAL`, up to where the stream's own signal-to-noise begins; those of
+def streamed_rows(
+    recipe: Recipe, survey: str, split: str, count: int, is_faint: bool = False, domain: str | None = None
+) -> Dataset:
+    """Spectra of a stream as rows: `count` objects out of one split of the archetypes ("train", "validation", "test"),
+    of the survey's own `domain` where no other is named. Faint ones are lost in noise, down to `LEAST_SIGNAL`, up to where the stream's own signal-to-noise begins; those of
     which a survey leaves less than half of the pixels are left out."""
     from simulated.observing import SIGNAL_TO_NOISE
     from simulated.patches import rows
@@ -129,7 +131,7 @@ def streamed_rows(recipe: Recipe, survey: str, split: str, count: int, is_faint:
 
     # Other objects than those that are not faint.
     limits = (LEAST_SIGNAL, SIGNAL_TO_NOISE[survey][0]) if is_faint else None
-    seen = observations(survey, split, count, templates(recipe), recipe.seed + is_faint, limits=limits)
+    seen = observations(survey, split, count, templates(recipe), recipe.seed + is_faint, limits=limits, domain=domain)
     parts = [[row for row in rows(each) if not is_faint or has_pixels(row)] for each in seen]
     return concatenate_datasets([Dataset(to_table(part)) for part in parts if part])
 

@@ -188,10 +188,8 @@ def test_the_label_head_of_pretraining_is_calibrated_and_tested_without_training
 
 
 def templates_recipe(folder: Path, pretrained: Path, **settings):
-    recipe = write_recipe(
-        folder / "run.yaml", pretrained, {}, labels=["redshift"], select={"class": ["GALAXY", "QSO"]},
-        test_fraction=0.2, calibration_fraction=0.3, **settings,
-    )  # fmt: skip
+    defaults = {"labels": ["redshift"], "select": {"class": ["GALAXY", "QSO"]}, "test_fraction": 0.2}
+    recipe = write_recipe(folder / "run.yaml", pretrained, {}, **defaults | {"calibration_fraction": 0.3} | settings)
     return parse_arguments(["--config", str(recipe)])[0]
 
 
@@ -230,6 +228,17 @@ def test_faint_templates_are_other_objects_lost_in_noise(pretrained, templates_d
     assert (faint < 1.5).all() and np.median(faint) < 0.7 < np.median(bright["train"]["snr"])
     with pytest.raises(ValueError, match="expected at least 2 spectra .*'calibration': 0"):
         labelled.load(templates_recipe(tmp_path, pretrained, faint_templates={"sdss": 40}), str(tmp_path))
+
+
+def test_cool_dwarfs_stand_in_every_part_and_have_a_class_alone(pretrained, templates_dir, tmp_path, monkeypatch):
+    monkeypatch.setenv("TEMPLATES_DIR", str(templates_dir))
+    asked = {"templates": {"sdss": 40}, "cool_dwarfs": 20, "select": {}, "labels": ["class"]}
+    found = labelled.load(templates_recipe(tmp_path, pretrained, **asked), str(tmp_path))
+    for part, expected in {"train": 10, "calibration": 6, "test": 4}.items():
+        of_apogee = found[part].filter(lambda row: row["survey"] == "apogee")
+        assert len(of_apogee) == expected and set(of_apogee["class"]) == {"STAR"}
+    asked |= {"labels": ["teff"], "templates": {"apogee": 40}}
+    assert len(labelled.load(templates_recipe(tmp_path, pretrained, **asked), str(tmp_path))["train"]) == 20
 
 
 def test_templates_beside_real_spectra_or_without_their_files_are_refused(pretrained, tmp_path, monkeypatch):

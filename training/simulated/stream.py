@@ -38,10 +38,13 @@ def observations(
     seed: int = 0,
     device: str = "cpu",
     limits: tuple[float, float] | None = None,
+    domain: str | None = None,
 ) -> Iterator[Observation]:
-    """A survey's observations of `count` objects of a split, in parts; signal-to-noise within `limits`, as of `observe`."""
+    """A survey's observations of `count` objects of a split, in parts; signal-to-noise within `limits`, as of `observe`.
+    The objects are of the survey's own `domain` where no other is named."""
     for number, size in enumerate(batch_sizes(count, device)):
-        objects = population(DOMAINS[survey], templates_folder(templates), device).draw(split, number, size, seed)
+        known = population(domain or DOMAINS[survey], templates_folder(templates), device)
+        objects = known.draw(split, number, size, seed)
         yield observe(objects, survey, seed, device=device, limits=limits)
 
 

@@ -26,7 +26,10 @@ from . import apogee, desi, galah, sdss
 from .population import Target, draw_targets
 
 
-__all__ = ["SURVEYS", "simulate"]
+__all__ = ["SURVEYS", "VERSION", "simulate"]
+
+#: Raised with every change that makes other spectra of the same seed.
+VERSION = 2
 
 SURVEYS = {"sdss": sdss, "desi": desi, "galah": galah, "apogee": apogee}
 TRUTH_COLUMNS = ("survey", "object_id", "object_key", "class", "redshift", "radial_velocity", "teff", "logg", "fe_h")
@@ -43,7 +46,7 @@ def simulate(
 ) -> dict[str, Path]:
     """Write simulated files of each survey and `truth.csv` to a new folder.
 
-    The same arguments give the same bytes; an object depends on the seed, its survey and its number alone. Everything
+    The same arguments give the same bytes, for one `VERSION`; an object depends on the seed, its survey and its number alone. Everything
     is written to a temporary folder beside `directory`, which takes its name at the end: an interrupted run leaves
     nothing that looks complete.
 
