@@ -4,9 +4,14 @@ import json
 
 import numpy as np
 import pytest
+import torch
+from scipy.ndimage import median_filter
 
 from benchmarks import likeness
 from spectral_tokenizer.data import load_survey
+from training.simulated.observing import observe
+from training.simulated.patches import rows
+from training.simulated.populations import population
 
 
 #: Stars of reduction 6.0 whose labels stand in its catalogue, and how well simulated lines follow theirs in each CCD.
@@ -66,3 +71,49 @@ def test_figures(spectra_dir, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         likeness.main([])
     assert "nothing to lay simulated stars beside" in capsys.readouterr().err
+
+
+SKY_LINES = (5891.6, 6302.0, 7752.8, 7915.9, 8346.0, 8829.0, 8921.0)  # vacuum Angstrom
+#: Of O2 and H2O.
+BANDS = [(low, high, np.nanmedian) for low, high in ((6872, 6900), (7595, 7625), (7625, 7680), (8940, 9170))]
+
+
+def noise_profile(wavelength: np.ndarray, ivar: np.ndarray) -> list[float]:
+    """How noise stands out: sigma over its running median, at the peaks of sky lines and in the atmosphere's bands."""
+    usable = ivar > 0
+    sigma = np.interp(wavelength, wavelength[usable], ivar[usable] ** -0.5)
+    ratio = np.where(usable, sigma / median_filter(sigma, 301), np.nan)
+    found = []
+    for low, high, statistic in (*((line - 4.0, line + 4.0, np.nanmax) for line in SKY_LINES), *BANDS):
+        part = ratio[(wavelength > low) & (wavelength < high)]
+        is_whole = wavelength[0] < low and wavelength[-1] > high and np.isfinite(part).any()
+        found.append(statistic(part) if is_whole else np.nan)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("survey", "path", "is_boss"),
+    [("sdss", "", False), ("sdss", "", True), ("desi", "quasarnp/test_coadd.fits", False)],
+)
+def test_sky_is_as_noisy_as_in_real_files(spectra_dir, survey, path, is_boss):
+    """Median over spectra. Within a factor of 1.6 at single lines, which differ from night to night."""
+    real = [
+        noise_profile(np.asarray(row["wavelength"])[part], np.asarray(row["ivar"])[part])
+        for row in load_survey(survey, str(spectra_dir / survey / path))
+        if survey == "desi" or (row["wavelength"][0] < 3750.0) == is_boss
+        for part in arms_of(row)
+    ]
+    objects = population("optical", None).draw("test", 0, 40)
+    seen = observe(objects, survey, snr=torch.full((40,), 1.0))
+    simulated = []
+    for row in rows(seen):
+        if survey == "desi" or (row["wavelength"][0] < 3750.0) == is_boss:
+            simulated += [noise_profile(row["wavelength"][part], row["ivar"][part]) for part in arms_of(row)]
+    ratio = np.nanmedian(simulated, axis=0) / np.nanmedian(real, axis=0)
+    assert len(real) > 20 and np.isfinite(ratio).sum() > 8
+    assert (np.abs(np.log(ratio[np.isfinite(ratio)])) < np.log(1.6)).all(), ratio.round(2)
+
+
+def arms_of(row: dict) -> list[slice]:
+    ends = np.cumsum(row["segment_lengths"])
+    return [slice(end - length, end) for end, length in zip(ends, row["segment_lengths"])]

@@ -11,7 +11,11 @@ from spectral_tokenizer.data import load_survey, survey_report
 from spectral_tokenizer.data.simulation import SURVEYS, apogee, desi, galah, sdss, simulate
 from spectral_tokenizer.data.simulation.fits_files import card, image, table, write_file
 from spectral_tokenizer.data.simulation.lines import hydrogen_series
-from spectral_tokenizer.data.simulation.opacity import continuous_opacity, rayleigh_scattering
+from spectral_tokenizer.data.simulation.opacity import (
+    continuous_opacity,
+    hydrogen_absorption,
+    rayleigh_scattering,
+)
 from spectral_tokenizer.data.simulation.population import (
     Target,
     draw_galaxy,
@@ -20,7 +24,7 @@ from spectral_tokenizer.data.simulation.population import (
     draw_targets,
 )
 from spectral_tokenizer.data.simulation.quasars import DAMPED_WING, forest_transmission
-from spectral_tokenizer.data.simulation.stars import star_model
+from spectral_tokenizer.data.simulation.stars import ROTATION_WIDTH, star_model
 from spectral_tokenizer.data.simulation.templates import optical_templates
 from spectral_tokenizer.data.wavelengths import SPEED_OF_LIGHT, air_to_vacuum
 
@@ -371,6 +375,37 @@ def test_hydrogen_scatters_as_its_polarisability_says():
     # Where electrons are few, little else is left.
     opacity = continuous_opacity(np.array([4800.0]), np.array([4000.0]), np.array([1e-4]))
     assert opacity / rayleigh_scattering(np.array([4800.0])) == pytest.approx(1.0, rel=0.05)
+
+
+def test_free_electrons_absorb_beside_bound_ones():
+    """Far in the infrared of a hot star hydrogen's highest levels and its free electrons are all that is left."""
+    theta, wavelength = 5040.0 / 12000.0, 9.0e4
+    ionised = 13.598 * theta
+    free = 1.0449e-26 * wavelength**3 * 0.4343 / (2.0 * ionised) * 10.0**-ionised  # Gray's equation 8.10
+    level = np.arange(10, 2000)  # whose edges lie beyond
+    bound = 1.0449e-26 * wavelength**3 * (10.0 ** (-ionised * (1.0 - level**-2.0)) / level**3.0).sum()
+    found = hydrogen_absorption(np.array([wavelength]), np.array([[theta]]))[0, 0]
+    assert 0.85 < (free + bound) / found < 1.05 and free > 0.7 * found
+
+
+def test_lines_are_thinned_by_stimulated_emission_as_the_continuum_is():
+    model, labels = apogee.model(), {"teff": np.array([4000.0, 9000.0])}
+    opacity = np.ones((2, len(model.nodes)))
+    relative = model.relative_opacity(labels, np.ones(2), opacity)
+    at = np.abs(model.nodes - 16000.0).argmin()
+    expected = 1.0 - np.exp(-14387.77 / (1.6 * 0.92 * labels["teff"]))
+    np.testing.assert_allclose(relative[:, at], expected, rtol=0.01)
+
+
+def test_rotation_widens_as_a_limb_darkened_disc_does():
+    x = np.linspace(-1.0, 1.0, 20001)
+    profile = 2.0 * 0.4 * np.sqrt(1.0 - x**2) + 0.5 * np.pi * 0.6 * (1.0 - x**2)
+    assert np.sqrt((profile * x**2).sum() / profile.sum()) == pytest.approx(ROTATION_WIDTH, rel=0.02)
+
+
+def test_blank_sky_is_looked_at_by_both_of_sdss_instruments():
+    targets = draw_targets(0, "sdss", 200, 0.0)
+    assert {target.number % 2 for target in targets if target.kind == "SKY"} == {0, 1}
 
 
 def make_galaxy(young: float, redshift: float) -> Target:

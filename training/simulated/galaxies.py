@@ -17,7 +17,7 @@ from spectral_tokenizer.data.wavelengths import SPEED_OF_LIGHT, air_to_vacuum
 
 from .random import Random
 from .spectrographs import LogGrid, broaden
-from .template_files import read_redrock, regrid, split_rows
+from .template_files import read_redrock, regrid, split_shapes
 
 
 GRID = LogGrid.from_range(1430.0, 10450.0, 25.0)
@@ -36,9 +36,8 @@ class Archetypes:
     def __init__(self, folder: Path, device):
         basis, coefficients, _ = read_redrock(folder / "redrock/rrtemplate-galaxy-oldhistory.fits", GRID)
         level = coefficients @ basis[:, within(GRID, *NORMALISATION)].mean(axis=1)
-        self.rows = {
-            split: rows[level[rows] > 0] for split, rows in split_rows("redrock galaxy", len(coefficients)).items()
-        }
+        shapes = split_shapes("redrock galaxy", coefficients)
+        self.rows = {split: rows[level[rows] > 0] for split, rows in shapes.items()}
         self.basis = torch.as_tensor(basis, dtype=torch.float32, device=device)
         self.dust_law = dust_law(device)
         self.coefficients = torch.as_tensor(
@@ -63,7 +62,7 @@ class Populations:
     young ones, after the package's own galaxies; its subclasses say whose populations."""
 
     redshifts = (0.01, 1.05)
-    own_dispersion = 50.0  # km/s, of the templates: part of the galaxy's dispersion
+    own_dispersion: float  # km/s, of the templates: part of the galaxy's dispersion
     templates: np.ndarray
     metallicities: np.ndarray
 
@@ -134,6 +133,7 @@ class PhysicalGalaxies(Populations):
     """The package's own populations: any redshift that its templates (1,380 to 10,550 Angstrom) reach."""
 
     redshifts = (0.01, 1.4)
+    own_dispersion = 22.0  # of the package's sampling, and of `regrid`
     metallicities = np.array(physics.METALLICITIES)
 
     def __init__(self, device):

@@ -101,8 +101,11 @@ def observe_sdss(objects: Objects, spec: Spectrograph, snr: Tensor, random: Rand
     flux = optical_flux(objects, spec, random, 0.2) * smooth_error(random, spec, count, 0.03)
     base = np.stack([np.interp(wavelength, sdss.NOISE_NODES, sdss.NOISE[name]) for name in ("SDSS", "BOSS")])
     base = random.device_tensor(base)[torch.as_tensor(is_boss, device=spec.device).long()]
-    level = random.device_tensor(np.where(is_boss, sdss.SKY_LEVEL["BOSS"], sdss.SKY_LEVEL["SDSS"]))[:, None]
-    truth, sigma = photon_noise(flux, snr, base, level, sky, telluric.clamp_min(0.3), is_covered)
+    level, lines = (
+        random.device_tensor(np.where(is_boss, each["BOSS"], each["SDSS"]))[:, None]
+        for each in (sdss.SKY_LEVEL, sdss.SKY_NOISE)
+    )
+    truth, sigma = photon_noise(flux, snr, base, level, lines * sky, telluric.clamp_min(0.3), is_covered)
     truth = truth * (1.0 + 0.02 * random.normal(count, 1) * (1.0 - telluric))
     flux = noisy(random, truth, sigma, sky, size=0.6, rate=1e-4)
     is_bad = bad_pixels(random, spec, count, 0.004, 0.04)
@@ -121,7 +124,7 @@ def observe_desi(objects: Objects, spec: Spectrograph, snr: Tensor, random: Rand
     flux = flux * (1.0 + segment_values(spec, 0.006 * random.normal(count, len(desi.ARMS))))
     base = np.concatenate([np.interp(d.wavelength, *desi.NOISE[arm]) for arm, d in desi.detectors().items()])
     base = random.device_tensor(base) * (0.28 * random.normal(count, 1)).exp()
-    truth, sigma = photon_noise(flux, snr, base, desi.SKY_LEVEL, sky, telluric.clamp_min(0.25))
+    truth, sigma = photon_noise(flux, snr, base, desi.SKY_LEVEL, desi.SKY_NOISE * sky, telluric.clamp_min(0.25))
     truth = truth * (1.0 + 0.02 * random.normal(count, 1) * (1.0 - telluric))
     flux = noisy(random, truth, sigma, sky, size=0.5, rate=1e-4)
     is_bad = bad_pixels(random, spec, count, 0.003, 0.03)
@@ -256,9 +259,10 @@ def vary_response(seen: Observation, seed: int = 0) -> Observation:
     return replace(seen, flux=seen.flux * factor, truth=seen.truth * factor, ivar=seen.ivar / factor.square())
 
 
-def photon_noise(flux, snr, base, level, sky, telluric, is_covered=None) -> tuple[Tensor, Tensor]:
-    """Scale flux to its signal-to-noise and give sigma per pixel: sky, its lines, the object's own photons."""
-    variance = base.square() * (1.0 + 40.0 * sky) / telluric
+def photon_noise(flux, snr, base, level, lines, telluric, is_covered=None) -> tuple[Tensor, Tensor]:
+    """Scale flux to its signal-to-noise and give sigma per pixel: the sky's continuum (`base`), its `lines` in units of
+    that variance, the object's own photons."""
+    variance = base.square() * (1.0 + lines) / telluric
     own = base.square() / telluric
     if not torch.is_tensor(level):
         level = torch.full((len(flux), 1), level, device=flux.device)

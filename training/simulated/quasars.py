@@ -123,7 +123,7 @@ class PhysicalQuasars:
         self.wavelength = physics.rest_wavelength()
 
     def draw(self, split: str, redshift: np.ndarray, random: Random) -> dict[str, Tensor]:
-        spectra = np.stack([physics.quasar_spectrum(random.numpy) for _ in redshift])
+        spectra = np.stack([physics.quasar_spectrum(random.numpy, troughs=0.0) for _ in redshift])
         position = (GRID.start + GRID.step * np.arange(GRID.size) - np.log(self.wavelength[0])) / np.log(
             self.wavelength[1] / self.wavelength[0]
         )

@@ -16,13 +16,13 @@ from torch import Tensor
 from spectral_tokenizer.data.simulation import apogee, galah
 from spectral_tokenizer.data.simulation.opacity import eddington_barbier, electron_pressure, rosseland_mean
 from spectral_tokenizer.data.simulation.population import DWARF_LOGG, DWARF_TEFF, draw_star, truncated_normal
-from spectral_tokenizer.data.simulation.stars import StarModel, hydrogen_floor, stratified
+from spectral_tokenizer.data.simulation.stars import ROTATION_WIDTH, StarModel, hydrogen_floor, stratified
 from spectral_tokenizer.data.simulation.templates import optical_star_model
 from spectral_tokenizer.data.wavelengths import SPEED_OF_LIGHT
 
 from .random import Random
 from .spectrographs import TEMPLATE_SMOOTHING, LogGrid, Spectrograph, broaden
-from .template_files import STAR_TYPES, read_csv_columns, read_redrock, split_rows
+from .template_files import STAR_TYPES, read_csv_columns, read_redrock, split_rows, split_shapes
 
 
 GRID = LogGrid.from_range(3490.0, 10450.0, 10.0)
@@ -47,7 +47,7 @@ class Archetypes:
             coefficients = coefficients / level[:, None]
             optical = (GRID.wavelength > 3600.0) & (GRID.wavelength < 9800.0)
             is_good = (coefficients @ basis[:, optical] < 0.0).mean(axis=1) <= 0.01
-            rows = split_rows(f"redrock star {kind}", len(coefficients))
+            rows = split_shapes(f"redrock star {kind}", coefficients)
             self.rows.append({split: part[is_good[part]] for split, part in rows.items()})
             self.bases.append(
                 tuple(torch.as_tensor(each, dtype=torch.float32, device=device) for each in (basis, coefficients))
@@ -89,7 +89,7 @@ class TorchStarModel:
         weights = self.model.weights(labels, pressure, mean_opacity) / mean_opacity[:, None]
         metals, hydrogen = self.tensor(weights).tensor_split([self.model.num_metals], dim=1)
         of_metals, of_hydrogen = self.matrix.tensor_split([self.model.num_metals])
-        relative = self.on_pixels(mean_opacity[:, None] / opacity)
+        relative = self.on_pixels(self.model.relative_opacity(labels, mean_opacity, opacity))
         depth = metals @ of_metals * relative
         if hydrogen.numel():
             floor = self.tensor(hydrogen_floor(teff))[:, None]
@@ -137,7 +137,8 @@ class LabelledStars:
             parameters["extinction"].float().to(flux.device), dust_law(grid.wavelength, flux.device)
         )
         position = (GRID.start - grid.start + GRID.step * np.arange(GRID.size)) / grid.step
-        index = torch.as_tensor(np.clip(position.astype(int), 0, grid.size - 2), device=flux.device)
+        position = np.clip(position, 0.0, grid.size - 1.001)  # level beyond the model's ends, which no survey sees
+        index = torch.as_tensor(position.astype(int), device=flux.device)
         fraction = torch.as_tensor(position, device=flux.device).float() - index
         return torch.lerp(flux.index_select(1, index), flux.index_select(1, index + 1), fraction)
 
@@ -282,8 +283,8 @@ def as_arrays(parameters: dict[str, Tensor]) -> dict[str, np.ndarray]:
 
 
 def rotation_sigma(parameters: dict[str, Tensor], device) -> Tensor:
-    """Gaussian width in km/s that stands for rotation: 0.6 of v sin i, as in the package's simulator."""
-    return (0.6 * parameters["rotation"]).float().clamp_min(0.05).to(device)
+    """Gaussian width in km/s that stands for rotation, as in the package's simulator."""
+    return (ROTATION_WIDTH * parameters["rotation"]).float().clamp_min(0.05).to(device)
 
 
 def dust_law(wavelength: np.ndarray, device=None) -> Tensor:

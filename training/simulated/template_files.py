@@ -13,6 +13,9 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 from scipy.ndimage import gaussian_filter1d
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from .spectrographs import TEMPLATE_SMOOTHING, LogGrid
 
@@ -53,6 +56,19 @@ def split_rows(name: str, count: int) -> dict[str, np.ndarray]:
     order = np.random.default_rng(zlib.crc32(name.encode())).permutation(count)
     ends = np.cumsum(np.round(np.array(SHARES) * count).astype(int))[:-1]
     return dict(zip(SPLITS, (np.sort(part) for part in np.split(order, ends))))
+
+
+def split_shapes(name: str, coefficients: np.ndarray, nearest: float = 1e-3) -> dict[str, np.ndarray]:
+    """As `split_rows`, but rows of `coefficients` (rows, components) that are alike but for their level stay together.
+
+    redrock's files have most archetypes several times, at other levels: split by rows, those of the test would be
+    trained on.
+    """
+    shape = coefficients / np.linalg.norm(coefficients, axis=1, keepdims=True)
+    alike = cKDTree(shape).query_pairs(nearest, output_type="ndarray")
+    links = coo_matrix((np.ones(len(alike)), tuple(alike.T)), shape=(len(shape), len(shape)))
+    count, group = connected_components(links, directed=False)
+    return {split: np.flatnonzero(np.isin(group, part)) for split, part in split_rows(name, count).items()}
 
 
 def regrid(wavelength: np.ndarray, flux: np.ndarray, grid: LogGrid, smoothing: float = TEMPLATE_SMOOTHING):

@@ -13,9 +13,9 @@ import numpy as np
 
 from ..wavelengths import SPEED_OF_LIGHT
 from .fits_files import image, table, write_file
-from .instruments import Detector, add_noise, bad_pixels, cosmic_rays, smooth_error, velocity_sigma
+from .instruments import INFRARED_SKY, Detector, add_noise, bad_pixels, cosmic_rays, smooth_error, velocity_sigma
 from .population import Target
-from .stars import StarModel, star_model
+from .stars import ROTATION_WIDTH, StarModel, star_model
 from .templates import extinction, stack_labels
 
 
@@ -46,7 +46,7 @@ def model() -> StarModel:
 def detector() -> Detector:
     """The spectrograph on the rest-frame grid."""
     wavelength = wavelength_grid()
-    return Detector(wavelength, velocity_sigma(wavelength, RESOLUTION))
+    return Detector(wavelength, velocity_sigma(wavelength, RESOLUTION), INFRARED_SKY)
 
 
 def lsf_coefficients() -> np.ndarray:
@@ -60,7 +60,7 @@ def lsf_coefficients() -> np.ndarray:
 def observe(target: Target, flux: np.ndarray, continuum: np.ndarray) -> dict[str, np.ndarray]:
     """The combined spectrum of one star: flux, error and flags as in apStar, and what stands behind it."""
     generator, wavelength = target.generator(3), wavelength_grid()
-    scale = np.hypot(1.0, 0.6 * target.labels["rotation"] / (SPEED_OF_LIGHT / RESOLUTION / 2.3548))
+    scale = np.hypot(1.0, ROTATION_WIDTH * target.labels["rotation"] / (SPEED_OF_LIGHT / RESOLUTION / 2.3548))
     start = float(np.log(model().wavelength[0]))
     normalised = detector().observe(flux / continuum, start, STEP / SPEED_OF_LIGHT, 0.0, scale)
     level = np.interp(wavelength, model().wavelength[::50], continuum[::50])

@@ -24,6 +24,7 @@ NOISE = {
     "Z": ((7520, 7560, 7650, 8200, 9000, 9500, 9824), (0.6, 0.25, 0.14, 0.11, 0.10, 0.13, 0.22)),
 }
 SKY_LEVEL = 4.0  # flux at which the object's own photons double the variance
+SKY_NOISE = 200.0  # variance at the peak of the strongest sky lines, beside the continuum's
 NUM_DIAGONALS = 11
 UNITS = {
     "FLUX": "10**-17 erg/(s cm2 Angstrom)",
@@ -69,7 +70,7 @@ def observe(target: Target, template: Template | None) -> dict[str, dict[str, np
         sigma = (
             depth
             * np.interp(wavelength, *NOISE[arm])
-            * np.sqrt(1.0 + 40.0 * detector.sky + photons)
+            * np.sqrt(1.0 + SKY_NOISE * detector.sky + photons)
             / np.sqrt(telluric)
         )
         truth = truth * (1.0 + generator.normal(0.0, 0.02) * (1.0 - telluric))

@@ -16,7 +16,7 @@ from ..wavelengths import SPEED_OF_LIGHT, air_to_vacuum
 from .fits_files import image, table, write_file
 from .instruments import Detector, add_noise, cosmic_rays, smooth_error, velocity_sigma
 from .population import Target
-from .stars import StarModel, star_model
+from .stars import ROTATION_WIDTH, StarModel, star_model
 from .templates import stack_labels
 
 
@@ -66,7 +66,7 @@ def observe(target: Target, ccd: int, flux: np.ndarray, continuum: np.ndarray) -
     first, step = first + generator.normal(0.0, 0.25), step * (1.0 + generator.normal(0.0, 2e-4))
     wavelength = air_to_vacuum(first + step * np.arange(NUM_PIXELS))
     model, detector = models()[ccd], detectors()[ccd]
-    scale = np.hypot(1.0, 0.6 * target.labels["rotation"] / (SPEED_OF_LIGHT / RESOLUTION[ccd] / 2.3548))
+    scale = np.hypot(1.0, ROTATION_WIDTH * target.labels["rotation"] / (SPEED_OF_LIGHT / RESOLUTION[ccd] / 2.3548))
     start, log_step = float(np.log(model.wavelength[0])), STEP / SPEED_OF_LIGHT
     normalised = detector.observe(flux / continuum, start, log_step, target.redshift, scale, wavelength=wavelength)
     level = np.interp(wavelength / (1.0 + target.redshift), model.wavelength[::50], continuum[::50])

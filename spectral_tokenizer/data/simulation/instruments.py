@@ -13,7 +13,9 @@ from .lines import FOREST_SEED, TELLURIC_BANDS, sky_lines
 
 
 SAMPLES_PER_SIGMA = 4
-SKY_CONTRAST = 0.6  # exponent on line intensities: the brightest lines dominate less in real error spectra
+#: Exponent on the intensities of sky lines, and a factor, as real error spectra have them: in the optical nearly
+#: their share of the photons, in APOGEE the brightest dominate less.
+OPTICAL_SKY, INFRARED_SKY = (0.9, 1.8), (0.6, 1.0)
 
 
 class Detector:
@@ -22,10 +24,11 @@ class Detector:
     Args:
         wavelength: vacuum Angstrom of the pixels (a star whose grid differs a little passes its own).
         sigma: Gaussian width of the line spread function in Angstrom, an array on `wavelength`.
+        sky_contrast: `OPTICAL_SKY` or `INFRARED_SKY`.
     """
 
-    def __init__(self, wavelength: np.ndarray, sigma: np.ndarray):
-        self.wavelength, self.sigma = wavelength, sigma
+    def __init__(self, wavelength: np.ndarray, sigma: np.ndarray, sky_contrast: tuple[float, float] = OPTICAL_SKY):
+        self.wavelength, self.sigma, self.sky_contrast = wavelength, sigma, sky_contrast
         first, last = wavelength[0] - 30.0 * sigma[0], wavelength[-1] + 30.0 * sigma[-1]
         coarse = np.linspace(first, last, 4000)
         step = coarse[1] - coarse[0]
@@ -63,11 +66,11 @@ class Detector:
     @cached_property
     def sky(self) -> np.ndarray:
         """Night-sky lines on the pixels, the strongest about 1 at its peak."""
-        sky = np.zeros(len(self.wavelength))
+        sky, (exponent, factor) = np.zeros(len(self.wavelength)), self.sky_contrast
         for line, intensity in zip(*sky_lines()):
             if self.wavelength[0] - 20.0 < line < self.wavelength[-1] + 20.0:
                 sigma = np.interp(line, self.wavelength, self.sigma)
-                sky += intensity**SKY_CONTRAST * np.exp(-0.5 * ((self.wavelength - line) / sigma) ** 2)
+                sky += factor * intensity**exponent * np.exp(-0.5 * ((self.wavelength - line) / sigma) ** 2)
         return sky
 
     @cached_property
@@ -87,7 +90,7 @@ def telluric_lines() -> tuple[np.ndarray, np.ndarray]:
             center = np.concatenate(
                 [low + (high - low) * 0.28 * ladder, low + (high - low) * (0.3 + 0.7 * ladder**1.1)]
             )
-            strength = np.concatenate([0.6 + 0.4 * ladder, 4.0 * ladder * np.exp(1.0 - 4.0 * ladder)])
+            strength = np.concatenate([0.6 + 0.4 * ladder, 9.0 * ladder * np.exp(1.0 - 9.0 * ladder)])
         else:
             center = generator.uniform(low, high, int((high - low) / 1.2))
             strength = generator.exponential(0.4, len(center))

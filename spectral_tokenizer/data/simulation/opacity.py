@@ -82,7 +82,7 @@ def stage_fraction(element: str, ion: int, temperature: np.ndarray, pressure: np
 
 
 def continuous_opacity(wavelength: np.ndarray, temperature: np.ndarray, pressure: np.ndarray) -> np.ndarray:
-    """Absorption in cm2 per neutral hydrogen atom: H- bound-free and free-free, H bound-free, and scattering.
+    """Absorption in cm2 per neutral hydrogen atom: H- bound-free and free-free, of H, and scattering.
 
     `wavelength` (nodes,), `temperature` and `pressure` (stars,) -> (stars, nodes). Gray's equations 8.8 to 8.15;
     electrons scatter as Thomson found and hydrogen atoms as Rayleigh did (Dalgarno 1962, as in Kurucz's ATLAS).
@@ -100,10 +100,15 @@ def continuous_opacity(wavelength: np.ndarray, temperature: np.ndarray, pressure
     second = -197.789 + 190.266 * logarithm - 67.9775 * logarithm**2 + 10.6913 * logarithm**3
     second = second - 0.625151 * logarithm**4
     free_free = 1e-26 * pressure * 10.0 ** (zeroth + first * log_theta + second * log_theta**2)
-    stimulated = 1.0 - np.exp(-np.minimum(1.438777e8 / (wavelength * temperature[:, None]), 200.0))
+    stimulated = stimulated_emission(wavelength, temperature)
     ionised = ionised_fraction(temperature[:, None], pressure, 13.598, 0.5)
     scattering = 0.6652e-24 * ionised + rayleigh_scattering(wavelength)
-    return (bound_free + hydrogen_bound_free(wavelength, theta)) * stimulated + free_free + scattering
+    return (bound_free + hydrogen_absorption(wavelength, theta)) * stimulated + free_free + scattering
+
+
+def stimulated_emission(wavelength: np.ndarray, temperature: np.ndarray) -> np.ndarray:
+    """What it leaves of an absorption, (stars, nodes): 1 - exp(-h nu / k T)."""
+    return -np.expm1(-np.minimum(1.438777e8 / (wavelength * temperature[:, None]), 200.0))
 
 
 def rayleigh_scattering(wavelength: np.ndarray) -> np.ndarray:
@@ -120,15 +125,16 @@ def series_edges() -> np.ndarray:
     return 911.75 * 1.015 * np.arange(1, 7) ** 2
 
 
-def hydrogen_bound_free(wavelength: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    """Bound-free opacity of hydrogen (Kramers with unit Gaunt factors), levels 1 to 6 and the rest as an integral."""
+def hydrogen_absorption(wavelength: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    """Bound-free and free-free opacity of hydrogen (Kramers with unit Gaunt factors): levels 1 to 6 one by one."""
     absorption = np.zeros(np.broadcast_shapes(wavelength.shape, theta.shape))
     for level in range(1, 7):
         energy = 13.598 * (1.0 - 1.0 / level**2)
         can_ionise = wavelength < series_edges()[level - 1]
         absorption = absorption + np.where(can_ionise, 10.0 ** (-theta * energy) / level**3, 0.0)
+    # Levels from 7 on, and the free electrons above them: the two integrals meet at the ionisation energy.
     highest = 10.0 ** (-theta * 13.598 * (1.0 - 1.0 / 49.0))
-    absorption = absorption + 0.4343 / (2.0 * theta * 13.598) * (highest - 10.0 ** (-theta * 13.598))
+    absorption = absorption + 0.4343 / (2.0 * theta * 13.598) * highest
     return 1.0449e-26 * wavelength**3 * absorption
 
 

@@ -15,7 +15,7 @@ from ..wavelengths import SPEED_OF_LIGHT
 
 SURVEY_NUMBERS = {"sdss": 1, "desi": 2, "galah": 3, "apogee": 4}
 SHARED_NUMBER = 99
-SKY_EVERY = 24  # one fibre of so many looks at blank sky, in SDSS and DESI
+SKY_EVERY = 25  # one fibre of so many looks at blank sky, in SDSS and DESI; odd, as SDSS and BOSS take turns
 BAD_FIBER_EVERY = 61  # DESI: one fibre of so many has a bad status
 DWARF_TEFF, DWARF_LOGG = (
     (3500, 4000, 5000, 5800, 6300, 7000, 9000, 12000),

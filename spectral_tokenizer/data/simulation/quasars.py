@@ -45,8 +45,9 @@ def iron_template() -> np.ndarray:
     return template / template.max()
 
 
-def quasar_spectrum(generator: np.random.Generator) -> np.ndarray:
-    """Rest-frame flux of one quasar on `rest_wavelength`, before the intergalactic medium, 1 at 3000 Angstrom."""
+def quasar_spectrum(generator: np.random.Generator, troughs: float = 0.08) -> np.ndarray:
+    """Rest-frame flux of one quasar on `rest_wavelength`, before the intergalactic medium, 1 at 3000 Angstrom; a part
+    `troughs` of them has broad absorption."""
     wavelength = rest_wavelength()
     slope, break_slope = generator.normal(-1.55, 0.3), generator.normal(-0.5, 0.2)
     continuum = (wavelength / 3000.0) ** slope
@@ -64,7 +65,7 @@ def quasar_spectrum(generator: np.random.Generator) -> np.ndarray:
         level = np.interp(center, wavelength, continuum)
         add_lines(flux, wavelength, STEP, [(center, area * level)], sigma * width)
     add_narrow_lines(generator, flux, np.interp(5008.0, wavelength, continuum))
-    if generator.random() < 0.08:  # a broad absorption trough blueward of C IV and Si IV
+    if generator.random() < troughs:  # a broad absorption trough blueward of C IV and Si IV
         velocity, breadth, depth = (
             generator.uniform(4e3, 1.8e4),
             generator.uniform(8e2, 3e3),

@@ -27,10 +27,12 @@ FIRST_LOGLAM, LAST_LOGLAM, STEP = 3.5480, 4.0175, 1e-4
 NOISE_NODES = (3600, 3700, 3850, 4000, 5000, 5900, 6000, 7000, 8000, 9000, 9300, 9800, 10300)
 #: Sigma in 1e-17 erg/s/cm2/A of a faint object at `NOISE_NODES`, as typical files of each instrument have it.
 NOISE = {
-    "SDSS": (6.0, 5.0, 3.2, 2.2, 1.25, 1.25, 1.15, 0.9, 0.8, 1.05, 1.5, 3.0, 6.0),
-    "BOSS": (3.0, 1.5, 0.85, 0.64, 0.33, 0.42, 0.36, 0.31, 0.21, 0.22, 0.28, 0.5, 1.2),
+    "SDSS": (6.0, 5.0, 3.2, 2.2, 1.25, 1.2, 1.0, 0.73, 0.8, 1.1, 1.5, 3.0, 6.0),
+    "BOSS": (3.0, 1.5, 0.85, 0.68, 0.35, 0.4, 0.37, 0.22, 0.22, 0.22, 0.25, 0.4, 1.8),
 }
 SKY_LEVEL = {"SDSS": 25.0, "BOSS": 9.0}  # flux at which the object's own photons double the variance
+SKY_NOISE = {"SDSS": 25.0, "BOSS": 60.0}  # variance at the peak of the strongest sky lines, beside the continuum's
+LINE_SPREAD = {"SDSS": 1.0, "BOSS": 1.09}  # over `dispersion_pixels`
 BRIGHT_SKY_BIT = 1 << 23
 
 
@@ -43,9 +45,9 @@ def detector() -> Detector:
 
 
 def dispersion_pixels(wavelength: np.ndarray) -> np.ndarray:
-    """Sigma of the line spread function in pixels: each of the two arms is sharpest at its red end."""
-    blue = np.interp(wavelength, [3500.0, 4500.0, 6000.0], [1.25, 1.0, 0.85])
-    red = np.interp(wavelength, [5900.0, 7500.0, 10500.0], [1.15, 0.92, 0.85])
+    """Sigma of SDSS's line spread function in pixels: each of the two arms is sharpest at its red end."""
+    blue = np.interp(wavelength, [3700.0, 3900.0, 4500.0, 5000.0, 5800.0], [1.2, 1.13, 0.97, 0.88, 0.80])
+    red = np.interp(wavelength, [6300.0, 7000.0, 8000.0], [0.94, 0.83, 0.74])
     share = np.clip((wavelength - 5850.0) / 250.0, 0.0, 1.0)
     return (1.0 - share) * blue + share * red
 
@@ -61,12 +63,12 @@ def observe(target: Target, template) -> dict[str, np.ndarray]:
     start = int(first) - round(FIRST_LOGLAM / STEP)
     part = slice(start, min(start + int(count), len(whole.wavelength)))
     wavelength, sky = whole.wavelength[part], whole.sky[part]
-    fibre = generator.normal(1.0, 0.05)
+    fibre = LINE_SPREAD[instrument] * generator.normal(1.0, 0.05)
     truth = optical_flux(target, template, whole, fibre)[part] * smooth_error(generator, wavelength, 0.03)
     base = np.interp(wavelength, NOISE_NODES, NOISE[instrument]) * 10.0 ** generator.normal(0.0, 0.1)
     telluric = np.maximum(whole.telluric[part], 0.3)
     photons = np.maximum(truth, 0.0) / SKY_LEVEL[instrument]
-    sigma = base * np.sqrt(1.0 + 40.0 * sky + photons) / np.sqrt(telluric)
+    sigma = base * np.sqrt(1.0 + SKY_NOISE[instrument] * sky + photons) / np.sqrt(telluric)
     truth = truth * (1.0 + generator.normal(0.0, 0.02) * (1.0 - telluric))
     flux = add_noise(generator, truth, sigma)
     flux += sky_residual(generator, sky, sigma, 0.6)
