@@ -234,11 +234,12 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         num_pixels: Tensor | None = None,
         pooler_output: Tensor | None = None,
         output_hidden_states: bool | None = None,
+        segment_lengths=None,
     ) -> SpectralClassifierOutput:
         r"""
         Args:
-            flux, ivar, wavelength, attention_mask, lengths, scale, num_pixels, output_hidden_states: As for
-                [`SpectralModel`].
+            flux, ivar, wavelength, attention_mask, lengths, scale, num_pixels, segment_lengths, output_hidden_states:
+                As for [`SpectralModel`].
             labels (`Tensor`):
                 One class: (batch,) integers, -100 where unknown. Several classes: (batch, num_labels) of 0 and 1, NaN
                 where unknown. Regression: (batch, num_labels) in the labels' own units, NaN where unknown.
@@ -254,7 +255,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
                 their target's transform or bins take.
         """
         encoded = self.encode(
-            flux, ivar, wavelength, pooler_output, attention_mask=attention_mask, lengths=lengths,
+            flux, ivar, wavelength, pooler_output, attention_mask=attention_mask, lengths=lengths, scale=scale,
             output_hidden_states=output_hidden_states,
         )  # fmt: skip
         outputs = self.head(encoded)

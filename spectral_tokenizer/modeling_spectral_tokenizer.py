@@ -23,6 +23,7 @@ from .packing_spectral_tokenizer import (
     PackedPatches,
     PaddedSequences,
     Sequences,
+    check_patches,
     check_precision,
     has_enough,
     interleave,
@@ -174,8 +175,8 @@ class SpectralPreTrainedModel(PreTrainedModel):
 class SpectralModel(SpectralPreTrainedModel):
     """The encoder: a spectrum on its native grid -> tokens, and one vector of fixed size."""
 
-    # A pre-training checkpoint also holds what this class has no use for.
-    _keys_to_ignore_on_load_unexpected = [r"^decoder\.", r"^label_head\."]
+    # A pre-training checkpoint also holds what this class has no use for, and so does one with a head.
+    _keys_to_ignore_on_load_unexpected = [r"^decoder\.", r"^label_head\.", r"^head\."]
 
     def __init__(self, config: SpectralConfig):
         super().__init__(config)
@@ -199,6 +200,7 @@ class SpectralModel(SpectralPreTrainedModel):
         scale: Tensor | None = None,
         num_pixels: Tensor | None = None,
         output_hidden_states: bool | None = None,
+        segment_lengths=None,
     ) -> SpectralModelOutput:
         r"""
         Args:
@@ -209,14 +211,15 @@ class SpectralModel(SpectralPreTrainedModel):
                 1 for a valid patch, 0 for one that does not exist. What the processor says, when absent: a patch is
                 valid if at least half of its pixels are usable.
             lengths (`list[int]`): For packed input of shape (1, total, patch_size): valid patches of each spectrum.
-            scale, num_pixels: Not read: accepted so that a processor's whole output can be handed over.
+            scale, num_pixels: Accepted so that a processor's whole output can be handed over.
+            segment_lengths: Not read: accepted so that Trainer, which drops what is not, leaves the column to a collator.
             output_hidden_states: Also return the tokens before the first layer and after each. None: as configured.
         """
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         if torch.compiler.is_exporting():
-            return self.encode_padded(flux, ivar, wavelength, attention_mask)
-        patches, is_valid = self.pack(flux, ivar, wavelength, attention_mask, lengths)
+            return self.encode_padded(flux, ivar, wavelength, attention_mask, lengths)
+        patches, is_valid = self.pack(flux, ivar, wavelength, attention_mask, lengths, scale)
         tokens, sequences, hidden_states = self.encode_packed(self.locate(patches), output_hidden_states)
         pooled = self.pool(tokens, sequences.lengths, patches)
         token_mask = None
@@ -240,30 +243,13 @@ class SpectralModel(SpectralPreTrainedModel):
         wavelength: Tensor,
         attention_mask: Tensor | None = None,
         lengths: list[int] | None = None,
+        scale: Tensor | None = None,
     ) -> tuple[PackedPatches, Tensor | None]:
         """Padded or packed input -> packed patches, and (batch, patches) booleans that say where they stood (None for
         packed input, which stays as it is)."""
-        patch_size = self.config.patch_size
-        if not flux.shape == ivar.shape == wavelength.shape or flux.ndim != 3 or flux.shape[-1] != patch_size:
-            raise ValueError(
-                f"flux, ivar and wavelength must share one shape (batch, patches, {patch_size}), found: "
-                f"{tuple(flux.shape)}, {tuple(ivar.shape)}, {tuple(wavelength.shape)}"
-            )
-        check_precision(wavelength)
-        if not len(flux):
-            raise ValueError("expected at least one spectrum, found: an empty batch")
+        check_patches(flux, ivar, wavelength, self.config.patch_size, attention_mask, lengths, scale)
         if lengths is not None:
-            if len(flux) != 1 or sum(lengths) != flux.shape[1] or attention_mask is not None:
-                raise ValueError(
-                    f"packed input: expected shape (1, total, {patch_size}), lengths that add up to total, and no "
-                    f"attention_mask, found: {tuple(flux.shape)}, lengths that add up to {sum(lengths)}, "
-                    f"{'no' if attention_mask is None else 'an'} attention_mask"
-                )
             return PackedPatches(flux[0], ivar[0], wavelength[0].double(), list(lengths)), None
-        if attention_mask is not None and attention_mask.shape != flux.shape[:2]:
-            raise ValueError(
-                f"attention_mask must have shape {tuple(flux.shape[:2])}, found: {tuple(attention_mask.shape)}"
-            )
         is_valid = has_enough(ivar) if attention_mask is None else attention_mask.bool()
         lengths = is_valid.sum(1).tolist()
         return PackedPatches(flux[is_valid], ivar[is_valid], wavelength.double()[is_valid], lengths), is_valid
@@ -304,17 +290,20 @@ class SpectralModel(SpectralPreTrainedModel):
         return self.layernorm(hidden_states), sequences, collected if output_hidden_states else []
 
     def encode_padded(
-        self, flux: Tensor, ivar: Tensor, wavelength: Tensor, attention_mask: Tensor | None
+        self, flux: Tensor, ivar: Tensor, wavelength: Tensor, attention_mask: Tensor | None, lengths: list[int] | None
     ) -> SpectralModelOutput:
         """`forward` on padded patches, with the same numbers: what `torch.export` records, as it cannot follow lengths
         that are read from the data into Python.
 
         Raises:
-            NotImplementedError: `pooling` is `"segments"`, which cuts each spectrum at places of its own.
+            NotImplementedError: `pooling` is `"segments"`, which cuts each spectrum at places of its own; or spectra
+                come packed.
         """
         config, batch = self.config, flux.shape[0]  # `len` would fix it
         if config.pooling == "segments":
             raise NotImplementedError("export: expected pooling 'latents' or 'mean', found: 'segments'")
+        if lengths is not None:
+            raise NotImplementedError("export: expected padded spectra, found: packed ones, with lengths")
         is_valid = has_enough(ivar) if attention_mask is None else attention_mask.bool()
         flat = (each.flatten(0, 1) for each in (flux, ivar, wavelength.double()))
         patches = self.locate(PackedPatches(*flat, lengths=[]))
@@ -442,10 +431,11 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
         target_flux: Tensor | None = None,
         scale: Tensor | None = None,
         num_pixels: Tensor | None = None,
+        segment_lengths=None,
     ) -> SpectralForPreTrainingOutput:
         r"""
         Args:
-            flux, ivar, wavelength, attention_mask, lengths, scale, num_pixels: As for [`SpectralModel`].
+            flux, ivar, wavelength, attention_mask, lengths, scale, num_pixels, segment_lengths: As for [`SpectralModel`].
             masked_patches (`Tensor` of shape `(batch, patches)`):
                 True for a valid patch that the encoder does not see. Drawn by the objective in training mode and
                 none otherwise, when absent.
@@ -457,7 +447,7 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
             target_flux (`Tensor` of shape `(batch, patches, patch_size)`):
                 What the decoder should answer, where a simulator knows better than `flux`.
         """
-        patches, is_valid = self.spectral.pack(flux, ivar, wavelength, attention_mask, lengths)
+        patches, is_valid = self.spectral.pack(flux, ivar, wavelength, attention_mask, lengths, scale)
         is_hidden, is_target = self.choose(patches, is_valid, masked_patches, target_patches)
         # Located after they are chosen: a third of the patches is neither seen nor asked for.
         context, target = (self.spectral.locate(patches.select(each)) for each in (~is_hidden, is_target))

@@ -5,6 +5,7 @@ Sequences stand one behind the other in a tensor of shape (total, ...); their le
 so that no layer waits for the device. Padded tensors exist only at the model's door.
 """
 
+import math
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -121,6 +122,42 @@ def equal_runs(query_lengths: list[int], key_lengths: list[int]):
     Yields (number of sequences, query length, key length)."""
     for (query_length, key_length), run in groupby(zip(query_lengths, key_lengths)):
         yield len(list(run)), query_length, key_length
+
+
+def check_patches(
+    flux: Tensor,
+    ivar: Tensor,
+    wavelength: Tensor,
+    patch_size: int,
+    attention_mask: Tensor | None = None,
+    lengths: list[int] | None = None,
+    scale: Tensor | None = None,
+) -> None:
+    """Raise ValueError unless a model's input, see `SpectralModel.forward`, is of padded or of packed spectra."""
+    if not flux.shape == ivar.shape == wavelength.shape or flux.ndim != 3 or flux.shape[-1] != patch_size:
+        raise ValueError(
+            f"flux, ivar and wavelength must share one shape (batch, patches, {patch_size}), found: "
+            f"{tuple(flux.shape)}, {tuple(ivar.shape)}, {tuple(wavelength.shape)}"
+        )
+    check_precision(wavelength)
+    if not len(flux):
+        raise ValueError("expected at least one spectrum, found: an empty batch")
+    if lengths is not None:
+        if len(flux) != 1 or sum(lengths) != flux.shape[1] or attention_mask is not None:
+            raise ValueError(
+                f"packed input: expected shape (1, total, {patch_size}), lengths that add up to total, and no "
+                f"attention_mask, found: {tuple(flux.shape)}, lengths that add up to {sum(lengths)}, "
+                f"{'no' if attention_mask is None else 'an'} attention_mask"
+            )
+        return
+    if attention_mask is not None and attention_mask.shape != flux.shape[:2]:
+        raise ValueError(
+            f"attention_mask must have shape {tuple(flux.shape[:2])}, found: {tuple(attention_mask.shape)}"
+        )
+    if scale is not None and len(flux) == 1 and math.prod(scale.shape) > 1:
+        raise ValueError(
+            f"scale: expected one, of one spectrum, found: {math.prod(scale.shape)}: packed spectra need their lengths"
+        )
 
 
 def check_precision(wavelength: Tensor) -> None:

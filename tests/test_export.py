@@ -78,3 +78,10 @@ def test_what_cannot_be_exported_is_named():
     model = make_model(pooling="segments").spectral.eval()
     with pytest.raises(Exception, match="found: 'segments'"):
         exported(model, batch("sdss", "desi"))
+
+
+def test_packed_spectra_are_not_exported():
+    packed = SpectralProcessor()([spectrum("sdss", 1), spectrum("desi", 2)], packed=True, return_tensors="pt")
+    kept = {name: packed[name] for name in (*NAMES[:3], "lengths")}
+    with pytest.raises(NotImplementedError, match="export: expected padded spectra, found: packed ones"):
+        export(make_model().spectral, (), kept)

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from datasets import Dataset
 from spectra import spectrum
 from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
 
@@ -555,3 +556,19 @@ def test_batches_that_are_none_are_told(inputs):
         model(**{name: each[:0] for name, each in inputs.items()})
     with pytest.raises(ValueError, match='return_tensors="pt"'):
         model(**{name: each.numpy() for name, each in inputs.items()})
+
+
+def test_trainer_leaves_the_segments_to_the_collator(rows, tmp_path):
+    """It drops the columns that a model does not take; a chip's first patch would begin in another."""
+    rows = [spectrum("apogee", seed) for seed in range(3)]
+    data = Dataset.from_list([{**row, "object_id": str(number)} for number, row in enumerate(rows)])
+    model, found = make_model("labels"), {}
+    for is_default in (True, False):
+        arguments = TrainingArguments(
+            tmp_path, use_cpu=True, report_to=[], disable_tqdm=True, **({} if is_default else {"remove_unused_columns": False})
+        )  # fmt: skip
+        found[is_default] = (
+            Trainer(model, arguments, SpectralCollator(SpectralProcessor())).predict(data).predictions[0]
+        )
+    assert (found[True] == found[False]).all()
+    close(torch.tensor(found[True]), model(**SpectralProcessor()(rows, return_tensors="pt")).logits)

@@ -5,7 +5,13 @@ import pytest
 import torch
 from spectra import FULL_GRIDS, spectrum
 
-from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralModel, SpectralProcessor
+from spectral_tokenizer import (
+    SpectralConfig,
+    SpectralForPreTraining,
+    SpectralForSequenceClassification,
+    SpectralModel,
+    SpectralProcessor,
+)
 from spectral_tokenizer.embeddings_spectral_tokenizer import wavelength_basis, wavelength_code
 from spectral_tokenizer.packing_spectral_tokenizer import PackedPatches
 
@@ -471,3 +477,17 @@ def test_a_device_without_float64_is_refused_with_a_way_out():
     with pytest.raises(ValueError, match="mps"):
         model.spectral.to("mps", torch.bfloat16)
     assert model.to("cpu").to(torch.float32).to(dtype=torch.float32) is model
+
+
+@pytest.mark.parametrize("kind", ["encoder", "pretraining"])
+def test_packed_spectra_without_their_lengths_are_not_one(kind, model, rows):
+    packed = SpectralProcessor()(rows, packed=True, return_tensors="pt")
+    del packed["lengths"]
+    with pytest.raises(ValueError, match=f"scale: expected one, of one spectrum, found: {len(rows)}.*lengths"):
+        (model.spectral if kind == "encoder" else model)(**packed)
+
+
+def test_the_encoder_passes_over_a_head(tmp_path, caplog):
+    SpectralForSequenceClassification(SpectralConfig(**SIZE)).save_pretrained(tmp_path)
+    SpectralModel.from_pretrained(tmp_path)
+    assert "UNEXPECTED" not in caplog.text and "head" not in caplog.text
