@@ -23,6 +23,9 @@ LEAST_IVAR = 1e-12
 LEAST_SCATTER = 0.3
 FEWEST_PIXELS = 100  # of which this can be said
 FLOAT32 = (np.dtype("float32"), torch.float32)
+# A step so many times its neighbours is the gap between two arms: APOGEE's and GALAH's are of 200 pixels or more.
+ARM_LEAP = 100
+LEAP_NEIGHBOURS = 8  # to each side
 COLUMNS = ("flux", "ivar", "wavelength")
 
 
@@ -52,7 +55,11 @@ def checked_spectra(flux, ivar, wavelength, segment_lengths) -> list[Spectrum]:
     Raises:
         ValueError: names the spectrum, what was found and what was expected.
     """
-    spectra = [checked(*each) for each in as_spectra(flux, ivar, wavelength, segment_lengths)]
+    spectra = []
+    for given in as_spectra(flux, ivar, wavelength, segment_lengths):
+        spectra.append(checked(*given))
+        if given[-1] is None:
+            check_one_arm(spectra[-1])
     if not spectra:
         raise ValueError("expected at least one spectrum, found: an empty batch")
     return spectra
@@ -167,13 +174,22 @@ def without_masks_and_units(name: str, flux, ivar, wavelength) -> list[np.ndarra
         raise ValueError(
             f"{name}: expected wavelength in a unit of length, and ivar in that of 1 / flux^2: {error}"
         ) from error
-    arrays = [np.asarray(each) for each in (flux, ivar, wavelength)]
+    arrays = [as_array(each) for each in (flux, ivar, wavelength)]
     # Lists with None, as of a table's rows: NaN.
     arrays = [each.astype(np.float64) if each.dtype == object else each for each in arrays]
     for mask in masks:
         if isinstance(mask, np.ndarray) and mask.shape == arrays[1].shape:
             arrays[1] = np.where(mask, 0.0, arrays[1])
     return arrays
+
+
+def as_array(values) -> np.ndarray:
+    """Any array as numpy's: also a tensor that is on a GPU, in a graph of gradients, or in bfloat16, which numpy does not
+    have (float32)."""
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        values = values.float() if values.dtype == torch.bfloat16 else values
+    return np.asarray(values)
 
 
 def in_angstrom(wavelength):
@@ -200,6 +216,22 @@ def check_wavelength(name: str, wavelength: np.ndarray, segment_lengths: tuple[i
         logger.warning(
             f"{name}: expected wavelengths in Angstrom, found: {wavelength[0]:g} to {wavelength[-1]:g}, not within {low:g} to "
             f"{high:g}"
+        )
+
+
+def check_one_arm(spectrum: Spectrum) -> None:
+    """Raise ValueError where wavelengths of a spectrum whose segments nobody named leap as from one arm to the next: a
+    patch would straddle both."""
+    steps = np.diff(spectrum.wavelength)
+    if len(steps) < 2 * LEAP_NEIGHBOURS:
+        return
+    pixel = int(steps.argmax())
+    step = np.median(steps[max(0, pixel - LEAP_NEIGHBOURS) : pixel + LEAP_NEIGHBOURS + 1])
+    if steps[pixel] > ARM_LEAP * step:
+        low, high = spectrum.wavelength[pixel : pixel + 2]
+        raise ValueError(
+            f"{spectrum.name}: segment_lengths: expected the pixels of each arm, found: none, and wavelengths that leap from "
+            f"{low:.4f} to {high:.4f} at pixel {pixel + 1}. Of arms that are one segment all the same: [{len(steps) + 1}]"
         )
 
 

@@ -4,11 +4,14 @@
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 from transformers import BatchFeature
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
+from .packing_spectral_tokenizer import check_precision
 from .patching_spectral_tokenizer import (
     Spectrum,
+    as_array,
     checked,
     checked_spectra,
     in_angstrom,
@@ -77,8 +80,8 @@ class SpectralProcessor(FeatureExtractionMixin):
             Packed: flux, ivar and wavelength are (1, total, patch_size) and **lengths** is a list of integers.
 
         Raises:
-            ValueError: lengths differ, wavelengths do not ascend, or no patch is valid. Names the spectrum, what was
-                found and what was expected.
+            ValueError: lengths differ, wavelengths do not ascend, or leap as between arms where there are no
+                `segment_lengths`, or no patch is valid. Names the spectrum, what was found and what was expected.
         """
         spectra = checked_spectra(flux, ivar, wavelength, segment_lengths)
         if not packed:
@@ -161,7 +164,9 @@ class SpectralProcessor(FeatureExtractionMixin):
             raise ValueError(
                 f"like: expected padded spectra as the processor returns them, found: {sorted(like)}, without {missing}"
             )
-        spectra = zip(np.asarray(like["wavelength"]), np.asarray(like["num_pixels"]))
+        if isinstance(like["wavelength"], torch.Tensor):
+            check_precision(like["wavelength"])
+        spectra = zip(as_array(like["wavelength"]), as_array(like["num_pixels"]))
         found = [patches_like(grid, *spectrum) for spectrum in spectra]
         longest = max(map(len, found))
         patches = np.stack([np.pad(each, ((0, longest - len(each)), (0, 0)), mode="edge") for each in found])
@@ -187,10 +192,7 @@ class SpectralProcessor(FeatureExtractionMixin):
         Raises:
             ValueError: not one scale for each spectrum, or other patches: packed spectra, say.
         """
-        flux, scale, num_pixels = (
-            np.asarray(each.detach().cpu().double() if hasattr(each, "detach") else each)
-            for each in (reconstruction, scale, num_pixels)
-        )
+        flux, scale, num_pixels = (as_array(each) for each in (reconstruction, scale, num_pixels))
         if scale.shape != flux.shape[:1] or num_pixels.shape not in (flux.shape[:2], (1, *flux.shape[1:2])):
             raise ValueError(
                 "expected (batch, patches, patch_size) of padded spectra, (batch,) scales and (batch, patches) num_pixels, "
@@ -202,7 +204,8 @@ class SpectralProcessor(FeatureExtractionMixin):
         if grid is None:
             return fluxes
         return [
-            np.interp(grid, each[keep], flux) for each, keep, flux in zip(np.asarray(wavelength), is_pixel, fluxes)
+            np.interp(as_array(grid), each[keep], flux)
+            for each, keep, flux in zip(as_array(wavelength), is_pixel, fluxes)
         ]
 
     def to_dict(self) -> dict:

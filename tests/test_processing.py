@@ -345,3 +345,53 @@ def test_errors_in_place_of_ivar_are_remarked_on(processor, caplog):
 def test_a_grid_for_each_spectrum_is_no_grid(processor):
     with pytest.raises(ValueError, match=r"expected one ascending array.*found: shape \(2, 1\)"):
         processor.patch_wavelength([[5000.0], [6000.0]])
+
+
+@pytest.mark.parametrize("survey", ["galah", "apogee"])
+def test_arms_that_nobody_named_are_missed(processor, survey):
+    """Their patches would straddle what lies hundreds of Angstrom apart."""
+    row = {**spectrum("galah"), "segment_lengths": None}
+    if survey == "apogee":  # chips of an apVisit: 200 pixels apart
+        row["wavelength"] = np.concatenate([15_150 + 0.2 * np.arange(650), 15_320 + 0.2 * np.arange(700)])
+    leap = rf"segment_lengths: expected the pixels of each arm, found: none.*{row['wavelength'][650]:.4f}"
+    leap = (
+        leap if survey == "apogee" else r"segment_lengths: .* leap from 4746.1540 to 6479.0000 at pixel 700.*\[1350\]"
+    )
+    with pytest.raises(ValueError, match=leap):
+        processor(row)
+    assert processor({**row, "segment_lengths": [1350]})["num_pixels"].sum() == 1350
+    assert processor.patch_wavelength(row["wavelength"])["num_pixels"].sum() == 1350
+
+
+def test_pixels_that_were_left_out_are_no_gap_between_arms(processor):
+    row = {**spectrum("sdss", num_bad=0), "segment_lengths": None}
+    keep = np.r_[0:300, 360:999, 999]
+    part = {**row, **{name: row[name][keep] for name in ("flux", "ivar", "wavelength")}}
+    assert processor(part)["num_pixels"].sum() == len(keep)
+
+
+def test_tensors_of_any_kind_are_taken(processor):
+    """In a graph of gradients, or in bfloat16, which numpy does not have."""
+    row = spectrum("desi")
+    flux, ivar, wavelength, segments = columns(row)
+    expected = processor(row)
+    grown = [torch.tensor(each, requires_grad=True) for each in (flux, ivar, wavelength)]
+    for name, each in processor(*grown, torch.tensor(segments)).items():
+        np.testing.assert_array_equal(each, expected[name])
+    rough = processor(torch.tensor(flux).bfloat16(), torch.tensor(ivar).bfloat16(), wavelength, segments)
+    np.testing.assert_allclose(rough["flux"], expected["flux"], rtol=0.02, atol=0.02)
+    like = {name: torch.tensor(each) for name, each in expected.items()}
+    like["wavelength"].requires_grad_()
+    asked = np.arange(5700.0, 5900.0)
+    patches = processor.patch_wavelength(torch.tensor(asked, requires_grad=True), like=like)
+    np.testing.assert_array_equal(
+        patches["wavelength"], processor.patch_wavelength(asked, like=expected)["wavelength"]
+    )
+    ones = torch.ones(patches["wavelength"].shape, requires_grad=True)
+    for answer in (ones, ones.bfloat16()):
+        tensors = [torch.tensor(patches[name], requires_grad=name != "num_pixels") for name in patches]
+        grid = dict(zip(patches, tensors))
+        (found,) = processor.post_process_reconstruction(answer, like["scale"].requires_grad_(), **grid)
+        np.testing.assert_allclose(found, expected["scale"][0], rtol=1e-12)
+    with pytest.raises(ValueError, match="wavelength: expected float64.*found: torch.bfloat16"):
+        processor.patch_wavelength(asked, like={**like, "wavelength": like["wavelength"].bfloat16()})
