@@ -18,6 +18,10 @@ AUTO_MAP = {
     "AutoModelForSequenceClassification": "heads_spectral_tokenizer.SpectralForSequenceClassification",
 }
 
+PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
+# Settings of a head that only make sense together.
+TOGETHER = ("id2label", "label2id", "problem_type", "targets")
+
 #: What pre-training may be told of an object beside its spectrum, where `label_weight` asks for it.
 LABELS = {
     "redshift": {"distribution": "bins", "transform": "log1p", "range": [-0.01, 7.0], "num_bins": 256},
@@ -182,7 +186,22 @@ class SpectralConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         kwargs.setdefault("auto_map", dict(AUTO_MAP))
+        if self.label2id and self.id2label is None:
+            self.id2label = {index: name for name, index in self.label2id.items()}
         super().__post_init__(**kwargs)
+        self.check_names()
+
+    @classmethod
+    def from_dict(cls, config_dict: dict, **kwargs):
+        """As everywhere, but what is given of a head replaces what a file says of it before it is checked, not after;
+        and names in one direction replace both."""
+        given = {name: kwargs.pop(name) for name in TOGETHER if name in kwargs}
+        names = given.get("id2label") or given.get("label2id")
+        if names:
+            if len(names) != kwargs.get("num_labels", len(names)):
+                raise ValueError(f"num_labels: expected {len(names)}, as {names} says, found: {kwargs['num_labels']}")
+            config_dict = {**config_dict, "id2label": None, "label2id": None}
+        return super().from_dict({**config_dict, **given}, **kwargs)
 
     def validate_sizes(self):
         """Heads share the width evenly; there is something to look at; periods are a range."""
@@ -244,11 +263,29 @@ class SpectralConfig(PreTrainedConfig):
             raise ValueError(
                 f"classifier_temperature: expected a positive number, found: {self.classifier_temperature}"
             )
+        if self.problem_type not in (None, *PROBLEMS):
+            raise ValueError(f"problem_type: expected None or one of {list(PROBLEMS)}, found: {self.problem_type!r}")
+        if self.targets and self.problem_type not in (None, "regression"):
+            raise ValueError(f"targets: expected problem_type 'regression', found: {self.problem_type!r}")
         labels = list(self.id2label.values()) if self.id2label else []
         for name, settings in (self.targets or {}).items():
             if name not in labels:
                 raise ValueError(f"targets: {name!r} is none of the labels in id2label: {labels}")
             check_target(f"targets: {name!r}", settings)
+
+    def check_names(self):
+        """Classes have one number each, whichever way they are looked up. Not asked of what is entered later: `label2id`
+        follows when a head is made."""
+        numbers = {name: int(index) for index, name in (self.id2label or {}).items()}
+        given = self.label2id or {}
+        is_default = set(given) == {f"LABEL_{index}" for index in range(len(given))}  # as of a file without a head
+        if not is_default and given != numbers:
+            raise ValueError(f"label2id: expected what id2label says, {numbers}, found: {self.label2id}")
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether a head predicts numbers, and not classes."""
+        return self.problem_type == "regression" or (self.problem_type is None and self.num_labels == 1)
 
     @property
     def pooled_size(self) -> int:
@@ -260,7 +297,8 @@ class SpectralConfig(PreTrainedConfig):
     def regression_targets(self) -> dict[str, TargetConfig]:
         """Settings of every regression target, in the order of `id2label`."""
         settings = self.targets or {}
-        return {name: TargetConfig(**settings.get(name, {})) for _, name in sorted(self.id2label.items())}
+        labels = sorted((int(index), name) for index, name in self.id2label.items())
+        return {name: TargetConfig(**settings.get(name, {})) for _, name in labels}
 
 
 def check_target(where: str, settings: dict) -> None:

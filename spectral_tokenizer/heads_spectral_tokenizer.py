@@ -1,6 +1,7 @@
 # Copyright 2026 The spectral_tokenizer authors. Licensed under the Apache License, Version 2.0.
 """From tokens to a class, a label or a redshift: the encoder with a head, frozen, partly frozen or open."""
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -100,6 +101,25 @@ class SpectralHead(nn.Module):
         self.dense = nn.Linear(size, width) if width else None
         self.out_proj = nn.Linear(width or size, num_outputs)
 
+    @property
+    def is_trained(self) -> bool:
+        """A fresh head answers the same to everything."""
+        return bool(self.out_proj.weight.any())
+
+    @torch.no_grad()
+    def set_scales(self, mean: Tensor, spread: Tensor) -> None:
+        """Standardise features (features,) by these from now on. A trained head answers as before: the change goes into
+        its first layer."""
+        # A feature that never changes says nothing, but must not become a division by zero.
+        spread = torch.where(spread > 1e-6, spread, 1.0)
+        if self.is_trained:
+            layer = self.out_proj if self.dense is None else self.dense
+            weight = layer.weight.double() / self.feature_scale.double()
+            layer.bias.add_(weight @ (mean - self.feature_mean.double()))
+            layer.weight.copy_(weight * spread)
+        self.feature_mean.copy_(mean)
+        self.feature_scale.copy_(spread)
+
     def pool(self, encoded: SpectralModelOutput) -> Tensor:
         """What is read of each spectrum, before standardisation: (batch, features) float32."""
         if self.pooling is None:
@@ -131,17 +151,19 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
-        """As [`SpectralPreTrainedModel.from_pretrained`]; `num_trainable_layers=0` there freezes the encoder."""
-        loaded = super().from_pretrained(*args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        """As [`SpectralPreTrainedModel.from_pretrained`]; `num_trainable_layers=0` there freezes the encoder. Where the
+        head's last layer had another size (`ignore_mismatched_sizes`) its calibration does not outlive it."""
+        model, found = super().from_pretrained(*args, **{**kwargs, "output_loading_info": True})
+        # Keys, or with the shapes beside them
+        if any("head.out_proj.weight" in each for each in found["mismatched_keys"]):
+            model.forget_calibration()
         model.freeze()  # again: parameters that came from a file are new ones
-        return loaded
+        return (model, found) if kwargs.get("output_loading_info") else model
 
     @classmethod
     def from_label_head(cls, folder, labels: str | Sequence[str] = "class", **kwargs):
         """The label head of pre-training as a head of its own, on a frozen encoder: it was told of every object that
-        the encoder saw, and there is nothing to fit. What is left to do is `calibrate`. To train on is possible, but
-        not after `fit_scales`: its weights are for features as they are.
+        the encoder saw, and there is nothing to fit. What is left to do is `calibrate`.
 
         Args:
             folder: A saved [`SpectralForPreTraining`] with `label_weight` above 0.
@@ -175,8 +197,10 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         return model
 
     def __init__(self, config: SpectralConfig):
-        super().__init__(config)
+        config = copy.deepcopy(config)  # scales and calibration are entered into it, and are this model's alone
+        config.id2label = {int(index): name for index, name in config.id2label.items()}
         config.label2id = {name: index for index, name in config.id2label.items()}
+        super().__init__(config)
         self.spectral = SpectralModel(config)
         self.head = SpectralHead(config, self.targets.num_outputs)
         self.has_looked_at_scales = self.has_looked_at_settings = False
@@ -302,7 +326,8 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
 
         Before training, once. Features are then standardised by buffers that are saved with the weights, and targets
         by settings in the configuration, so that predictions come out in K and dex. Targets that already have a scale
-        keep it. In several processes all of them call this, and have what the first one found: a loader that is cut
+        keep it. A head that has been trained answers after as before: the features' new scales go into its weights as
+        well, and if it was trained without scales, its targets stay without. In several processes all of them call this, and have what the first one found: a loader that is cut
         into parts would give each another loss.
 
         Args:
@@ -314,11 +339,11 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
             features.append(self.head.pool(self.encode(**inputs)).double())
             labels.append(known)
         features = torch.cat(features)
-        found = features.mean(0).cpu(), features.std(0).cpu(), self.targets.scales(torch.cat(labels))
+        # A trained head whose features have scales, but its labels none, is one that lost its configuration.
+        is_settled = self.head.is_trained and not self.head.feature_mean.any()
+        found = features.mean(0).cpu(), features.std(0).cpu(), self.targets.scales(torch.cat(labels), is_settled)
         mean, spread, settings = of_first_process(found)
-        self.head.feature_mean.copy_(mean)
-        # A feature that never changes says nothing, but must not become a division by zero.
-        self.head.feature_scale.copy_(torch.where(spread > 1e-6, spread, 1.0))
+        self.head.set_scales(mean.to(self.device), spread.to(self.device))
         self.update(settings)
 
     @torch.no_grad()
@@ -382,6 +407,13 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
                 raise ValueError("expected batches with labels, found none: an iterator that was used up?")
         finally:
             self.train(was_training)
+
+    def forget_calibration(self) -> None:
+        """As if `calibrate` had never been called."""
+        self.config.classifier_temperature = 1.0
+        for settings in (self.config.targets or {}).values():
+            settings.pop("temperature", None)
+            settings.pop("confidence_threshold", None)
 
     def update(self, settings: dict) -> None:
         """Enter what was learnt of the data into the configuration."""

@@ -64,7 +64,8 @@ class ClassTarget:
                     f"labels: expected {len(outputs)} integers, one class each (-100 where unknown), found: shape "
                     f"{tuple(labels.shape)} of {labels.dtype}"
                 )
-            return nn.functional.cross_entropy(outputs, labels.flatten(), reduction="sum", ignore_index=-100)
+            labels = labels.flatten().long()  # int32, as numpy gives them, is not taken
+            return nn.functional.cross_entropy(outputs, labels, reduction="sum", ignore_index=-100)
         check_shape(labels, outputs.shape)
         is_known = ~labels.isnan()
         if ((labels < 0) | (labels > 1)).any():
@@ -84,7 +85,7 @@ class ClassTarget:
         """What the model's output holds of them."""
         return {"logits": outputs / self.config.classifier_temperature}
 
-    def scales(self, labels: Tensor) -> dict:
+    def scales(self, labels: Tensor, is_settled: bool = False) -> dict:
         """Classes have none."""
         return {}
 
@@ -364,15 +365,17 @@ class RegressionTargets:
             "probabilities": {name: each for name, each in probabilities.items() if each is not None} or None,
         }
 
-    def scales(self, labels: Tensor) -> dict[str, dict]:
+    def scales(self, labels: Tensor, is_settled: bool = False) -> dict[str, dict]:
         """Mean and standard deviation of every transformed target with two different labels, as settings. Those that
-        are set stay."""
+        are set stay, and with `is_settled` the others as well, at what they are when they are not set."""
         found = {}
         for target, column in zip(self.targets, self.columns(labels, len(labels))):
             known = column[~column.isnan()]
             target.check_digits(known)
             u = target.transform(known).double()
-            if len(u) > 1 and u.std() > 0:
+            if is_settled:
+                found[target.name] = {"center": target.config.center, "scale": target.config.scale}
+            elif len(u) > 1 and u.std() > 0:
                 found[target.name] = {"center": u.mean().item(), "scale": u.std().item()}
         return {"targets": self.settings(lambda name, given: {**found.get(name, {}), **given})}
 
@@ -392,8 +395,7 @@ class RegressionTargets:
 
 def make_targets(config: SpectralConfig) -> ClassTarget | RegressionTargets:
     """The meaning of a head's outputs. Made from the configuration at each call: it holds no state."""
-    problem = config.problem_type or ("regression" if config.num_labels == 1 else "single_label_classification")
-    return RegressionTargets(config) if problem == "regression" else ClassTarget(config)
+    return RegressionTargets(config) if config.is_regression else ClassTarget(config)
 
 
 def check_shape(labels: Tensor, shape) -> None:

@@ -213,6 +213,7 @@ def test_a_logarithmic_target_has_errors_in_its_own_unit(inputs):
 
 def test_scales_are_learnt_from_training_batches(inputs):
     model = make_model("mixed", targets=HEADS["mixed"]["targets"])
+    torch.nn.init.zeros_(model.head.out_proj.weight)  # as of a fresh head
     labels = torch.tensor([[0.3, 4000.0], [1.0, 5000.0], [NAN, 6000.0], [NAN, NAN]])
     model.fit_scales([{**inputs, "labels": labels}])
     settings = model.config.targets["teff"]
@@ -224,7 +225,6 @@ def test_scales_are_learnt_from_training_batches(inputs):
     features = (pooled - model.head.feature_mean) / model.head.feature_scale
     close(features.mean(0), torch.zeros(features.shape[1]), 1e-4)
     close(features.std(0), torch.ones(features.shape[1]), 1e-3)
-    torch.nn.init.zeros_(model.head.out_proj.weight)
     close(model(**inputs).logits[:, 1], torch.full((4,), expected.mean().exp()), 1e-3)
     # A scale that was given stays.
     model.fit_scales([{**inputs, "labels": torch.tensor([[0.3, 8000.0], [1.0, 9000.0], [NAN, NAN], [NAN, NAN]])}])
@@ -299,6 +299,8 @@ def test_all_processes_have_the_scales_of_the_first(inputs, monkeypatch):
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "broadcast_object_list", broadcast)
     first, second = make_model("labels"), make_model("labels")
+    for model in (first, second):
+        torch.nn.init.zeros_(model.head.out_proj.weight)  # as of fresh heads
     first.fit_scales([{**inputs, "labels": LABELS["labels"]}])
     part = {name: each[:2] for name, each in inputs.items()}
     second.fit_scales([{**part, "labels": LABELS["labels"][:2] + 1000.0}])
@@ -485,6 +487,12 @@ def test_half_precision_leaves_the_head_alone(inputs, tmp_path):
         ({"targets": {"teff": {"distribution": "bins"}}}, "needs a range"),
         ({"targets": {"teff": {"distribution": "bins", "transform": "log", "range": [0, 5]}}}, "above 0.0"),
         ({"targets": {"teff": {"transform": "sqrt"}}}, "transform"),
+        ({"problem_type": "classification"}, "problem_type: expected None or one of .*found: 'classification'"),
+        (
+            {"problem_type": "single_label_classification", "targets": {"teff": {}}},
+            "targets: .*'regression', found: 'single",
+        ),
+        ({"label2id": {"teff": 1, "logg": 0}}, "label2id: expected what id2label says, .*'teff': 0"),
     ],
 )
 def test_a_wrong_setting_is_refused(settings, message, pretrained):

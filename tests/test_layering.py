@@ -30,7 +30,7 @@ def test_files_that_travel_to_the_hub_are_flat_and_self_contained():
             if level:
                 assert level == 1 and module in names, f"{path.name} imports {'.' * level}{module}"
             else:
-                allowed = {"torch", "numpy", "transformers", "huggingface_hub", "math", "collections", "dataclasses",
+                allowed = {"torch", "numpy", "transformers", "huggingface_hub", "copy", "math", "collections", "dataclasses",
                            "itertools", "functools", "typing"}  # fmt: skip
                 assert module.split(".")[0] in allowed, f"{path.name} imports {module}"
         # Transformers copies files by this pattern, in docstrings too.

@@ -1,0 +1,111 @@
+"""What was learnt of the data, scales and calibration, belongs to one model and to its weights; names of classes to numbers."""
+
+from functools import partial
+
+import pytest
+import torch
+from spectra import spectrum
+from test_heads import HEADS, LABELS, REDSHIFT, SIZE, close, make_model
+from transformers import AutoModelForSequenceClassification
+
+from spectral_tokenizer import SpectralConfig, SpectralForSequenceClassification, SpectralProcessor
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    rows = [spectrum(survey, seed) for seed, survey in enumerate(("sdss", "desi", "galah", "apogee"))]
+    return SpectralProcessor()(rows, return_tensors="pt")
+
+
+@pytest.mark.parametrize("width", [0, 16])
+@pytest.mark.parametrize("head", ["classes", "labels", "redshift"])
+@pytest.mark.parametrize("was_fitted", [False, True])
+def test_new_scales_do_not_change_a_trained_head(head, width, was_fitted, inputs):
+    """Its features' scales are others under weights that were trained with the old ones."""
+    model = make_model(head, classifier_hidden_size=width)
+    if was_fitted:
+        torch.nn.init.zeros_(model.head.out_proj.weight)
+        model.fit_scales([{**{name: each[:3] for name, each in inputs.items()}, "labels": LABELS[head][:3]}])
+        torch.nn.init.normal_(model.head.out_proj.weight, std=0.3)
+    before = model(**inputs)
+    mean = model.head.feature_mean.clone()
+    model.fit_scales([{**{name: each[1:] for name, each in inputs.items()}, "labels": LABELS[head][1:]}])
+    assert not torch.equal(model.head.feature_mean, mean)
+    after = model(**inputs)
+    close(after.logits, before.logits, 1e-3)
+    if head != "classes":
+        close(after.errors, before.errors, 1e-3)
+        close(after.confidence, before.confidence, 1e-3)
+
+
+def test_new_scales_leave_a_fresh_head_s_weights_alone(inputs):
+    model = SpectralForSequenceClassification(SpectralConfig(**SIZE | HEADS["labels"], classifier_hidden_size=16))
+    before = {name: each.clone() for name, each in model.head.named_parameters()}
+    model.fit_scales([{**inputs, "labels": LABELS["labels"]}])
+    assert all(torch.equal(each, before[name]) for name, each in model.head.named_parameters())
+    assert model.config.targets["teff"]["center"] > 1000
+
+
+def test_models_of_one_configuration_are_calibrated_apart(inputs):
+    config = SpectralConfig(**SIZE | HEADS["labels"])
+    one, other = (SpectralForSequenceClassification(config).eval() for _ in range(2))
+    one.fit_scales([{**inputs, "labels": LABELS["labels"]}])
+    errors = one(**inputs).errors
+    other.fit_scales([{**inputs, "labels": LABELS["labels"] + 1000}])
+    other.calibrate([{**inputs, "labels": LABELS["labels"]}])
+    assert config.targets is None and one.config.targets != other.config.targets
+    assert torch.equal(one(**inputs).errors, errors)
+    assert one.spectral.config is one.config
+
+
+@pytest.mark.parametrize("is_later", [False, True])
+def test_labels_numbered_by_strings_keep_their_order(is_later, pretrained, inputs, tmp_path):
+    """ "10" comes before "2" in the alphabet."""
+    names = {str(number): f"label {number}" for number in range(12)}
+    targets = {name: {"center": 100.0 * int(number)} for number, name in names.items()}
+    settings = {"problem_type": "regression", "id2label": names, "targets": targets}
+    if is_later:
+        config = SpectralConfig(**SIZE)
+        for name, value in settings.items():
+            setattr(config, name, value)
+        model = SpectralForSequenceClassification(config)
+    else:
+        model = AutoModelForSequenceClassification.from_pretrained(pretrained, **settings)
+    before = model.eval()(**inputs).logits
+    close(before[0], 100.0 * torch.arange(12))
+    model.save_pretrained(tmp_path)
+    close(AutoModelForSequenceClassification.from_pretrained(tmp_path)(**inputs).logits, before)
+
+
+def test_names_and_numbers_of_classes_are_each_other_s(pretrained):
+    load = partial(SpectralForSequenceClassification.from_pretrained, pretrained)
+    assert load(label2id={"QSO": 1, "STAR": 0}).config.id2label == {1: "QSO", 0: "STAR"}
+    assert load(id2label={0: "a", 1: "b", 2: "c"}).config.label2id == {"a": 0, "b": 1, "c": 2}
+    for settings, message in (
+        ({"id2label": {0: "a", 1: "b"}, "label2id": {"a": 1, "b": 0}}, "label2id: expected what id2label says"),
+        ({"id2label": {0: "a", 1: "b"}, "num_labels": 3}, "num_labels: expected 2, .*found: 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load(**settings)
+
+
+@pytest.mark.parametrize("load", [SpectralForSequenceClassification, AutoModelForSequenceClassification])
+def test_calibration_goes_with_the_layer_it_was_of(load, tmp_path):
+    settings = {"temperature": 2.0, "confidence_threshold": 0.9, "scale": 3.0}
+    make_model("classes", classifier_temperature=2.5).save_pretrained(tmp_path / "classes")
+    make_model("redshift", targets={"redshift": {**REDSHIFT, **settings}}).save_pretrained(tmp_path / "redshift")
+    fresh = {"ignore_mismatched_sizes": True}
+    assert load.from_pretrained(tmp_path / "classes", num_labels=5, **fresh).config.classifier_temperature == 1
+    assert load.from_pretrained(tmp_path / "classes", **fresh).config.classifier_temperature == 2.5
+    assert load.from_pretrained(tmp_path / "redshift").config.targets["redshift"]["temperature"] == 2
+    targets = {"redshift": {**REDSHIFT, **settings, "num_bins": 64}}
+    model, found = load.from_pretrained(tmp_path / "redshift", targets=targets, output_loading_info=True, **fresh)
+    assert found["mismatched_keys"] and model.config.targets == {
+        "redshift": {**REDSHIFT, "num_bins": 64, "scale": 3.0}
+    }
+
+
+def test_classes_may_be_any_integers(inputs):
+    model = make_model("classes")
+    expected = model(**inputs, labels=LABELS["classes"]).loss
+    assert model(**inputs, labels=LABELS["classes"].int()).loss == expected
