@@ -10,6 +10,8 @@ from recipe import Recipe, parse_arguments
 
 from spectral_tokenizer import SpectralConfig
 from spectral_tokenizer.data import load_survey, prepare_survey
+from spectral_tokenizer.data.simulation import simulate
+from spectral_tokenizer.data.simulation.population import SKY_EVERY
 from spectral_tokenizer.objectives_spectral_tokenizer import MaskedModelling
 
 
@@ -34,8 +36,9 @@ def test_a_prepared_survey_of_which_a_part_is_missing_is_refused(simulated_surve
     assert surveys.load(recipe)["sdss"][:]["object_id"] == whole[:]["object_id"]
 
 
-def test_options_reach_the_reader(simulated_surveys):
-    data = {survey: str(simulated_surveys[survey]) for survey in ("sdss", "galah")}
+def test_options_reach_the_reader(simulated_surveys, tmp_path):
+    files = simulate(tmp_path / "files", {"sdss": SKY_EVERY}, surveys=("sdss",))  # the last fibre looks at blank sky
+    data = {"sdss": str(files["sdss"]), "galah": str(simulated_surveys["galah"])}
     with_sky = surveys.load(Recipe(data=data, options={"sdss": {"sky": True}}))
     assert len(with_sky["sdss"]) > len(surveys.load(Recipe(data=data))["sdss"])
 
