@@ -347,7 +347,8 @@ def vary_resolution(random: Random, spec: Spectrograph, flux: Tensor, widest: fl
 
 
 def read_at(spec: Spectrograph, values: Tensor, wavelength: Tensor) -> Tensor:
-    """Values (pixels,) on the nominal grid, read at other wavelengths (spectra, pixels), segment by segment."""
+    """Values (pixels,) on the nominal grid, read at other wavelengths (spectra, pixels), segment by segment: both in
+    vacuum Angstrom of the observatory's frame; level beyond a segment's ends."""
     parts = []
     for part in spec.slices():
         nominal, inside = spec.wavelength[part], values[part]
