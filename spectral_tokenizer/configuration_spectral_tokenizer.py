@@ -132,6 +132,8 @@ class SpectralConfig(PreTrainedConfig):
         classifier_hidden_size: Width of a hidden layer in the head. 0: the head is linear.
         classifier_dropout: Dropout on what the head reads, and on its hidden layer.
         classifier_temperature: Divides the logits of classes, so that their softmax is calibrated: see `calibrate`.
+        num_novelty_axes, novelty_threshold: By which a head tells spectra that are unlike those it was fitted to: see
+            `fit_novelty` and `calibrate`, which set them. 0 axes: it does not.
     """
 
     model_type = "spectral_tokenizer"
@@ -177,11 +179,14 @@ class SpectralConfig(PreTrainedConfig):
     classifier_hidden_size: int = 0
     classifier_dropout: float | int = 0.0
     classifier_temperature: float | int = 1.0
+    num_novelty_axes: int = 0
+    novelty_threshold: float | int | None = None
 
     # Transformers leaves these out of what `Trainer.predict` collects: a thousand numbers per spectrum, or one per
     # batch; or booleans, which it would fill up with -100, that is with true.
     keys_to_ignore_at_inference = [
         "probabilities", "hidden_states", "loss_terms", "chi2_hidden", "chi2_visible", "masked_patches", "target_patches",
+        "novelty",
     ]  # fmt: skip
 
     def __post_init__(self, **kwargs):
@@ -208,7 +213,7 @@ class SpectralConfig(PreTrainedConfig):
         for name in ("patch_size", "hidden_size", "num_hidden_layers", "num_attention_heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected 1 or more, found: {getattr(self, name)}")
-        for name in ("num_latents", "num_pixel_periods", "num_pooling_queries"):
+        for name in ("num_latents", "num_pixel_periods", "num_pooling_queries", "num_novelty_axes"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: expected 0 or more, found: {getattr(self, name)}")
         if self.hidden_size % self.num_attention_heads:
@@ -263,6 +268,8 @@ class SpectralConfig(PreTrainedConfig):
             raise ValueError(
                 f"classifier_temperature: expected a positive number, found: {self.classifier_temperature}"
             )
+        if self.novelty_threshold is not None and not 0 < self.novelty_threshold < math.inf:
+            raise ValueError(f"novelty_threshold: expected None or a positive number, found: {self.novelty_threshold}")
         if self.problem_type not in (None, *PROBLEMS):
             raise ValueError(f"problem_type: expected None or one of {list(PROBLEMS)}, found: {self.problem_type!r}")
         if self.targets and self.problem_type not in (None, "regression"):

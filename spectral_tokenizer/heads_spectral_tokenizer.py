@@ -20,6 +20,7 @@ from .modeling_spectral_tokenizer import (
     SpectralModelOutput,
     SpectralPreTrainedModel,
 )
+from .novelty_spectral_tokenizer import SpectralNovelty
 from .targets_spectral_tokenizer import make_targets
 
 
@@ -46,6 +47,10 @@ class SpectralClassifierOutput(ModelOutput):
             Regression: True where the confidence is below the target's calibrated threshold.
         probabilities (`dict[str, Tensor]`):
             Name of each target that is predicted in bins -> (batch, num_bins), see `bin_edges`.
+        novelty (`Tensor` of shape `(batch,)`, float32):
+            How unlike those that the head was fitted to a spectrum is, where `fit_novelty` and `calibrate` were called: 1 is
+            what the part `false_alarms` of held spectra passes, infinity a spectrum without a valid patch. An answer to
+            one far above 1 is a guess. Not in what `Trainer.predict` collects.
         hidden_states (`tuple[Tensor]`): The encoder's, if asked for.
     """
 
@@ -56,6 +61,7 @@ class SpectralClassifierOutput(ModelOutput):
     confidence: Tensor | None = None
     is_flagged: Tensor | None = None
     probabilities: dict[str, Tensor] | None = None
+    novelty: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
 
 
@@ -96,6 +102,7 @@ class SpectralHead(nn.Module):
         # Saved with the weights; see `fit_scales`.
         self.register_buffer("feature_mean", torch.zeros(size))
         self.register_buffer("feature_scale", torch.ones(size))
+        self.novelty = SpectralNovelty(config, size) if config.num_novelty_axes else None
         self.dropout = nn.Dropout(config.classifier_dropout)
         width = config.classifier_hidden_size
         self.dense = nn.Linear(size, width) if width else None
@@ -119,6 +126,11 @@ class SpectralHead(nn.Module):
             layer.weight.copy_(weight * spread)
         self.feature_mean.copy_(mean)
         self.feature_scale.copy_(spread)
+
+    def fit_novelty(self, config: SpectralConfig, features: Tensor) -> None:
+        """Know spectra of such features, (spectra, features) float64, from now on."""
+        self.novelty = SpectralNovelty(config, features.shape[1]).to(features.device)
+        self.novelty.fit(features)
 
     def pool(self, encoded: SpectralModelOutput) -> Tensor:
         """What is read of each spectrum, before standardisation: (batch, features) float32."""
@@ -217,6 +229,13 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
             init.zeros_(module.out_proj.weight)
             init.zeros_(module.feature_mean)
             init.ones_(module.feature_scale)
+        if isinstance(module, SpectralNovelty):
+            for buffer, fresh in (
+                (module.center, init.zeros_),
+                (module.scale, init.ones_),
+                (module.axes, init.zeros_),
+            ):
+                fresh(buffer)
 
     @property
     def targets(self):
@@ -282,7 +301,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
             flux, ivar, wavelength, pooler_output, attention_mask=attention_mask, lengths=lengths, scale=scale,
             output_hidden_states=output_hidden_states,
         )  # fmt: skip
-        outputs = self.head(encoded)
+        outputs, novelty = self.head(encoded), self.novelty(encoded)
         self.warn_of_lost_scales()
         loss = None
         if labels is not None:
@@ -295,7 +314,19 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
             # Of a spectrum without a valid patch nothing was seen, and a head says something of zeros too.
             is_seen = encoded.token_mask[:, self.config.num_latents :].any(1)
             outputs = torch.where(is_seen[:, None], outputs, torch.nan)
-        return SpectralClassifierOutput(loss=loss, **self.targets.answer(outputs), hidden_states=encoded.hidden_states)
+            novelty = None if novelty is None else torch.where(is_seen, novelty, torch.inf)
+        return SpectralClassifierOutput(
+            loss=loss, **self.targets.answer(outputs), novelty=novelty, hidden_states=encoded.hidden_states
+        )
+
+    @torch.no_grad()
+    def novelty(self, encoded: SpectralModelOutput) -> Tensor | None:
+        """See [`SpectralClassifierOutput`], (batch,); None where it was not fitted and calibrated, and in training, in
+        which features change."""
+        if self.training or self.head.novelty is None or self.config.novelty_threshold is None:
+            return None
+        with torch.autocast(encoded.pooler_output.device.type, enabled=False):
+            return self.head.novelty(self.head.pool(encoded)) / self.config.novelty_threshold
 
     def encode(self, flux=None, ivar=None, wavelength=None, pooler_output=None, **inputs) -> SpectralModelOutput:
         """The encoder's output, its tokens padded whether the input was padded or packed. With `pooler_output` given
@@ -347,11 +378,27 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         self.update(settings)
 
     @torch.no_grad()
+    def fit_novelty(self, batches: Iterable[Mapping], num_batches: int = 64) -> None:
+        """Learn what spectra look like that the head knows, for `novelty` in its output.
+
+        After training, as features change until then, and before `calibrate`, which says how unlike is too unlike.
+
+        Args:
+            batches, num_batches: As for `fit_scales`: of the spectra that were trained on. Labels are not looked at.
+        """
+        seen = self.labelled(islice(batches, num_batches))
+        features = [self.head.pool(self.encode(**inputs)).double() for inputs, _ in seen]
+        features = of_first_process(torch.cat(features).cpu()).to(self.device)
+        self.config.num_novelty_axes, self.config.novelty_threshold = SpectralNovelty.num_axes(features), None
+        self.head.fit_novelty(self.config, features)
+
+    @torch.no_grad()
     def calibrate(self, batches: Iterable[Mapping], false_alarms: float = 0.05) -> None:
         """Fit the width of what is predicted, on spectra that were not trained on; kept in the configuration.
 
         Classes: the temperature of least cross-entropy. Regression: the temperature by which 68 % intervals hold 68 %
-        of the truths, and the confidence under which a prediction is flagged.
+        of the truths, and the confidence under which a prediction is flagged. Both: where `fit_novelty` was called, how
+        unlike the spectra of training is more than the part `false_alarms` of these.
 
         Args:
             batches: As for `fit_scales`; all are looked at. In several processes each has the settings of its own
@@ -360,12 +407,18 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         """
         if not 0 <= false_alarms <= 1:
             raise ValueError(f"false_alarms: expected a part between 0 and 1, found: {false_alarms}")
-        outputs, labels = [], []
+        outputs, labels, novelty = [], [], []
         for inputs, known in self.labelled(batches):
-            outputs.append(self.head(self.encode(**inputs)))
+            encoded = self.encode(**inputs)
+            outputs.append(self.head(encoded))
             labels.append(known)
+            if self.head.novelty is not None:
+                novelty.append(self.head.novelty(self.head.pool(encoded)))
         labels = torch.cat(labels).to(self.device)
         self.update(self.targets.calibrate(torch.cat(outputs), labels, false_alarms))
+        if novelty:
+            threshold = torch.cat(novelty).double().quantile(1 - false_alarms).item()
+            self.config.novelty_threshold = max(threshold, torch.finfo(torch.float32).tiny)  # of spectra all alike, 0
 
     def warn_of_lost_scales(self) -> None:
         """Weights that came without their configuration answer, but in no unit: a state_dict, an adapter, a resumed run
@@ -410,7 +463,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
 
     def forget_calibration(self) -> None:
         """As if `calibrate` had never been called."""
-        self.config.classifier_temperature = 1.0
+        self.config.classifier_temperature, self.config.novelty_threshold = 1.0, None
         for settings in (self.config.targets or {}).values():
             settings.pop("temperature", None)
             settings.pop("confidence_threshold", None)

@@ -179,21 +179,35 @@ def make_compute_metrics(config) -> Callable:
     say. Every regression target: the number of known labels, coverage of the
     68 % intervals, NMAD and outliers of a redshift (a target transformed by log1p), the median absolute deviation of
     others, and for targets in bins how well failures beyond `tolerance` are flagged: by the calibrated threshold
-    (`flag_caught`, `flag_false_alarms`), and at 5 % false alarms (`caught`).
+    (`flag_caught`, `flag_false_alarms`), and at 5 % false alarms (`caught`). Of both, where `novelty` is the last of the
+    predictions (see `with_novelty`): `novel`, the part of spectra for which it is above 1.
     """
     if config.problem_type == "multi_label_classification":
         raise ValueError("no metrics for multi_label_classification here: write your own compute_metrics")
     if config.problem_type == "regression" or (config.problem_type is None and config.num_labels == 1):
-        return lambda evaluation: score_targets(config, evaluation.predictions, evaluation.label_ids)
+        return lambda evaluation: (
+            score_targets(config, evaluation.predictions, evaluation.label_ids) | novel(evaluation.predictions)
+        )
     names = [name for _, name in sorted(config.id2label.items())]
 
     def score_classes(evaluation) -> dict[str, float]:
         logits = evaluation.predictions[0] if isinstance(evaluation.predictions, tuple) else evaluation.predictions
         references = evaluation.label_ids.ravel()
         scores = PurityCompleteness().compute(predictions=logits.argmax(-1), references=references, classes=names)
-        return scores | {"log_loss": log_loss(logits, references)}
+        return scores | {"log_loss": log_loss(logits, references)} | novel(evaluation.predictions)
 
     return score_classes
+
+
+def with_novelty(config) -> list[str]:
+    """The `ignore_keys` by which Trainer's `predict` collects `novelty` as well, as the last of the predictions."""
+    return [key for key in config.keys_to_ignore_at_inference if key != "novelty"]
+
+
+def novel(predictions) -> dict[str, float]:
+    """The part of spectra that are unlike those that a head was fitted to; nothing where predictions have no novelty."""
+    has_novelty = isinstance(predictions, tuple) and predictions[-1].ndim == 1
+    return {"novel": mean(predictions[-1] > 1)} if has_novelty else {}
 
 
 def log_loss(logits: np.ndarray, references: np.ndarray) -> float:

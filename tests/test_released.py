@@ -177,6 +177,47 @@ def test_of_noise_heads_say_that_they_do_not_know(pytestconfig, simulated_survey
         assert (output.errors > torch.tensor([200.0, 0.5, 0.1])).all()
 
 
+#: Heads that know what they were fitted to, and were not shown spectra lost in noise; and one that was.
+NOVELTY = {f"{FOLDER}_class": 1.0, f"{FOLDER}_base_redshift": 1.0, f"{FOLDER}_redshift": 0.0}
+
+
+def novelty_of(folder, simulated_surveys):
+    """Of simulated galaxies and quasars in SDSS as they are, with noise alone in place of flux, and turned round."""
+    model, processor = (each.from_pretrained(folder) for each in (AutoModelForSequenceClassification, AutoProcessor))
+    rows = load_survey("sdss", simulated_surveys["sdss"])
+    known = np.flatnonzero(np.isin(np.array(rows["class"][:], dtype=object).astype(str), ["GALAXY", "QSO"]))
+    rows = rows.select(known[:16])[:]
+    generator = np.random.default_rng(0)
+    noise = [np.where(np.array(each) > 0, generator.standard_normal(len(each)), 0.0) for each in rows["ivar"]]
+    noise = {**rows, "flux": noise, "ivar": [(np.array(each) > 0) * 1.0 for each in rows["ivar"]]}
+    turned = {**rows, **{name: [each[::-1] for each in rows[name]] for name in ("flux", "ivar")}}
+    with torch.no_grad():
+        return [model.eval()(**processor(each, return_tensors="pt")).novelty for each in (rows, noise, turned)]
+
+
+@pytest.mark.parametrize("head", NOVELTY)
+def test_heads_tell_what_they_were_never_shown(pytestconfig, simulated_surveys, head):
+    like, noise, turned = novelty_of(pytestconfig.rootpath / head, simulated_surveys)
+    assert (like > 1).float().mean() < 0.2
+    assert (noise > 1).float().mean() == NOVELTY[head]
+    assert (turned > like).float().mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(
+            head,
+            marks=[] if NOVELTY[head] == 0.0 else pytest.mark.xfail(strict=True, reason="of these, less than half"),
+        )
+        for head in NOVELTY
+    ],
+)
+def test_heads_call_most_spectra_that_are_turned_round_new(pytestconfig, simulated_surveys, head):
+    _, _, turned = novelty_of(pytestconfig.rootpath / head, simulated_surveys)
+    assert turned.median() > 1
+
+
 @pytest.mark.xfail(strict=True, reason="intervals of noise are +- 0.15 to 0.4: flagged, and far too narrow")
 def test_a_redshift_of_noise_may_be_anything(pytestconfig, simulated_surveys):
     folder = pytestconfig.rootpath / f"{FOLDER}_redshift"

@@ -34,7 +34,7 @@ from spectral_tokenizer import SpectralForSequenceClassification, SpectralProces
 from spectral_tokenizer.data.collator import SpectralCollator
 from spectral_tokenizer.data.embedding import embed
 from spectral_tokenizer.data.schema import SPECTRUM
-from spectral_tokenizer.metrics import make_compute_metrics
+from spectral_tokenizer.metrics import make_compute_metrics, with_novelty
 
 
 # YAML 1.1 takes 1e-4 for text.
@@ -250,8 +250,9 @@ def finish(trainer: Trainer, rows: dict[str, Dataset], arguments: FineTuningArgu
     """Calibrate, test, draw, and save the model with all that was measured of it."""
     model, processor, output = trainer.model, trainer.processing_class, Path(trainer.args.output_dir)
     raw = trainer.predict(rows["test"], metric_key_prefix="raw").metrics
+    model.fit_novelty(batches(rows["train"], trainer.data_collator, trainer.args))
     model.calibrate(batches(rows["calibration"], trainer.data_collator, trainer.args), arguments.false_alarms)
-    tested = trainer.predict(rows["test"], metric_key_prefix="test")
+    tested = trainer.predict(rows["test"], with_novelty(model.config), "test")
     if not trainer.is_world_process_zero():
         return
     metrics = {

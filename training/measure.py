@@ -38,7 +38,7 @@ from validation import SurveyValidation, measure, table
 from spectral_tokenizer.data.collator import SpectralCollator
 from spectral_tokenizer.data.cross_match import cross_match
 from spectral_tokenizer.data.splits import split
-from spectral_tokenizer.metrics import make_compute_metrics
+from spectral_tokenizer.metrics import make_compute_metrics, with_novelty
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -161,10 +161,10 @@ def measure_head(
         known, others = split({"spectra": known}, calibrate, seed=seed)["spectra"]
         if known is others:
             raise ValueError("--calibrate: expected objects to calibrate on and others to measure on, found one alone")
-        before = finetune.strip(trainer.predict(known).metrics, "test_")
+        before = finetune.strip(trainer.predict(known, with_novelty(model.config)).metrics, "test_")
         model.calibrate(finetune.batches(others, collator, arguments))
         calibrated = {"num_calibrated": len(others), "test_before_calibration": before}
-    tested = trainer.predict(known)
+    tested = trainer.predict(known, with_novelty(model.config))
     scores = finetune.strip(tested.metrics, "test_")
     for name, value in scores.items():
         was = f", {before[name]:.4g} before" if calibrate and before[name] != value else ""

@@ -70,7 +70,7 @@ class Answer:
         value: the likeliest class, or a number in the label's unit.
         known: what the file says; None where it says nothing.
         interval: the central 68 % interval of a number.
-        is_flagged: the head itself does not rely on its number.
+        is_flagged: the head itself does not rely on its number, or knows no such spectra.
         shares: probability of each class; empty for a number.
         bins: edges of the bins of a number that is predicted in them, and the probability of each.
     """
@@ -205,7 +205,12 @@ def class_answer(head: SpectralForSequenceClassification, output, row: dict) -> 
     is_single = head.config.problem_type != "multi_label_classification"
     shares = (output.logits[0].softmax(-1) if is_single else output.logits[0].sigmoid()).tolist()
     shares = {head.config.id2label[index]: share for index, share in enumerate(shares)}
-    return Answer("class", max(shares, key=shares.get), row["class"], shares=shares)
+    return Answer("class", max(shares, key=shares.get), row["class"], is_flagged=is_unlike(output), shares=shares)
+
+
+def is_unlike(output) -> bool:
+    """Whether the spectrum is unlike those that the head was fitted to, as far as it can tell."""
+    return output.novelty is not None and bool(output.novelty[0] > 1)
 
 
 def number_answers(head: SpectralForSequenceClassification, output, row: dict) -> list[Answer]:
@@ -222,7 +227,7 @@ def number_answers(head: SpectralForSequenceClassification, output, row: dict) -
                 float(output.logits[0, index]),
                 known if known is not None and np.isfinite(known) else None,
                 tuple(output.intervals[0, index].tolist()),
-                bool(output.is_flagged[0, index]),
+                bool(output.is_flagged[0, index]) or is_unlike(output),
                 bins=bins,
             )
         )

@@ -21,6 +21,7 @@ NUMBERS = {
 }
 #: Gradio takes HTML for a template: these three would begin an expression in it.
 TEMPLATE_SIGNS = str.maketrans({sign: f"&#{ord(sign)};" for sign in "{}$`\\"})
+DOUBT = " <em>not to rely on</em>"
 DIGITS = re.compile(r"(\[0-9\])+")
 
 
@@ -188,16 +189,17 @@ def labels_words(answers: list[Answer]) -> str:
         if answer.shares:
             ranked = sorted(answer.shares.items(), key=lambda item: -item[1])
             said = ", ".join(f"{escape(name)} {100 * share:.0f} %" for name, share in ranked)
-            rows.append((called(answer.name), f"<b>{said}</b>", "", escape(answer.known or "–")))
+            said = f"<b>{said}</b>{DOUBT if answer.is_flagged else ''}"
+            rows.append((called(answer.name), said, "", escape(answer.known or "–")))
             continue
         low, high = answer.interval
         said = f"<b>{number(answer.name, answer.value)}</b> ± {number(answer.name, 0.5 * (high - low))}"
-        said += " <em>not to rely on</em>" if answer.is_flagged else ""
+        said += DOUBT if answer.is_flagged else ""
         interval = f"{number(answer.name, low)} to {number(answer.name, high)}"
         rows.append((called(answer.name), said, interval, number(answer.name, answer.known)))
     note = (
         '<p class="quiet">Stellar labels mean something for stars alone, redshifts for what the head was trained on. '
-        "“Not to rely on” is the head's own flag.</p>"
+        "“Not to rely on” is the head's own flag: it is unsure, or was fitted to no such spectra.</p>"
     )
     return table(("label", "model", "68 % interval", "file"), rows, "Labels") + note
 

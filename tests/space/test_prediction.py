@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from loading import load_models
 from prediction import HiddenRangeError
 from settings import Settings, read_settings
 from spectra import spectrum
+from words import labels_words
 
 from spectral_tokenizer import SpectralProcessor
 
@@ -114,6 +116,22 @@ def test_heads_say_class_redshift_and_labels(models):
     assert len(edges) == len(shares) + 1 and shares.sum() == pytest.approx(1, abs=1e-4)
     assert redshift.interval[0] <= redshift.value <= redshift.interval[1] and redshift.known == 2.5
     assert found["teff"].known is None and found["teff"].bins is None
+
+
+def test_a_spectrum_unlike_a_head_s_own_is_not_to_rely_on(models, saved_models):
+    """Of classes too, which have no flag of their own."""
+    (loaded,) = load_models(Settings(str(saved_models["model"]), (str(saved_models["classes"]),))).heads
+    head, processor = loaded
+    inputs = processor([row_of(survey) for survey in ("sdss", "desi", "galah", "apogee")], return_tensors="pt")
+    batch = {**inputs, "labels": torch.tensor([0, 1, 2, 2])}
+    head.fit_novelty([batch])
+    head.calibrate([batch], false_alarms=0.0)
+    (like,) = replace(models, heads=[loaded]).labels(row_of("sdss"))
+    turned = row_of("sdss")
+    turned["flux"] = turned["flux"][::-1] * 10.0 ** np.linspace(0, 3, len(turned["flux"]))
+    (unlike,) = replace(models, heads=[loaded]).labels(turned)
+    assert [each.is_flagged for each in (like, unlike)] == [False, True]
+    assert "not to rely on</em>" in labels_words([unlike]) and "not to rely on</em>" not in labels_words([like])
 
 
 def test_a_spectrum_finds_itself_first(models, simulated_surveys, tmp_path):

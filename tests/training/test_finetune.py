@@ -68,6 +68,7 @@ def test_a_class_run_leaves_what_it_promises(class_run, pretrained, simulated_su
     assert "accuracy" in printed and 0 <= metrics["test"]["accuracy"] <= 1
     assert set(metrics["test_by_survey"]) == {"sdss", "desi"} and not metrics["simulated"]
     assert metrics["num_parameters"]["trained"] == 3 * 16 * 32 + 3
+    assert 0 <= metrics["test"]["novel"] <= 1 and "novel" in metrics["test_by_survey"]["desi"]
     assert (output / "predictions.png").stat().st_size > 5_000
     card = (output / "model" / "README.md").read_text()
     assert "$" not in card and "| accuracy |" in card and "The encoder was frozen." in card
@@ -77,7 +78,8 @@ def test_a_class_run_leaves_what_it_promises(class_run, pretrained, simulated_su
     assert model.config.classifier_temperature != 1.0
     rows = load_survey("desi", simulated_surveys["desi"])
     inputs = AutoProcessor.from_pretrained(output / "model")(rows[:3], return_tensors="pt")
-    assert model(**inputs).logits.shape == (3, 3)
+    answer = model.eval()(**inputs)
+    assert answer.logits.shape == (3, 3) and answer.novelty.shape == (3,) and (answer.novelty < 10).all()
     # The encoder is the one that was given.
     before, after = AutoModel.from_pretrained(pretrained), AutoModel.from_pretrained(output / "model")
     for (name, one), other in zip(before.named_parameters(), after.parameters()):
