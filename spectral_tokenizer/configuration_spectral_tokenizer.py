@@ -123,7 +123,7 @@ class SpectralConfig(PreTrainedConfig):
         residual_cap: Residual in sigma beyond which the loss grows linearly (pseudo-Huber). None: plain chi2.
         problem_type, num_labels, id2label: What a head predicts, as everywhere in Transformers:
             `"single_label_classification"`, `"multi_label_classification"`, or `"regression"` of `num_labels` targets.
-            None: classes, or a regression where there is one label.
+            None: classes, or a regression where there is one label, or where there are `targets`.
         targets: Name in `id2label` -> settings of a regression target, see [`TargetConfig`]. Targets that are not
             named here have the default settings.
         num_trainable_layers: How much of the encoder a head trains. None: all of it. 0: nothing, the encoder is
@@ -291,8 +291,10 @@ class SpectralConfig(PreTrainedConfig):
 
     @property
     def is_regression(self) -> bool:
-        """Whether a head predicts numbers, and not classes."""
-        return self.problem_type == "regression" or (self.problem_type is None and self.num_labels == 1)
+        """Whether a head predicts numbers, and not classes, which have no `targets`."""
+        if self.problem_type is None:
+            return self.num_labels == 1 or bool(self.targets)
+        return self.problem_type == "regression"
 
     @property
     def pooled_size(self) -> int:

@@ -61,8 +61,8 @@ class ClassTarget:
         if self.is_single:
             if labels.is_floating_point() or labels.numel() != len(outputs):
                 raise ValueError(
-                    f"labels: expected {len(outputs)} integers, one class each (-100 where unknown), found: shape "
-                    f"{tuple(labels.shape)} of {labels.dtype}"
+                    f"labels: expected {len(outputs)} integers, one class each (-100 where unknown), as problem_type "
+                    f"{self.config.problem_type!r} says, found: shape {tuple(labels.shape)} of {labels.dtype}"
                 )
             labels = labels.flatten().long()  # int32, as numpy gives them, is not taken
             return nn.functional.cross_entropy(outputs, labels, reduction="sum", ignore_index=-100)

@@ -109,3 +109,24 @@ def test_classes_may_be_any_integers(inputs):
     model = make_model("classes")
     expected = model(**inputs, labels=LABELS["classes"]).loss
     assert model(**inputs, labels=LABELS["classes"].int()).loss == expected
+
+
+def test_several_targets_are_numbers_whether_or_not_it_is_said(inputs, pretrained):
+    """They were taken for classes, as whose names their labels stood."""
+    targets = {"teff": {"center": 5000.0, "scale": 800.0}, "logg": {"center": 3.0, "scale": 1.0}}
+    settings = {"id2label": {0: "teff", 1: "logg"}, "targets": targets}
+    said, unsaid = (
+        AutoModelForSequenceClassification.from_pretrained(pretrained, **settings, problem_type=problem)
+        for problem in ("regression", None)
+    )
+    expected, found = (model(**inputs, labels=LABELS["labels"]) for model in (said, unsaid))
+    assert unsaid.config.problem_type is None and found.logits.tolist() == [[5000, 3]] * 4
+    assert found.loss == expected.loss and torch.equal(found.errors, expected.errors)
+
+
+def test_numbers_that_nobody_named_as_such_are_no_classes(inputs):
+    model = make_model("labels", problem_type=None)
+    with pytest.raises(
+        ValueError, match=r"expected 4 integers.*problem_type None says, found: shape \(4, 2\) of torch.fl"
+    ):
+        model(**inputs, labels=LABELS["labels"])

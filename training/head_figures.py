@@ -14,8 +14,7 @@ import matplotlib.pyplot as plt  # noqa: E402 (the backend comes first)
 def draw(config, tested, rows: Dataset, path: Path, simulated: bool) -> Path:
     """A confusion matrix, or predicted against true labels with their errors and flags. `tested` is what Trainer's
     `predict` returns for `rows`."""
-    is_regression = config.problem_type == "regression"
-    figure = regression(config, tested, rows) if is_regression else confusion(config, tested)
+    figure = regression(config, tested, rows) if config.is_regression else confusion(config, tested)
     kind = "simulated spectra" if simulated else "spectra"
     figure.suptitle(f"{len(rows)} {kind} of objects not trained on")
     path.parent.mkdir(parents=True, exist_ok=True)

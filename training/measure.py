@@ -144,7 +144,7 @@ def measure_head(
         AutoModelForSequenceClassification.from_pretrained(folder),
         AutoProcessor.from_pretrained(folder),
     )
-    is_class = model.config.problem_type == "single_label_classification"
+    is_class = not model.config.is_regression and model.config.problem_type != "multi_label_classification"
     names = [name for _, name in sorted(model.config.id2label.items())]
     labels, classes = (["class"], names) if is_class else (names, None)
     if is_class:
