@@ -19,8 +19,6 @@ AUTO_MAP = {
 }
 
 PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
-# Settings of a head that only make sense together.
-TOGETHER = ("id2label", "label2id", "problem_type", "targets")
 
 #: What pre-training may be told of an object beside its spectrum, where `label_weight` asks for it.
 LABELS = {
@@ -191,6 +189,7 @@ class SpectralConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         kwargs.setdefault("auto_map", dict(AUTO_MAP))
+        self.output_attentions = kwargs.get("output_attentions")  # Transformers passes the setter by
         if self.label2id and self.id2label is None:
             self.id2label = {index: name for name, index in self.label2id.items()}
         super().__post_init__(**kwargs)
@@ -198,15 +197,32 @@ class SpectralConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict, **kwargs):
-        """As everywhere, but what is given of a head replaces what a file says of it before it is checked, not after;
-        and names in one direction replace both."""
-        given = {name: kwargs.pop(name) for name in TOGETHER if name in kwargs}
-        names = given.get("id2label") or given.get("label2id")
-        if names:
+        """As everywhere, but what is given replaces what a file says before all is checked together, not one by one
+        after; and names in one direction replace both."""
+        # But for dtype, which may be "auto".
+        given = {name: kwargs.pop(name) for name in cls.__dataclass_fields__.keys() - {"dtype"} if name in kwargs}
+        if names := given.get("id2label") or given.get("label2id"):
             if len(names) != kwargs.get("num_labels", len(names)):
                 raise ValueError(f"num_labels: expected {len(names)}, as {names} says, found: {kwargs['num_labels']}")
-            config_dict = {**config_dict, "id2label": None, "label2id": None}
+            given = {"id2label": None, "label2id": None, **given}
         return super().from_dict({**config_dict, **given}, **kwargs)
+
+    def __eq__(self, other) -> bool:
+        # By what a file keeps, where tuples are lists: Transformers compares attributes, some of which saving adds.
+        return isinstance(other, SpectralConfig) and self.to_json_string(False) == other.to_json_string(False)
+
+    @property
+    def output_attentions(self) -> bool:
+        """Attention runs over packed spectra, and nothing keeps its weights."""
+        return False
+
+    @output_attentions.setter
+    def output_attentions(self, value: bool | None) -> None:
+        if value:
+            raise ValueError(
+                f"output_attentions: expected False, as attention over packed spectra keeps no weights, found: {value}; "
+                "output_hidden_states gives the tokens of every layer"
+            )
 
     def validate_sizes(self):
         """Heads share the width evenly; there is something to look at; periods are a range."""

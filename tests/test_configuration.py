@@ -43,3 +43,31 @@ def test_every_size_builds_and_survives_json(path, tmp_path):
 
 def test_the_five_sizes_are_there():
     assert [path.parent.name for path in SIZES] == ["base", "large", "paper", "small", "tiny"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"num_labels": 5},
+        {"label2id": {"QSO": 1, "STAR": 0}},
+        {"id2label": {"0": "teff"}, "targets": {"teff": {"distribution": "bins", "range": (3000.0, 9000.0)}}},
+        {"hidden_fraction": (0.2, 0.4), "residual_cap": None, "dtype": "bfloat16"},
+    ],
+)
+def test_a_configuration_is_the_same_through_a_dictionary_or_a_file(settings, tmp_path):
+    config = SpectralConfig(**settings)
+    config.save_pretrained(tmp_path)
+    for same in (SpectralConfig.from_dict(config.to_dict()), SpectralConfig.from_pretrained(tmp_path)):
+        assert same == config and same.num_labels == config.num_labels
+    assert SpectralConfig(**settings | {"num_segments": 7}) != config and config != settings
+
+
+def test_what_is_given_beside_a_dictionary_is_checked_with_it():
+    """Transformers sets it afterwards, one by one and unchecked together."""
+    file = SpectralConfig(hidden_size=64, num_attention_heads=4).to_dict()
+    with pytest.raises(Exception, match="hidden_size must be a multiple of num_attention_heads, found: 64 and 5"):
+        SpectralConfig.from_dict(file, num_attention_heads=5)
+    found, unused = SpectralConfig.from_dict(file, num_attention_heads=8, revision="main", return_unused_kwargs=True)
+    assert found.num_attention_heads == 8 and found.hidden_size == 64 and unused == {"revision": "main"}
+    assert SpectralConfig.from_dict(file, dtype="auto").hidden_size == 64
