@@ -22,6 +22,7 @@ LEAST_IVAR = 1e-12
 # Half of the pixels of pure noise are beyond 0.67 sigma: where they are within 0.3, errors are not those of this flux.
 LEAST_SCATTER = 0.3
 FEWEST_PIXELS = 100  # of which this can be said
+HALF = (np.dtype("float16"), torch.float16, torch.bfloat16)
 FLOAT32 = (np.dtype("float32"), torch.float32)
 # A step so many times its neighbours is the gap between two arms: APOGEE's and GALAH's are of 200 pixels or more.
 ARM_LEAP = 100
@@ -72,7 +73,9 @@ def as_spectra(flux, ivar, wavelength, segment_lengths) -> Iterator[tuple]:
         flux = rows_of_columns(flux)
     if isinstance(flux, Sequence) or hasattr(flux, "column_names"):  # a Dataset is none, but has rows as one
         flux = list(flux)
-    if isinstance(flux, list) and flux and isinstance(flux[0], Mapping):
+    if isinstance(flux, list) and not flux:
+        raise ValueError(f"flux: expected at least one spectrum, found: an empty {given}")
+    if isinstance(flux, list) and isinstance(flux[0], Mapping):
         for position, row in enumerate(flux):
             name = f"spectrum {position}" + (f" ({row['object_id']})" if row.get("object_id") else "")
             missing = [column for column in COLUMNS if row.get(column) is None]
@@ -190,6 +193,16 @@ def as_array(values) -> np.ndarray:
         values = values.detach().cpu()
         values = values.float() if values.dtype == torch.bfloat16 else values
     return np.asarray(values)
+
+
+def check_not_half(**values) -> None:
+    """Raise ValueError where one of them has the three digits of half precision, as after `inputs.to(torch.bfloat16)`."""
+    for name, each in values.items():
+        if getattr(each, "dtype", None) in HALF:
+            raise ValueError(
+                f"{name}: expected float64 (float32 is taken), as the processor gave it, found: {each.dtype}. Move inputs by "
+                ".to(device) alone: the model casts them itself"
+            )
 
 
 def in_angstrom(wavelength):

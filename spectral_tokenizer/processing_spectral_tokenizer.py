@@ -12,6 +12,7 @@ from .packing_spectral_tokenizer import check_precision
 from .patching_spectral_tokenizer import (
     Spectrum,
     as_array,
+    check_not_half,
     checked,
     checked_spectra,
     in_angstrom,
@@ -190,8 +191,10 @@ class SpectralProcessor(FeatureExtractionMixin):
             (pixels,) float64 in the survey's unit.
 
         Raises:
-            ValueError: not one scale for each spectrum, or other patches: packed spectra, say.
+            ValueError: not one scale for each spectrum, or other patches: packed spectra, say; or a scale or
+                wavelengths in half precision.
         """
+        check_not_half(scale=scale, wavelength=wavelength, grid=grid)
         flux, scale, num_pixels = (as_array(each) for each in (reconstruction, scale, num_pixels))
         if scale.shape != flux.shape[:1] or num_pixels.shape not in (flux.shape[:2], (1, *flux.shape[1:2])):
             raise ValueError(

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from spectra import spectrum
 
 from spectral_tokenizer import SpectralProcessor
@@ -395,3 +396,22 @@ def test_tensors_of_any_kind_are_taken(processor):
         np.testing.assert_allclose(found, expected["scale"][0], rtol=1e-12)
     with pytest.raises(ValueError, match="wavelength: expected float64.*found: torch.bfloat16"):
         processor.patch_wavelength(asked, like={**like, "wavelength": like["wavelength"].bfloat16()})
+
+
+@pytest.mark.parametrize("nothing", [[], (), Dataset.from_dict({"flux": [], "ivar": [], "wavelength": []})])
+def test_nothing_is_called_nothing(processor, nothing):
+    with pytest.raises(ValueError, match="flux: expected at least one spectrum, found: an empty"):
+        processor(nothing)
+
+
+@pytest.mark.parametrize("name", ["scale", "wavelength", "grid"])
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16, np.float16])
+def test_an_answer_is_not_made_of_rounded_numbers(processor, name, half):
+    """As a batch that was cast to a model's dtype: of a flux of 3.14159, 3.140625."""
+    inputs = processor({**spectrum("sdss"), "object_id": "1"}, return_tensors="pt")
+    given = {"scale": inputs["scale"], "num_pixels": inputs["num_pixels"]}
+    given |= {"wavelength": inputs["wavelength"], "grid": inputs["wavelength"].flatten()[:9]}
+    assert len(processor.post_process_reconstruction(inputs["flux"], **given)[0]) == 9
+    given[name] = given[name].to(half) if isinstance(half, torch.dtype) else given[name].numpy().astype(half)
+    with pytest.raises(ValueError, match=f"{name}: expected float64 .*found: .*float16.*device"):
+        processor.post_process_reconstruction(inputs["flux"], **given)
