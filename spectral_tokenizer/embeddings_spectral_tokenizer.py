@@ -91,6 +91,11 @@ class SpectralPatchEmbeddings(nn.Module):
         self.projection = nn.Linear(features[config.patch_inputs], config.hidden_size)
 
     def forward(self, flux: Tensor, ivar: Tensor, basis: Tensor) -> Tensor:
+        if (alpha := getattr(self, "neftune_noise_alpha", None)) is not None:  # Trainer leaves it here
+            raise ValueError(
+                f"neftune_noise_alpha: expected None, found: {alpha}. Its noise is for sequences of one length, and here "
+                "spectra of any length are packed: use hidden_dropout"
+            )
         is_usable = ivar > 0
         flux = torch.where(is_usable, flux.float(), 0.0)
         sigma = torch.where(is_usable, ivar.float(), 1.0).rsqrt()

@@ -1,5 +1,5 @@
 # Copyright 2026 The spectral_tokenizer authors. Licensed under the Apache License, Version 2.0.
-"""Attention inside packed sequences, and the encoder's and decoder's layers."""
+"""Attention inside packed sequences, the encoder's and decoder's layers, and the decoder."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .configuration_spectral_tokenizer import SpectralConfig
-from .packing_spectral_tokenizer import PaddedSequences, Sequences, equal_runs
+from .packing_spectral_tokenizer import PackedPatches, PaddedSequences, Sequences, equal_runs, leading
 
 
 try:
@@ -186,3 +186,45 @@ class SpectralDecoderLayer(SpectralLayer):
     ) -> Tensor:
         normed = self.layernorm_before(hidden_states)
         return self.add(hidden_states, self.attention(normed, sequences, tokens, token_sequences))
+
+
+class SpectralDecoder(nn.Module):
+    """Wavelengths asked for look at a spectrum's tokens and answer with flux."""
+
+    def __init__(self, config: SpectralConfig):
+        super().__init__()
+        self.config = config
+        self.query = nn.Parameter(torch.empty(config.hidden_size))
+        self.code_projection = nn.Linear(config.hidden_size, config.hidden_size)
+        self.layers = nn.ModuleList([SpectralDecoderLayer(config) for _ in range(config.num_decoder_layers)])
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        num_outputs = config.patch_size + (config.patch_outputs == "level_and_residual")
+        self.head = LinearInFloat32(config.hidden_size, num_outputs)
+        # Only where it is used: distributed training waits for the gradient of every parameter.
+        has_amplitudes = config.num_pixel_periods > 0 and config.patch_outputs == "level_and_residual"
+        self.amplitudes = LinearInFloat32(config.hidden_size, 2 * config.num_pixel_periods) if has_amplitudes else None
+
+    def forward(self, asked: PackedPatches, tokens: Tensor, sequences: Sequences) -> Tensor:
+        """Located patches, of which only wavelengths are looked at, and packed tokens -> flux (total, patch_size) in
+        the scale's unit."""
+        if self.config.decoder_reads == "latents":
+            num_latents = self.config.num_latents
+            tokens = leading(tokens, sequences.lengths, num_latents).flatten(0, 1)
+            sequences = Sequences([num_latents] * len(sequences.lengths), tokens.device)
+        queries = Sequences(asked.lengths, tokens.device)
+        hidden_states = asked.code + self.code_projection(asked.code) + self.query
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, queries, tokens, sequences)
+        # In bfloat16 a flux is wrong by 0.4 %, which is many sigma of a bright spectrum: the last step is in float32.
+        with torch.autocast(hidden_states.device.type, enabled=False):
+            return self.answer(self.layernorm(hidden_states).float(), asked.basis)
+
+    def answer(self, hidden_states: Tensor, basis: Tensor) -> Tensor:
+        output = self.head(hidden_states)
+        # Fluxes are in units of their median: an untrained decoder answers about 1.
+        if self.config.patch_outputs == "flux":
+            return 1 + output
+        level, residual = output[:, :1], output[:, 1:]
+        if self.amplitudes is not None:
+            residual = residual + (basis @ self.amplitudes(hidden_states)[:, :, None])[:, :, 0]
+        return 1 + level + residual - residual.mean(-1, keepdim=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput, can_return_tuple
@@ -17,7 +18,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 from .configuration_spectral_tokenizer import SpectralConfig
 from .embeddings_spectral_tokenizer import SpectralPatchEmbeddings, wavelength_basis, wavelength_code
 from .labels_spectral_tokenizer import SpectralLabelHead
-from .layers_spectral_tokenizer import LinearInFloat32, SpectralDecoderLayer, SpectralEncoderLayer, input_dtype
+from .layers_spectral_tokenizer import SpectralDecoder, SpectralDecoderLayer, SpectralEncoderLayer, input_dtype
 from .objectives_spectral_tokenizer import OBJECTIVES, mean_chi2, residual_chi2
 from .packing_spectral_tokenizer import (
     PackedPatches,
@@ -69,6 +70,7 @@ class SpectralForPreTrainingOutput(ModelOutput):
         chi2_hidden, chi2_visible (`Tensor`, scalar):
             Mean squared residual in sigma (capped) over usable pixels of asked patches, hidden and visible apart. NaN
             where there is none.
+        hidden_states (`tuple[Tensor]`): The encoder's, if asked for, zero where a patch is hidden from it.
     """
 
     loss: Tensor | None = None
@@ -78,6 +80,7 @@ class SpectralForPreTrainingOutput(ModelOutput):
     target_patches: Tensor | None = None
     chi2_hidden: Tensor | None = None
     chi2_visible: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
 
 
 class SpectralPreTrainedModel(PreTrainedModel):
@@ -134,6 +137,16 @@ class SpectralPreTrainedModel(PreTrainedModel):
                 "Trainer stays on the CPU with TrainingArguments(use_cpu=True)"
             )
         return super().to(*args, **kwargs)
+
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        return True  # Transformers guesses from the names in a class's file, and passes over heads
+
+    def _set_gradient_checkpointing(self, enable=True, gradient_checkpointing_func=checkpoint, **kwargs):
+        super()._set_gradient_checkpointing(enable, gradient_checkpointing_func, **kwargs)
+        # Behind frozen parts nothing has a gradient, and what is checkpointed by reentering then trains nothing.
+        if enable and getattr(gradient_checkpointing_func, "keywords", {}).get("use_reentrant") is not False:
+            self.enable_input_require_grads()
 
     def _initialize_weights(self, module, *args, **kwargs):
         # Transformers passes over modules of custom code that hold no parameter themselves, as a layer does, for fear
@@ -217,14 +230,14 @@ class SpectralModel(SpectralPreTrainedModel):
         """
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
+        if isinstance(flux, PackedPatches):  # by pre-training; through this door hooks see it, as offloading's must
+            return self.encode_packed(flux, output_hidden_states)
         if torch.compiler.is_exporting():
-            return self.encode_padded(flux, ivar, wavelength, attention_mask, lengths)
+            return self.encode_padded(flux, ivar, wavelength, attention_mask, lengths, output_hidden_states)
         patches, is_valid = self.pack(flux, ivar, wavelength, attention_mask, lengths, scale)
         tokens, sequences, hidden_states = self.encode_packed(self.locate(patches), output_hidden_states)
         pooled = self.pool(tokens, sequences.lengths, patches)
-        token_mask = None
-        if is_valid is not None:
-            token_mask = torch.cat([is_valid.new_ones(len(is_valid), self.config.num_latents), is_valid], dim=1)
+        token_mask = self.with_latents(is_valid)
         return SpectralModelOutput(
             last_hidden_state=pad(tokens, token_mask),
             pooler_output=pooled,
@@ -253,6 +266,12 @@ class SpectralModel(SpectralPreTrainedModel):
         is_valid = has_enough(ivar) if attention_mask is None else attention_mask.bool()
         lengths = is_valid.sum(1).tolist()
         return PackedPatches(flux[is_valid], ivar[is_valid], wavelength.double()[is_valid], lengths), is_valid
+
+    def with_latents(self, is_present: Tensor | None) -> Tensor | None:
+        """Which patches (batch, patches) exist -> which tokens do; None, of packed spectra, stays None."""
+        if is_present is None:
+            return None
+        return torch.cat([is_present.new_ones(is_present.shape[0], self.config.num_latents), is_present], dim=1)
 
     def locate(self, patches: PackedPatches) -> PackedPatches:
         """Add what is known of patches by their wavelengths alone: see `code_and_basis`."""
@@ -290,8 +309,9 @@ class SpectralModel(SpectralPreTrainedModel):
         return self.layernorm(hidden_states), sequences, collected if output_hidden_states else []
 
     def encode_padded(
-        self, flux: Tensor, ivar: Tensor, wavelength: Tensor, attention_mask: Tensor | None, lengths: list[int] | None
-    ) -> SpectralModelOutput:
+        self, flux: Tensor, ivar: Tensor, wavelength: Tensor, attention_mask: Tensor | None, lengths: list[int] | None,
+        output_hidden_states: bool,
+    ) -> SpectralModelOutput:  # fmt: skip
         """`forward` on padded patches, with the same numbers: what `torch.export` records, as it cannot follow lengths
         that are read from the data into Python.
 
@@ -310,19 +330,21 @@ class SpectralModel(SpectralPreTrainedModel):
         hidden_states = self.embeddings(patches.flux, patches.ivar, patches.basis) + patches.code
         # Where, not times zero: patches that do not exist may hold anything.
         hidden_states = torch.where(is_valid[..., None], hidden_states.unflatten(0, flux.shape[:2]), 0.0)
-        token_mask = torch.cat([is_valid.new_ones(batch, config.num_latents), is_valid], dim=1)
+        token_mask = self.with_latents(is_valid)
         if self.latents is not None:
             hidden_states = torch.cat([self.latents.expand(batch, -1, -1), hidden_states], dim=1)
-        sequences = PaddedSequences(token_mask)
+        sequences, collected = PaddedSequences(token_mask), [hidden_states]
         for layer in self.layers:
             hidden_states = layer(hidden_states, sequences)
+            collected.append(hidden_states)
         tokens = torch.where(token_mask[..., None], self.layernorm(hidden_states), 0.0)
         if config.pooling == "latents":
             pooled = tokens[:, : config.num_latents].flatten(1)
         else:
             pooled = tokens[:, config.num_latents :].sum(1) / is_valid.sum(1, keepdim=True).clamp(min=1)
         pooled = torch.where(is_valid.any(1, keepdim=True), pooled, 0.0)
-        return SpectralModelOutput(last_hidden_state=tokens, pooler_output=pooled, token_mask=token_mask)
+        shown = tuple(torch.where(token_mask[..., None], each, 0.0) for each in collected if output_hidden_states)
+        return SpectralModelOutput(tokens, pooled, token_mask, shown or None)
 
     def pool(self, tokens: Tensor, lengths: list[int], patches: PackedPatches) -> Tensor:
         """Packed tokens -> (batch, pooled_size). A spectrum without a valid patch gets zeros."""
@@ -352,48 +374,6 @@ def segment_means(tokens: Tensor, wavelength: Tensor, num_segments: int) -> Tens
         return tokens.new_zeros(num_segments * tokens.shape[1])
     order = wavelength[:, wavelength.shape[1] // 2].argsort()
     return nn.functional.adaptive_avg_pool1d(tokens[order].T[None], num_segments)[0].T.flatten()
-
-
-class SpectralDecoder(nn.Module):
-    """Wavelengths asked for look at a spectrum's tokens and answer with flux."""
-
-    def __init__(self, config: SpectralConfig):
-        super().__init__()
-        self.config = config
-        self.query = nn.Parameter(torch.empty(config.hidden_size))
-        self.code_projection = nn.Linear(config.hidden_size, config.hidden_size)
-        self.layers = nn.ModuleList([SpectralDecoderLayer(config) for _ in range(config.num_decoder_layers)])
-        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        num_outputs = config.patch_size + (config.patch_outputs == "level_and_residual")
-        self.head = LinearInFloat32(config.hidden_size, num_outputs)
-        # Only where it is used: distributed training waits for the gradient of every parameter.
-        has_amplitudes = config.num_pixel_periods > 0 and config.patch_outputs == "level_and_residual"
-        self.amplitudes = LinearInFloat32(config.hidden_size, 2 * config.num_pixel_periods) if has_amplitudes else None
-
-    def forward(self, asked: PackedPatches, tokens: Tensor, sequences: Sequences) -> Tensor:
-        """Located patches, of which only wavelengths are looked at, and packed tokens -> flux (total, patch_size) in
-        the scale's unit."""
-        if self.config.decoder_reads == "latents":
-            num_latents = self.config.num_latents
-            tokens = leading(tokens, sequences.lengths, num_latents).flatten(0, 1)
-            sequences = Sequences([num_latents] * len(sequences.lengths), tokens.device)
-        queries = Sequences(asked.lengths, tokens.device)
-        hidden_states = asked.code + self.code_projection(asked.code) + self.query
-        for layer in self.layers:
-            hidden_states = layer(hidden_states, queries, tokens, sequences)
-        # In bfloat16 a flux is wrong by 0.4 %, which is many sigma of a bright spectrum: the last step is in float32.
-        with torch.autocast(hidden_states.device.type, enabled=False):
-            return self.answer(self.layernorm(hidden_states).float(), asked.basis)
-
-    def answer(self, hidden_states: Tensor, basis: Tensor) -> Tensor:
-        output = self.head(hidden_states)
-        # Fluxes are in units of their median: an untrained decoder answers about 1.
-        if self.config.patch_outputs == "flux":
-            return 1 + output
-        level, residual = output[:, :1], output[:, 1:]
-        if self.amplitudes is not None:
-            residual = residual + (basis @ self.amplitudes(hidden_states)[:, :, None])[:, :, 0]
-        return 1 + level + residual - residual.mean(-1, keepdim=True)
 
 
 class SpectralForPreTraining(SpectralPreTrainedModel):
@@ -431,11 +411,13 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
         target_flux: Tensor | None = None,
         scale: Tensor | None = None,
         num_pixels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
         segment_lengths=None,
     ) -> SpectralForPreTrainingOutput:
         r"""
         Args:
-            flux, ivar, wavelength, attention_mask, lengths, scale, num_pixels, segment_lengths: As for [`SpectralModel`].
+            flux, ivar, wavelength, attention_mask, lengths, scale, num_pixels, output_hidden_states, segment_lengths:
+                As for [`SpectralModel`].
             masked_patches (`Tensor` of shape `(batch, patches)`):
                 True for a valid patch that the encoder does not see. Drawn by the objective in training mode and
                 none otherwise, when absent.
@@ -451,7 +433,9 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
         is_hidden, is_target = self.choose(patches, is_valid, masked_patches, target_patches)
         # Located after they are chosen: a third of the patches is neither seen nor asked for.
         context, target = (self.spectral.locate(patches.select(each)) for each in (~is_hidden, is_target))
-        tokens, sequences, _ = self.spectral.encode_packed(context)
+        tokens, sequences, hidden_states = self.spectral(
+            context, None, None, output_hidden_states=output_hidden_states
+        )
         prediction = self.decoder(target, tokens, sequences)
 
         device, num_spectra = prediction.device, len(patches.lengths)
@@ -467,15 +451,18 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
             cost = cost + self.config.label_weight * self.label_head(pooled, labels)
         chi2 = residual_chi2(prediction.detach(), target.flux, target.ivar, self.config.residual_cap)
         target_hidden = to_device(is_hidden[target.where], device)
+        masked = pad(to_device(is_hidden, device), is_valid)
+        token_mask = self.spectral.with_latents(None if is_valid is None else is_valid & ~masked)
         reconstruction = prediction.new_zeros(patches.flux.shape).index_copy(0, where, prediction)
         return SpectralForPreTrainingOutput(
             loss=cost / terms.clamp(min=1),
             loss_terms=terms,
             reconstruction=pad(reconstruction, is_valid),
-            masked_patches=pad(to_device(is_hidden, device), is_valid),
+            masked_patches=masked,
             target_patches=pad(to_device(is_target, device), is_valid),
             chi2_hidden=mean_chi2(chi2, target.ivar, target_hidden),
             chi2_visible=mean_chi2(chi2, target.ivar, ~target_hidden),
+            hidden_states=tuple(pad(each, token_mask) for each in hidden_states) or None,
         )
 
     @torch.compiler.disable  # numpy draws
