@@ -21,6 +21,7 @@ from .modeling_spectral_tokenizer import (
     SpectralPreTrainedModel,
 )
 from .novelty_spectral_tokenizer import SpectralNovelty
+from .packing_spectral_tokenizer import is_recorded
 from .targets_spectral_tokenizer import make_targets
 
 
@@ -423,7 +424,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
     def warn_of_lost_scales(self) -> None:
         """Weights that came without their configuration answer, but in no unit: a state_dict, an adapter, a resumed run
         whose scales were not fitted again. Looked at once: it waits for the device."""
-        if self.has_looked_at_settings or torch.compiler.is_compiling():
+        if self.has_looked_at_settings or torch.compiler.is_compiling() or is_recorded():
             return
         self.has_looked_at_settings = True
         targets = getattr(self.targets, "targets", [])

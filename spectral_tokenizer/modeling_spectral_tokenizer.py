@@ -28,6 +28,7 @@ from .packing_spectral_tokenizer import (
     check_precision,
     has_enough,
     interleave,
+    is_recorded,
     leading,
     pad,
     to_device,
@@ -232,7 +233,7 @@ class SpectralModel(SpectralPreTrainedModel):
             output_hidden_states = self.config.output_hidden_states
         if isinstance(flux, PackedPatches):  # by pre-training; through this door hooks see it, as offloading's must
             return self.encode_packed(flux, output_hidden_states)
-        if torch.compiler.is_exporting():
+        if is_recorded():
             return self.encode_padded(flux, ivar, wavelength, attention_mask, lengths, output_hidden_states)
         patches, is_valid = self.pack(flux, ivar, wavelength, attention_mask, lengths, scale)
         tokens, sequences, hidden_states = self.encode_packed(self.locate(patches), output_hidden_states)
@@ -312,8 +313,8 @@ class SpectralModel(SpectralPreTrainedModel):
         self, flux: Tensor, ivar: Tensor, wavelength: Tensor, attention_mask: Tensor | None, lengths: list[int] | None,
         output_hidden_states: bool,
     ) -> SpectralModelOutput:  # fmt: skip
-        """`forward` on padded patches, with the same numbers: what `torch.export` records, as it cannot follow lengths
-        that are read from the data into Python.
+        """`forward` on padded patches, with the same numbers: what `torch.export` and `torch.jit.trace` record, as they
+        cannot follow lengths that are read from the data into Python.
 
         Raises:
             NotImplementedError: `pooling` is `"segments"`, which cuts each spectrum at places of its own; or spectra
@@ -429,6 +430,11 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
             target_flux (`Tensor` of shape `(batch, patches, patch_size)`):
                 What the decoder should answer, where a simulator knows better than `flux`.
         """
+        if is_recorded():
+            raise NotImplementedError(
+                "export: expected the encoder, as AutoModel opens it, found: SpectralForPreTraining, whose patches are chosen "
+                "from the data"
+            )
         patches, is_valid = self.spectral.pack(flux, ivar, wavelength, attention_mask, lengths, scale)
         is_hidden, is_target = self.choose(patches, is_valid, masked_patches, target_patches)
         # Located after they are chosen: a third of the patches is neither seen nor asked for.

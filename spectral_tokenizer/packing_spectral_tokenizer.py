@@ -80,6 +80,11 @@ def selected_lengths(is_selected: Tensor, lengths: list[int]) -> list[int]:
     return counts.tolist()
 
 
+def is_recorded() -> bool:
+    """Whether a model is being exported or traced: what is then read from the data would stay what it is for ever."""
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()
+
+
 def to_device(values: Tensor, device: torch.device) -> Tensor:
     """Move a small CPU tensor without making the CPU wait for the work that the device has been given."""
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)

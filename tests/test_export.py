@@ -4,6 +4,7 @@ numbers."""
 import pytest
 import torch
 from spectra import spectrum
+from test_heads import make_model as make_head
 from test_modeling import PAPER, make_model
 from torch.export import Dim, export
 
@@ -85,3 +86,26 @@ def test_packed_spectra_are_not_exported():
     kept = {name: packed[name] for name in (*NAMES[:3], "lengths")}
     with pytest.raises(NotImplementedError, match="export: expected padded spectra, found: packed ones"):
         export(make_model().spectral, (), kept)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("make", [lambda: make_model().spectral, lambda: make_head("classes")])
+def test_a_traced_model_gives_the_numbers_of_other_spectra_too(make):
+    """Tracing keeps what was read into Python, as lengths are, for ever: of spectra of other lengths it answered wrongly."""
+    model, inputs = make().eval(), batch("sdss", "desi", "galah")
+    traced = torch.jit.trace(model, example_kwarg_inputs=inputs, strict=False)
+    other = {name: each.flip(0) for name, each in inputs.items()}
+    assert not torch.equal(other["attention_mask"], inputs["attention_mask"])
+    for name, found in traced(**other).items():
+        torch.testing.assert_close(found, model(**other)[name], rtol=0, atol=1e-5, msg=name)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("how", ["export", "trace"])
+def test_pretraining_is_not_exported(how):
+    inputs = batch("sdss", "desi")
+    record = {"export": lambda: export(make_model(), (), inputs),
+              "trace": lambda: torch.jit.trace(make_model(), example_kwarg_inputs=inputs, strict=False)}[how]  # fmt: skip
+    with pytest.raises(NotImplementedError, match="expected the encoder, .* found: SpectralForPreTraining"):
+        record()
