@@ -300,6 +300,8 @@ class SpectralConfig(PreTrainedConfig):
         """Classes have one number each, whichever way they are looked up. Not asked of what is entered later: `label2id`
         follows when a head is made."""
         numbers = {name: int(index) for index, name in (self.id2label or {}).items()}
+        if len(numbers) < len(self.id2label or {}):
+            raise ValueError(f"id2label: expected a name of its own for each label, found: {self.id2label}")
         given = self.label2id or {}
         is_default = set(given) == {f"LABEL_{index}" for index in range(len(given))}  # as of a file without a head
         if not is_default and given != numbers:

@@ -189,7 +189,8 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         trained = SpectralForPreTraining.from_pretrained(folder, **kwargs)
         known, head = KnownLabels(trained.config), trained.label_head
         names = [labels] if isinstance(labels, str) else list(labels)
-        if head is None or not set(names) <= set(known.names) or ("class" in names and len(names) > 1):
+        is_told = names and len(set(names)) == len(names) and set(names) <= set(known.names)
+        if head is None or not is_told or ("class" in names and len(names) > 1):
             told = known.names if head is not None else "no label, as label_weight is 0"
             raise ValueError(
                 f"{folder}: labels: expected class alone, or others that it was told, found: {names}; it was told {told}"
@@ -310,7 +311,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
                 self.warn_unless_fitted()
             labels = labels.to(outputs.device)
             count = self.targets.count(labels) if num_items_in_batch is None else num_items_in_batch
-            loss = self.targets.cost(outputs, labels) / count
+            loss = self.targets.cost(outputs, labels) / torch.as_tensor(count).clamp(min=1)  # none may be known
         if encoded.token_mask is not None:
             # Of a spectrum without a valid patch nothing was seen, and a head says something of zeros too.
             is_seen = encoded.token_mask[:, self.config.num_latents :].any(1)

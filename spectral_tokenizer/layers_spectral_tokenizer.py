@@ -40,8 +40,9 @@ def eager_attention_forward(
 
 
 def input_dtype(layer: nn.Linear) -> torch.dtype:
-    """What a layer's input is cast to: its weights' dtype, or float32 where these are quantised to integers."""
-    dtype = layer.weight.dtype
+    """What a layer's input is cast to: its weights' dtype, or float32 where these are quantised to integers, or packed
+    behind a method, as by `quantize_dynamic`."""
+    dtype = getattr(layer.weight, "dtype", torch.float32)
     return dtype if dtype.is_floating_point else torch.float32
 
 

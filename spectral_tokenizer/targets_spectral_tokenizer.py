@@ -79,7 +79,7 @@ class ClassTarget:
 
     def count(self, labels: Tensor) -> Tensor | int:
         """By how many a sum of costs is divided: known classes, or all of several classes' labels."""
-        return labels.ne(-100).sum().clamp(min=1) if self.is_single else labels.numel()
+        return labels.ne(-100).sum() if self.is_single else labels.numel()
 
     def answer(self, outputs: Tensor) -> dict[str, Tensor]:
         """What the model's output holds of them."""

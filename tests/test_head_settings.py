@@ -8,7 +8,12 @@ from spectra import spectrum
 from test_heads import HEADS, LABELS, REDSHIFT, SIZE, close, make_model
 from transformers import AutoModelForSequenceClassification
 
-from spectral_tokenizer import SpectralConfig, SpectralForSequenceClassification, SpectralProcessor
+from spectral_tokenizer import (
+    SpectralConfig,
+    SpectralForPreTraining,
+    SpectralForSequenceClassification,
+    SpectralProcessor,
+)
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +135,46 @@ def test_numbers_that_nobody_named_as_such_are_no_classes(inputs):
         ValueError, match=r"expected 4 integers.*problem_type None says, found: shape \(4, 2\) of torch.fl"
     ):
         model(**inputs, labels=LABELS["labels"])
+
+
+@pytest.mark.parametrize("problem", ["regression", "single_label_classification"])
+def test_every_label_has_a_name_of_its_own(problem):
+    """Two targets of one name were one, without a word."""
+    with pytest.raises(
+        ValueError, match="id2label: expected a name of its own for each label, found: .*'teff', 1: 'teff'"
+    ):
+        SpectralConfig(**SIZE, problem_type=problem, id2label={0: "teff", 1: "teff"})
+
+
+@pytest.mark.parametrize("labels", [[], ["teff", "teff"], ["class", "teff"], ["age"]])
+def test_a_label_head_answers_for_what_it_was_told(labels, tmp_path):
+    SpectralForPreTraining(SpectralConfig(**SIZE, label_weight=0.1)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"labels: expected class alone, or others that it was told, found: \["):
+        SpectralForSequenceClassification.from_label_head(tmp_path, labels)
+
+
+@pytest.mark.parametrize("head", ["classes", "labels"])
+def test_a_step_without_known_labels_costs_nothing(head, inputs):
+    """Trainer then counts none: 0 / 0."""
+    unknown = torch.full_like(LABELS[head], -100 if head == "classes" else torch.nan)
+    loss = make_model(head)(**inputs, labels=unknown, num_items_in_batch=torch.tensor(0)).loss
+    loss.backward()
+    assert loss == 0
+
+
+def test_weights_behind_a_method_are_taken(inputs):
+    """As `quantize_dynamic` packs them."""
+
+    class Packed(torch.nn.Module):
+        def __init__(self, layer):
+            super().__init__()
+            self.layer, self.weight = [layer], lambda: layer.weight
+
+        def forward(self, hidden_states):
+            return self.layer[0](hidden_states)
+
+    model = make_model("classes")
+    expected = model(**inputs).logits
+    model.spectral.wavelength_projection = Packed(model.spectral.wavelength_projection)
+    model.spectral.embeddings.projection = Packed(model.spectral.embeddings.projection)
+    assert torch.equal(model(**inputs).logits, expected)
