@@ -226,11 +226,20 @@ class SpectralConfig(PreTrainedConfig):
 
     def validate_sizes(self):
         """Heads share the width evenly; there is something to look at; periods are a range."""
-        for name in ("patch_size", "hidden_size", "num_hidden_layers", "num_attention_heads"):
+        # A decoder without layers looks at no spectrum.
+        counts = ("patch_size", "hidden_size", "num_hidden_layers", "num_decoder_layers", "num_attention_heads")
+        for name in (*counts, "intermediate_size", "num_periods", "num_segments"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected 1 or more, found: {getattr(self, name)}")
-        for name in ("num_latents", "num_pixel_periods", "num_pooling_queries", "num_novelty_axes"):
-            if getattr(self, name) < 0:
+        for name in (
+            "num_latents",
+            "num_pixel_periods",
+            "num_pooling_queries",
+            "num_novelty_axes",
+            "classifier_hidden_size",
+            "error_floor",
+        ):
+            if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: expected 0 or more, found: {getattr(self, name)}")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
@@ -252,8 +261,7 @@ class SpectralConfig(PreTrainedConfig):
         for name in ("hidden_target_fraction", "visible_target_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected 0 to 1, found: {getattr(self, name)}")
-        low, high = self.hidden_fraction
-        if not 0 <= low <= high < 1:
+        if len(self.hidden_fraction) != 2 or not 0 <= self.hidden_fraction[0] <= self.hidden_fraction[1] < 1:
             raise ValueError(f"hidden_fraction: expected 0 <= smallest <= largest < 1, found: {self.hidden_fraction}")
         if len(self.hiding_weights) != 3 or min(self.hiding_weights) < 0 or sum(self.hiding_weights) <= 0:
             raise ValueError(
@@ -269,6 +277,8 @@ class SpectralConfig(PreTrainedConfig):
         """Labels that pre-training asks for have a weight, and settings that can be read."""
         if not 0 <= self.label_weight < math.inf:
             raise ValueError(f"label_weight: expected 0 or more, found: {self.label_weight}")
+        if len(set(self.label_classes)) < len(self.label_classes):
+            raise ValueError(f"label_classes: expected names that differ, found: {self.label_classes}")
         for name, settings in self.label_targets.items():
             check_target(f"label_targets: {name!r}", settings)
 
@@ -280,7 +290,7 @@ class SpectralConfig(PreTrainedConfig):
                 f"num_trainable_layers: expected None or 0 to {self.num_hidden_layers} (num_hidden_layers), found: "
                 f"{opened}"
             )
-        if self.classifier_temperature <= 0:
+        if not self.classifier_temperature > 0:
             raise ValueError(
                 f"classifier_temperature: expected a positive number, found: {self.classifier_temperature}"
             )

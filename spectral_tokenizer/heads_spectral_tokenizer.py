@@ -22,7 +22,7 @@ from .modeling_spectral_tokenizer import (
 )
 from .novelty_spectral_tokenizer import SpectralNovelty
 from .packing_spectral_tokenizer import is_recorded
-from .targets_spectral_tokenizer import make_targets
+from .targets_spectral_tokenizer import BinnedTarget, make_targets
 
 
 logger = logging.get_logger(__name__)
@@ -160,7 +160,8 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
     # Costs are sums over `num_items_in_batch`, so that accumulated gradients are exact.
     accepts_loss_kwargs = True
     _keys_to_ignore_on_load_unexpected = [r"^decoder\.", r"^label_head\."]
-    _keep_in_fp32_modules_strict = ["head"]
+    # The first, which says so of bfloat16 too, is not asked by what quantises to integers.
+    _keep_in_fp32_modules_strict = _keep_in_fp32_modules = ["head"]
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
@@ -252,10 +253,12 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         change the setting and call this.
         """
         encoder, opened = self.spectral, self.config.num_trainable_layers
-        encoder.requires_grad_(opened is None)
+        encoder.requires_grad_(False)
+        parts = [encoder] if opened is None else []
         if opened:
-            for part in (*encoder.layers[len(encoder.layers) - opened :], encoder.layernorm):
-                part.requires_grad_(True)
+            parts = [*encoder.layers[len(encoder.layers) - opened :], encoder.layernorm]
+        for each in (each for part in parts for each in part.parameters()):
+            each.requires_grad_(each.is_floating_point())  # weights that are quantised to integers have no gradient
 
     def train(self, mode: bool = True):
         """As everywhere, but parts of the encoder without a trained parameter stay as they are in evaluation: no
@@ -350,7 +353,12 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
 
     def bin_edges(self, name: str) -> Tensor:
         """Edges of the bins of a target in its own unit, (num_bins + 1,) float64: what `probabilities` refers to."""
-        target = next(each for each in self.targets.targets if each.name == name)
+        binned = {each.name: each for each in getattr(self.targets, "targets", []) if isinstance(each, BinnedTarget)}
+        if name not in binned:
+            raise ValueError(
+                f"bin_edges: expected a target that is predicted in bins, {list(binned)}, found: {name!r}"
+            )
+        target = binned[name]
         return target.inverse(target.edges(torch.empty((), dtype=torch.float64)))
 
     @torch.no_grad()

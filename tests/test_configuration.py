@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,12 @@ SIZES = [path for path in FOLDERS if not any(path.parent.glob("*.safetensors"))]
         ({"hidden_fraction": (0.5, 1.0)}, "hidden_fraction"),
         ({"hiding_weights": (1.0, 0.0)}, "hiding_weights"),
         ({"residual_cap": 0.0}, "residual_cap"),
+        ({"num_decoder_layers": 0}, "num_decoder_layers: expected 1 or more, found: 0"),
+        ({"num_segments": 0}, "num_segments: expected 1 or more"),
+        ({"error_floor": -1.0}, "error_floor: expected 0 or more, found: -1.0"),
+        ({"classifier_temperature": math.nan}, "classifier_temperature: expected a positive number, found: nan"),
+        ({"label_classes": ["STAR", "STAR"]}, "label_classes: expected names that differ"),
+        ({"hidden_fraction": (0.1, 0.2, 0.3)}, "hidden_fraction: expected 0 <= smallest <= largest < 1, found"),
     ],
 )
 def test_a_wrong_setting_is_refused(settings, message):

@@ -7,6 +7,7 @@ import torch
 from spectra import spectrum
 from test_heads import HEADS, LABELS, REDSHIFT, SIZE, close, make_model
 from transformers import AutoModelForSequenceClassification
+from transformers.quantizers.base import HfQuantizer
 
 from spectral_tokenizer import (
     SpectralConfig,
@@ -178,3 +179,28 @@ def test_weights_behind_a_method_are_taken(inputs):
     model.spectral.wavelength_projection = Packed(model.spectral.wavelength_projection)
     model.spectral.embeddings.projection = Packed(model.spectral.embeddings.projection)
     assert torch.equal(model(**inputs).logits, expected)
+
+
+@pytest.mark.parametrize(("head", "name"), [("redshift", "z"), ("labels", "teff"), ("classes", "STAR")])
+def test_bins_that_are_none_are_named(head, name):
+    with pytest.raises(
+        ValueError, match=f"bin_edges: expected a target that is predicted in bins, .* found: '{name}'"
+    ):
+        make_model(head).bin_edges(name)
+
+
+def test_an_encoder_of_whole_numbers_opens_what_is_not(inputs):
+    """As bitsandbytes leaves it: whole numbers have no gradient, and asking for one stopped the load."""
+    model = make_model("labels")
+    layer = model.spectral.layers[1].mlp.up_proj
+    layer.weight = torch.nn.Parameter(layer.weight.mul(100).to(torch.int8), requires_grad=False)
+    for opened in (None, 1, 0):
+        model.config.num_trainable_layers = opened
+        model.freeze()
+        assert not layer.weight.requires_grad and layer.bias.requires_grad == (opened != 0)
+
+
+def test_quantisation_leaves_the_head_alone():
+    """In whole numbers new scales would be cut off in it, and a temperature be wrong by several K."""
+    model = make_model("labels")
+    assert "head" in HfQuantizer.get_modules_to_not_convert(model, None, model._keep_in_fp32_modules)
