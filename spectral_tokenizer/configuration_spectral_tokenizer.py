@@ -204,6 +204,7 @@ class SpectralConfig(PreTrainedConfig):
         if names := given.get("id2label") or given.get("label2id"):
             if len(names) != kwargs.get("num_labels", len(names)):
                 raise ValueError(f"num_labels: expected {len(names)}, as {names} says, found: {kwargs['num_labels']}")
+            check_order(config_dict.get("id2label") or {}, given)
             given = {"id2label": None, "label2id": None, **given}
         return super().from_dict({**config_dict, **given}, **kwargs)
 
@@ -336,6 +337,15 @@ class SpectralConfig(PreTrainedConfig):
         settings = self.targets or {}
         labels = sorted((int(index), name) for index, name in self.id2label.items())
         return {name: TargetConfig(**settings.get(name, {})) for _, name in labels}
+
+
+def check_order(saved: dict, given: dict) -> None:
+    """Raise ValueError where given names are a file's own in another order: its weights would answer by wrong names."""
+    saved = {int(index): name for index, name in saved.items()}
+    names = given.get("id2label") or {index: name for name, index in given["label2id"].items()}
+    names = {int(index): name for index, name in names.items()}
+    if names != saved and set(names.values()) == set(saved.values()):
+        raise ValueError(f"id2label: expected the order that the saved model answers in, {saved}, found: {names}")
 
 
 def check_target(where: str, settings: dict) -> None:

@@ -299,7 +299,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
                 The encoder's answer, found before, in place of spectra. A frozen encoder gives the same every time.
 
         Raises:
-            ValueError: neither spectra nor `pooler_output`, or labels of another shape or type, or outside of what
+            ValueError: neither spectra nor `pooler_output`, or both; labels of another shape or type, or outside of what
                 their target's transform or bins take.
         """
         encoded = self.encode(
@@ -336,12 +336,14 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
     def encode(self, flux=None, ivar=None, wavelength=None, pooler_output=None, **inputs) -> SpectralModelOutput:
         """The encoder's output, its tokens padded whether the input was padded or packed. With `pooler_output` given
         there is nothing else."""
-        if pooler_output is not None and self.head.pooling is None:
-            return SpectralModelOutput(pooler_output=pooler_output)
-        if flux is None:
+        has_answer = pooler_output is not None and self.head.pooling is None
+        if has_answer == (flux is not None):
+            found = "both" if has_answer else "neither"
             raise ValueError(
-                "expected flux, ivar and wavelength, or pooler_output where num_pooling_queries is 0, found neither"
+                f"expected flux, ivar and wavelength, or pooler_output where num_pooling_queries is 0, found {found}"
             )
+        if has_answer:
+            return SpectralModelOutput(pooler_output=pooler_output)
         encoded = self.spectral(flux, ivar, wavelength, **inputs, return_dict=True)
         if encoded.token_mask is None:
             parts = encoded.last_hidden_state[0].split([self.config.num_latents + each for each in inputs["lengths"]])

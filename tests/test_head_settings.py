@@ -204,3 +204,16 @@ def test_quantisation_leaves_the_head_alone():
     """In whole numbers new scales would be cut off in it, and a temperature be wrong by several K."""
     model = make_model("labels")
     assert "head" in HfQuantizer.get_modules_to_not_convert(model, None, model._keep_in_fp32_modules)
+
+
+@pytest.mark.parametrize("given", [{"id2label": {0: "logg", 1: "teff"}}, {"label2id": {"logg": 0, "teff": 1}}])
+def test_a_trained_head_s_labels_do_not_change_places(given, inputs, tmp_path):
+    """A temperature was given as a gravity, in its unit and plausible."""
+    model = make_model("labels")
+    model.save_pretrained(tmp_path)
+    load = partial(AutoModelForSequenceClassification.from_pretrained, tmp_path)
+    with pytest.raises(ValueError, match="id2label: expected the order that the saved model answers in, .*0: 'teff'"):
+        load(**given)
+    for same in ({"id2label": {"0": "teff", "1": "logg"}}, {"label2id": {"logg": 1, "teff": 0}}, {}):
+        close(load(**same)(**inputs).logits, model(**inputs).logits)
+    assert load(id2label={0: "colour", 1: "mass"}).config.label2id == {"colour": 0, "mass": 1}

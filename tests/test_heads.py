@@ -339,6 +339,8 @@ def test_a_frozen_encoder_need_answer_only_once(inputs):
     found = model(pooler_output=pooled, labels=LABELS["mixed"])
     close(found.loss, expected.loss)
     close(found.logits, expected.logits)
+    with pytest.raises(ValueError, match="or pooler_output where num_pooling_queries is 0, found both"):
+        model(**inputs, pooler_output=pooled)
     for wrong in (make_model("mixed", num_pooling_queries=2), model):
         with pytest.raises(ValueError, match="expected flux, ivar and wavelength, or pooler_output"):
             wrong(pooler_output=None if wrong is model else pooled)
