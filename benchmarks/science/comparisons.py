@@ -10,7 +10,7 @@ from training.simulated.patches import Spectra, to_spectra
 from training.simulated.populations import KINDS
 
 from .bench import LABELS, Bench, ProbeSet, joined
-from .reconstruction import hide
+from .reconstruction import hide, in_units_of
 from .scores import class_scores, mad, nmad, summary
 from .tables import row
 
@@ -182,7 +182,9 @@ def seen_otherwise(bench: Bench, survey: str, split: str, what: str) -> ProbeSet
 
 
 def half_covered(spectra: Spectra, generator: np.random.Generator) -> Spectra:
-    return spectra.keep(~hide(spectra, "arm", generator))
+    """In units of the half that is left: whoever has no other does not know the whole's."""
+    is_left = ~hide(spectra, "arm", generator)
+    return in_units_of(spectra, is_left).keep(is_left)
 
 
 def directions(features: np.ndarray) -> np.ndarray:
@@ -218,8 +220,8 @@ def middle_of_shortest_half(values: np.ndarray) -> float:
 
 
 def leak(bench: Bench) -> list[dict]:
-    """Heads fitted on shuffled labels must do no better than the best constant; anything else is a leak of the test
-    set."""
+    """Heads fitted on shuffled labels must do no better than the best constant; anything else is a fault of heads or
+    scores. Objects of the test that stand among those of training it does not see: tests compare these."""
     rows = []
     for task, survey, train, test, places, targets, seen, truth in tasks(bench):
         chance = task_scores(task, best_constant(task, truth), truth)

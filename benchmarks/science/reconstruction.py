@@ -1,5 +1,6 @@
 """How well hidden pixels are predicted, and the noiseless truth found: a model beside what needs no network."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor
 from transformers import AutoModelForPreTraining
 
 from spectral_tokenizer.objectives_spectral_tokenizer import hide_arms, hide_block, hide_random
+from spectral_tokenizer.patching_spectral_tokenizer import LARGEST_IVAR, robust_scale
 from training.simulated.patches import Spectra
 
 from .bench import Bench
@@ -22,6 +24,7 @@ HIDING = {"nothing": None, "random": hide_random, "block": hide_block, "arm": hi
 NUM_COMPONENTS = 64
 CAP = 5.0  # sigma: chi2 counts a residual at most so much, error against the truth counts it whole
 BANDS = ("low", "middle", "high")
+LEVELS = ("given", "not given")
 FINER = 2  # bins per bin of `features.RAW_GRIDS`: about one per pixel; with more, some bins would have none
 
 
@@ -29,7 +32,9 @@ def reconstruction(bench: Bench, styles=tuple(HIDING)) -> list[dict]:
     """chi2 per pixel and rms error against the noiseless truth in sigma, on hidden pixels (on all, if none is hidden).
 
     Medians over spectra; half of each spectrum is hidden, at random, as a block, as whole arms. "truth" is the limit:
-    what noise alone leaves of chi2.
+    what noise alone leaves of chi2. Each method twice. `level` "given": fluxes come in units of the median of all pixels,
+    hidden ones too, as pre-training has them; that tells the mean of what is hidden. "not given": in units of the median
+    of visible pixels, as of a gap or an arm that nobody observed.
     """
     rows, count = [], max(32, bench.budget.test // 3)
     for survey in [each for each in ("sdss", "desi", "apogee", "galah") if each in bench.chosen]:
@@ -42,16 +47,41 @@ def reconstruction(bench: Bench, styles=tuple(HIDING)) -> list[dict]:
         for style in styles:
             if style == "arm" and survey == "sdss":
                 continue  # one arm: a block
-            found: dict[str, list] = {name: [] for name in methods}
+            levels = LEVELS[:1] if style == "nothing" else LEVELS
+            of = {name: LEVELS[:1] if name == "truth" else levels for name in methods}  # the limit is the same
+            found: dict[tuple, list] = {(name, level): [] for name in methods for level in of[name]}
             for number, spectra in enumerate(test):
                 is_hidden = hide(spectra, style, np.random.default_rng([bench.seed, number, 9]))
-                for name, predict in methods.items():
-                    found[name].append(measure(predict(spectra, is_hidden), spectra, is_hidden))
-            for name, parts in found.items():
+                for name, level in found:
+                    seen = spectra if level == "given" else in_units_of(spectra, ~is_hidden)
+                    factor = (seen.scale / spectra.scale)[spectra.spectrum()].float().cpu()
+                    prediction = methods[name](seen, is_hidden).cpu() * factor[:, None]
+                    found[name, level].append(measure(prediction, spectra, is_hidden))
+            for (name, level), parts in found.items():
                 measured = [np.concatenate(each) for each in zip(*parts)]
                 scores = summary([medians(measured, chosen) for chosen in resamples(len(measured[0]), bench.seed)])
-                rows.append({"survey": survey, "hidden": style, "method": name, **scores})
+                rows.append({"survey": survey, "hidden": style, "method": name, "level": level, **scores})
     return rows
+
+
+def in_units_of(spectra: Spectra, is_visible: Tensor) -> Spectra:
+    """The same spectra, scaled as if the patches where `is_visible`, (total,) booleans on the CPU, were all there is."""
+    parts = zip(
+        *(each[0].cpu().split(spectra.lengths) for each in (spectra.flux, spectra.ivar)),
+        is_visible.split(spectra.lengths),
+    )
+    known = [(flux[seen].numpy(), ivar[seen].numpy()) for flux, ivar, seen in parts]
+    factor = torch.tensor(
+        [robust_scale(flux[ivar > 0], ivar[ivar > 0]) for flux, ivar in known], device=spectra.scale.device
+    )
+    each = factor[spectra.spectrum()][None, :, None]
+    return replace(
+        spectra,
+        flux=(spectra.flux / each).float(),
+        truth=(spectra.truth / each).float(),
+        ivar=(spectra.ivar * each**2).clamp_max(LARGEST_IVAR).float(),
+        scale=spectra.scale * factor,
+    )
 
 
 def models(bench: Bench) -> dict:

@@ -30,9 +30,9 @@ def class_scores(predicted: np.ndarray, truth: np.ndarray, names) -> dict[str, f
 
 
 def summary(values: list[dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Mean and standard deviation over draws, key by key; NaN where no draw has a value."""
+    """Mean and standard deviation over draws (of one, NaN), key by key; NaN where no draw has a value."""
     found = {}
     for key in values[0]:
         known = np.array([each[key] for each in values if np.isfinite(each.get(key, np.nan))])
-        found[key] = {"mean": mean(known), "std": float(known.std()) if len(known) else float("nan")}
+        found[key] = {"mean": mean(known), "std": float(known.std(ddof=1)) if len(known) > 1 else float("nan")}
     return found

@@ -18,6 +18,7 @@ from benchmarks.science.cannon import Quadratic
 from benchmarks.science.comparisons import (
     directions,
     efficiency,
+    half_covered,
     leak,
     middle_of_shortest_half,
     recall_at_one,
@@ -26,9 +27,9 @@ from benchmarks.science.comparisons import (
 )
 from benchmarks.science.curve import curve, per_doubling, probes, spectra_seen
 from benchmarks.science.features import KeptFeatures, ModelEncoder, bin_centers, raw, resampled
-from benchmarks.science.limits import cramer_rao
+from benchmarks.science.limits import cramer_rao, median_error
 from benchmarks.science.real import real
-from benchmarks.science.reconstruction import hide, interpolation, measure, reconstruction
+from benchmarks.science.reconstruction import hide, in_units_of, interpolation, measure, reconstruction
 from benchmarks.science.redrock_fits import seconds_per_spectrum
 from benchmarks.science.report import json_line, markdown
 from benchmarks.science.scores import class_scores, nmad, redshift_scores
@@ -274,6 +275,50 @@ def test_hidden_pixels_are_not_looked_at(bench):
     assert torch.equal(first, second)
     chi2, error, band = measure(spectra.truth[0], spectra, is_hidden)
     assert (error == 0).all() and (chi2 < 2.5).all() and set(band) <= {0, 1, 2}
+
+
+def test_a_level_that_is_not_given_is_that_of_what_is_visible(bench):
+    """The median of all pixels tells the mean of those that are hidden."""
+    spectra = next(bench.batches("desi", "test", 64)).choose(torch.arange(64) < 4)
+    is_hidden = hide(spectra, "block", np.random.default_rng(0))
+    other = spectra.flux.clone()
+    other[:, is_hidden] *= 5.0
+    first, second = (in_units_of(each, ~is_hidden) for each in (spectra, replace(spectra, flux=other)))
+    assert torch.equal(first.flux[:, ~is_hidden], second.flux[:, ~is_hidden]) and torch.equal(
+        first.scale, second.scale
+    )
+    for start, flux, ivar, seen in zip(
+        range(4),
+        *(each[0].split(spectra.lengths) for each in (first.flux, first.ivar)),
+        (~is_hidden).split(spectra.lengths),
+    ):
+        known = flux[seen][ivar[seen] > 0]
+        level, error = known.median().item(), ivar[seen][ivar[seen] > 0].rsqrt().median().item()
+        assert max(level, error) == pytest.approx(1, abs=0.01), start
+    # What is measured in sigma is as before, and so are straight lines.
+    factor = (first.scale / spectra.scale)[spectra.spectrum()][:, None].float()
+    torch.testing.assert_close(first.ivar[0] / factor**2, spectra.ivar[0], rtol=1e-4, atol=1e-3)
+    lines = interpolation(first, is_hidden) * factor
+    torch.testing.assert_close(lines, interpolation(spectra, is_hidden), rtol=1e-4, atol=1e-4)
+
+
+def test_half_of_a_spectrum_does_not_know_the_other_half(bench):
+    spectra = next(bench.batches("desi", "test", 64)).choose(torch.arange(64) < 4)
+    is_left = ~hide(spectra, "arm", np.random.default_rng(3))
+    other = spectra.flux.clone()
+    other[:, ~is_left] *= 5.0
+    first, second = (half_covered(each, np.random.default_rng(3)) for each in (spectra, replace(spectra, flux=other)))
+    assert torch.equal(first.flux, second.flux) and torch.equal(first.scale, second.scale)
+
+
+def test_bounds_are_quoted_as_errors_are():
+    generator = np.random.default_rng(0)
+    sigma = generator.lognormal(size=200_000)
+    drawn = np.median(np.abs(sigma * generator.standard_normal(len(sigma))))
+    assert median_error(sigma) == pytest.approx(drawn, rel=0.01)
+    assert median_error(sigma) < 0.9 * 0.6745 * np.median(sigma)  # how it was quoted
+    assert median_error(np.full(7, 3.0)) == pytest.approx(3 * 0.6745, rel=1e-4)
+    assert np.isnan(median_error(np.array([])))
 
 
 def test_the_bound_falls_as_noise_does():
