@@ -31,6 +31,7 @@ from .packing_spectral_tokenizer import (
     is_recorded,
     leading,
     pad,
+    sequence_of,
     to_device,
     trailing,
 )
@@ -439,13 +440,18 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
         is_hidden, is_target = self.choose(patches, is_valid, masked_patches, target_patches)
         # Located after they are chosen: a third of the patches is neither seen nor asked for.
         context, target = (self.spectral.locate(patches.select(each)) for each in (~is_hidden, is_target))
+        level = context.level() if self.config.level == "visible" else None
+        if level is not None:
+            context = context.in_units_of(level)
         tokens, sequences, hidden_states = self.spectral(
             context, None, None, output_hidden_states=output_hidden_states
         )
         prediction = self.decoder(target, tokens, sequences)
 
         device, num_spectra = prediction.device, len(patches.lengths)
-        spectrum = to_device(torch.from_numpy(np.repeat(np.arange(num_spectra), target.lengths)), device)
+        spectrum = sequence_of(target.lengths, device)
+        if level is not None:
+            prediction = prediction * level[spectrum][:, None]
         where = to_device(target.where, device)
         answer = target.flux
         if target_flux is not None:

@@ -6,7 +6,7 @@ so that no layer waits for the device. Padded tensors exist only at the model's 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -69,6 +69,21 @@ class PackedPatches:
         tensors = (each.index_select(0, index) for each in (self.flux, self.ivar, self.wavelength))
         return PackedPatches(*tensors, selected_lengths(is_selected, self.lengths), where=where)
 
+    def level(self) -> Tensor:
+        """(spectra,) the larger of the patches' median flux and median error, as the processor's scale is of pixels. 1
+        where a spectrum has no usable patch."""
+        is_usable = self.ivar > 0
+        count = is_usable.sum(-1).clamp(min=1)
+        flux = torch.where(is_usable, self.flux, 0.0).sum(-1) / count
+        error = (torch.where(is_usable, self.ivar, 0.0).sum(-1) / count).rsqrt()
+        level = torch.maximum(*(sequence_medians(each, self.lengths) for each in (flux, error)))
+        return torch.where(level.isfinite(), level, 1.0)
+
+    def in_units_of(self, level: Tensor) -> "PackedPatches":
+        """Fluxes in units of each spectrum's `level`, (spectra,)."""
+        each = level[sequence_of(self.lengths, level.device)][:, None]
+        return replace(self, flux=self.flux / each, ivar=self.ivar * each**2)
+
 
 @torch.compiler.disable  # numpy counts
 def selected_lengths(is_selected: Tensor, lengths: list[int]) -> list[int]:
@@ -83,6 +98,24 @@ def selected_lengths(is_selected: Tensor, lengths: list[int]) -> list[int]:
 def is_recorded() -> bool:
     """Whether a model is being exported or traced: what is then read from the data would stay what it is for ever."""
     return torch.compiler.is_exporting() or torch.jit.is_tracing()
+
+
+def sequence_of(lengths: list[int], device: torch.device) -> Tensor:
+    """(total,) which sequence each position belongs to."""
+    return to_device(torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths)), device)
+
+
+@torch.compiler.disable  # numpy counts
+def sequence_medians(values: Tensor, lengths: list[int]) -> Tensor:
+    """(total,) -> (sequences,): the median of each, the lower one of two in the middle; NaN of an empty sequence."""
+    if not len(values):
+        return values.new_full((len(lengths),), torch.nan)
+    order = values.argsort()
+    order = order[sequence_of(lengths, values.device)[order].argsort(stable=True)]
+    counts = np.asarray(lengths)
+    middle = np.minimum(np.cumsum(counts) - counts + (counts - 1).clip(min=0) // 2, len(values) - 1)
+    middle, is_empty = (to_device(torch.from_numpy(each), values.device) for each in (middle, counts == 0))
+    return torch.where(is_empty, torch.nan, values[order[middle]])
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:

@@ -5,7 +5,8 @@ from test_modeling import make_model
 
 from spectral_tokenizer import SpectralProcessor
 from spectral_tokenizer import layers_spectral_tokenizer as layers
-from spectral_tokenizer.packing_spectral_tokenizer import PackedPatches, Sequences
+from spectral_tokenizer.objectives_spectral_tokenizer import residual_chi2
+from spectral_tokenizer.packing_spectral_tokenizer import PackedPatches, Sequences, sequence_medians
 
 
 SURVEYS = ("sdss", "desi", "galah", "apogee")
@@ -99,3 +100,50 @@ def test_packed_input_says_what_it_expects():
     inputs = SpectralProcessor()(spectrum("sdss"), packed=True, return_tensors="pt")
     with pytest.raises(ValueError, match="no attention_mask, found"):
         make_model()(**inputs, attention_mask=torch.ones(inputs["flux"].shape[:2]))
+
+
+def test_medians_of_sequences_are_each_their_own():
+    generator = torch.Generator().manual_seed(0)
+    lengths = [5, 0, 1, 8, 0]
+    values = torch.randn(sum(lengths), generator=generator)
+    parts = values.split(lengths)
+    for found, part in zip(sequence_medians(values, lengths), parts):
+        assert torch.equal(found, part.median()) if len(part) else found.isnan()
+    assert sequence_medians(values[:0], [0, 0]).isnan().all()
+
+
+def test_a_level_is_that_of_a_scale():
+    """Of patches that are all there, nearly 1: the processor has divided by the same."""
+    inputs = SpectralProcessor()([spectrum(each) for each in SURVEYS], packed=True, return_tensors="pt")
+    patches = PackedPatches(inputs["flux"][0], inputs["ivar"][0], inputs["wavelength"][0], inputs["lengths"])
+    assert (patches.level() - 1).abs().max() < 0.1
+    scaled = patches.in_units_of(patches.level())
+    torch.testing.assert_close(scaled.level(), torch.ones(4), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        scaled.flux * scaled.ivar.sqrt(), patches.flux * patches.ivar.sqrt(), rtol=1e-5, atol=1e-4
+    )
+    # Lost in noise, the error takes its place; of no usable patch there is none.
+    noise = PackedPatches(1e-3 * patches.flux, torch.full_like(patches.ivar, 4.0), patches.wavelength, patches.lengths)
+    torch.testing.assert_close(noise.level(), torch.full((4,), 0.5))
+    assert (
+        PackedPatches(patches.flux, 0 * patches.ivar, patches.wavelength, patches.lengths).level().tolist()
+        == [1.0] * 4
+    )
+
+
+def test_a_level_that_is_visible_does_not_depend_on_what_is_hidden():
+    """What a gap's level is nobody tells: a spectrum that was scaled with the gap's pixels is read as one without."""
+    rows = [spectrum(each) for each in SURVEYS]
+    inputs = SpectralProcessor()(rows, packed=True, return_tensors="pt")
+    is_hidden = torch.cat([torch.arange(length) < length // 3 for length in inputs["lengths"]])[None]
+    factor = 3.0  # as if what is hidden had raised the scale
+    other = {**inputs, "flux": inputs["flux"] / factor, "ivar": inputs["ivar"] * factor**2}
+    for level, tells in (("visible", False), ("given", True)):
+        model = make_model(level=level)
+        one, two = (model(**each, masked_patches=is_hidden).reconstruction for each in (inputs, other))
+        assert torch.allclose(one, factor * two, rtol=1e-4, atol=1e-5) != tells
+        # The answer is in units of the scale, as the loss asks for it.
+        output = model(**inputs, masked_patches=is_hidden)
+        found = [each[0][is_hidden[0]] for each in (output.reconstruction, inputs["flux"], inputs["ivar"])]
+        expected = residual_chi2(*found, model.config.residual_cap).sum() / (found[2] > 0).sum()
+        torch.testing.assert_close(output.chi2_hidden, expected)

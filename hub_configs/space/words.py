@@ -174,7 +174,7 @@ def chi2_words(spectrum: Reconstruction) -> str:
         low, high = spectrum.hidden_range
         hidden = (
             f"Hidden: {spectrum.num_hidden} of {spectrum.num_patches} patches, those that {low:g} to {high:g} Å touches. "
-            "The encoder does not see them; the decoder is asked for them."
+            "The encoder does not see them, but for the median of the whole spectrum; the decoder is asked for them."
         )
     return (
         f'<div class="numbers" aria-live="polite">{boxes}</div>'
