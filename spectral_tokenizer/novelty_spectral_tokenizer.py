@@ -15,8 +15,8 @@ SPECTRA_AN_AXIS = 4  # axes through few spectra would describe their noise
 class SpectralNovelty(nn.Module):
     """The part of a spectrum's features that the principal axes of the fitted ones do not describe.
 
-    It is the residual's sum of squares Q of principal component analysis, Jackson and Mudholkar 1979
-    (doi 10.1080/00401706.1979.10489779), over the number of features, each in units of its spread.
+    It is the residual's sum of squares Q of principal component analysis, Jackson and Mudholkar 1979,
+    Technometrics 21, 341, over the number of features, each in units of its spread.
     """
 
     def __init__(self, config: SpectralConfig, size: int):
