@@ -28,7 +28,7 @@ def make_optimizers(model, recipe: Recipe) -> list[torch.optim.Optimizer]:
 
     Matrices decay; biases, norms and the latents' and query's vectors do not.
     """
-    named = list(model.named_parameters())
+    named = [(name, each) for name, each in model.named_parameters() if each.requires_grad]
     inner = [name for name, each in named if recipe.optimizer == "muon" and each.ndim == 2 and "layers." in name]
     decays = [name for name, each in named if each.ndim > 1 and "latents" not in name and name not in inner]
     others = [name for name, _ in named if name not in inner and name not in decays]

@@ -43,7 +43,8 @@ def prepare_model(recipe: Recipe):
     """The model of a checkpoint, or a fresh one, with the recipe's settings, and the processor.
 
     Raises:
-        ValueError: the model has no such setting, or they contradict each other.
+        ValueError: the model has no such setting, or they contradict each other; or an encoder is to stay as it is that
+            nothing was learnt by yet.
     """
     folder = str(find(recipe.model))
     processor = SpectralProcessor.from_pretrained(folder)
@@ -52,9 +53,13 @@ def prepare_model(recipe: Recipe):
         raise ValueError(f"model_options: expected settings of SpectralConfig, found: {unknown}")
     for name, value in recipe.model_options.items():
         setattr(config, name, value)
-    if has_weights(find(recipe.model)):
-        return AutoModelForPreTraining.from_pretrained(folder, config=config, dtype=torch.float32), processor
-    return AutoModelForPreTraining.from_config(config), processor
+    if not has_weights(find(recipe.model)):
+        if recipe.freeze_encoder:
+            raise ValueError(f"freeze_encoder: expected a checkpoint to keep the encoder of, found a size: {folder}")
+        return AutoModelForPreTraining.from_config(config), processor
+    model = AutoModelForPreTraining.from_pretrained(folder, config=config, dtype=torch.float32)
+    model.spectral.requires_grad_(not recipe.freeze_encoder)
+    return model, processor
 
 
 def main() -> None:
@@ -124,7 +129,7 @@ def train_loop(accelerator, model, optimizers, steps, names: list[str], recipe: 
     journal = Journal(accelerator, output, recipe.num_steps, state["step"])
     dtype = torch.bfloat16 if recipe.mixed_precision == "bf16" else torch.float32
     peak = matmul_peak(config, accelerator.device, dtype)
-    meter = Meter(config, peak, accelerator.num_processes, state["spent"])
+    meter = Meter(config, peak, accelerator.num_processes, state["spent"], recipe.freeze_encoder)
     chi2 = SurveyChi2(names, RESIDUAL_CAP)
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     model.train()

@@ -18,6 +18,8 @@ class Recipe:
     Args:
         model: Folder with config.json (a size) or a checkpoint to go on from.
         model_options: Settings of the model that differ from that folder's, such as {label_weight: 0.2}.
+        freeze_encoder: The encoder of the checkpoint `model` stays as it is, so that heads and embeddings that stand on
+            it hold, and its decoder is trained on.
         output: Folder that the run writes to: checkpoints, log, figures, and the trained model in `model/`.
         data: Survey -> what `load_survey` reads (files, folder, glob, identifiers), or tables of rows such as
             `prepare` writes (Parquet, Arrow, HDF5; then under any name). Where empty, surveys are simulated.
@@ -61,6 +63,7 @@ class Recipe:
 
     model: str = "hub_configs/tiny"
     model_options: dict = field(default_factory=dict)
+    freeze_encoder: bool = False
     output: str = "runs/pretrain"
     data: dict = field(default_factory=dict)
     options: dict = field(default_factory=dict)
@@ -144,7 +147,7 @@ class Recipe:
         how. Others, such as `num_steps` and `num_micro_batches`, may change."""
         names = (
             "seed", "split_seed", "validation_fraction", "weights", "max_spectra", "max_tokens", "stream", "data_share",
-            "pairs", "cool_dwarfs", "views", "noiseless", "model", "model_options", "optimizer", "learning_rate",
+            "pairs", "cool_dwarfs", "views", "noiseless", "model", "model_options", "freeze_encoder", "optimizer", "learning_rate",
             "muon_learning_rate", "warmup_steps", "weight_decay", "max_grad_norm",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}

@@ -10,22 +10,27 @@ import torch
 from spectral_tokenizer.packing_spectral_tokenizer import selected_lengths
 
 
-def step_flops(config, visible: list[int], asked: list[int]) -> int:
+def step_flops(config, visible: list[int], asked: list[int], is_frozen: bool = False) -> int:
     """Floating-point operations of the matrix products in a training step: forward, and twice that backward.
 
     Args:
         config: The model's.
         visible, asked: Patches of each spectrum that the encoder sees, and that the decoder is asked for.
+        is_frozen: Whether the encoder goes forward alone.
     """
     seen, target = (np.array(each, dtype=np.int64) for each in (visible, asked))
     width, inner, latents = config.hidden_size, config.intermediate_size, config.num_latents
     outputs = config.patch_size
     outputs += 1 + 2 * config.num_pixel_periods if config.patch_outputs == "level_and_residual" else 0
     context = np.full_like(seen, latents) if config.decoder_reads == "latents" else seen + latents
-    products = target * (2 * config.num_periods * width + width**2 + outputs * width)
+    code = target * 2 * config.num_periods * width  # by the encoder's weights
+    products = target * (width**2 + outputs * width)
     products += config.num_decoder_layers * target * (2 * width**2 + 2 * width * inner + 2 * context * width)
-    products += config.num_decoder_layers * context * 2 * width**2
-    return 3 * encoding_flops(config, visible) + int(3 * 2 * products.sum())
+    read = config.num_decoder_layers * context * 2 * width**2
+    # What is not trained goes forward alone, and what reads it sends nothing back.
+    encoder, reading = (1, 2) if is_frozen else (3, 3)
+    decoder = encoder * code + reading * read + 3 * products
+    return encoder * encoding_flops(config, visible) + int(2 * decoder.sum())
 
 
 def encoding_flops(config, visible: list[int]) -> int:
@@ -100,10 +105,11 @@ class Meter:
         peak: Floating-point operations per second of a process's device.
         num_processes: Of the run; each counts its own part, and they are taken to be alike.
         spent: What earlier parts of a resumed run cost: see `spent`.
+        is_frozen: Whether the encoder is not trained.
     """
 
-    def __init__(self, config, peak: float, num_processes: int, spent: dict[str, float]):
-        self.config, self.peak, self.num_processes = config, peak, num_processes
+    def __init__(self, config, peak: float, num_processes: int, spent: dict[str, float], is_frozen: bool = False):
+        self.config, self.peak, self.num_processes, self.is_frozen = config, peak, num_processes, is_frozen
         self.total_flops, self.start = spent["flops"], time.perf_counter() - spent["seconds"]
         self.reset()
 
@@ -118,7 +124,7 @@ class Meter:
             asked = selected_lengths(batch["target_patches"][0], lengths)
             self.spectra += len(lengths)
             self.tokens += sum(lengths)
-            flops = step_flops(self.config, visible, asked)
+            flops = step_flops(self.config, visible, asked, self.is_frozen)
             self.flops += flops
             self.total_flops += flops * self.num_processes
 

@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
         nargs="+",
         default=["untrained", "pca64", "pca256", "raw"],
         metavar="NAME",
-        help="saved models' folders, untrained[:SIZE], pcaN, raw (default: %(default)s); NAME=FOLDER gives it a name",
+        help="saved models' folders, untrained[:SIZE], pcaN, pcaN+errors, raw (default: %(default)s); NAME=FOLDER gives it a name",
     )
     parser.add_argument("--budget", choices=sorted(BUDGETS), default="small")
     parser.add_argument("--templates", help='folder of published templates, or "none" for the package\'s own physics')

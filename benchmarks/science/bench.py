@@ -18,6 +18,7 @@ from training.simulated.stream import DOMAINS
 from training.simulated.template_files import templates_folder
 
 from . import features, heads
+from .components import ToldComponents
 from .heads import BINS
 
 
@@ -25,6 +26,7 @@ BATCH = 64  # objects made at once
 FIRST = {survey: number * 1_000_000 for number, survey in enumerate(DOMAINS)}  # batches of their own for training
 LABELS = ("teff", "logg", "fe_h")
 KNOWN = ("kind", "redshift", *LABELS, "snr", "band", "index")
+ERRORS = "+errors"  # behind the name of principal components that are told errors
 TOLD = "label head"  # what pre-training was told of other objects, asked as it is: nothing is fitted
 
 
@@ -90,6 +92,11 @@ def own_columns(arrays: list[np.ndarray]) -> list[np.ndarray]:
     return widened
 
 
+def is_told(encoder) -> bool:
+    """Whether an encoder is principal components that are told errors."""
+    return isinstance(encoder, str) and encoder.endswith(ERRORS)
+
+
 def told_of(task: str) -> list[str]:
     """The labels that a task asks for."""
     return [task] if task == "class" else ["redshift"] if task.startswith("redshift") else list(LABELS)
@@ -113,7 +120,7 @@ class Bench:
     """What all tables of one run share.
 
     Args:
-        encoders: name -> "raw", "pcaN", "untrained[:SIZE]", a model's folder, or a model in memory.
+        encoders: name -> "raw", "pcaN", "pcaN+errors", "untrained[:SIZE]", a model's folder, or a model in memory.
         budget: A name out of `BUDGETS`, or a `Budget`.
         templates: As `templates_folder` takes it.
         device: Where spectra and models' features are made.
@@ -173,6 +180,9 @@ class Bench:
         found = {name: encoder(spectra) for name, encoder in self.encoders.items() if not isinstance(encoder, str)}
         if any(isinstance(encoder, str) for encoder in self.encoders.values()):
             found["raw"] = features.raw(spectra)
+        if any(is_told(encoder) for encoder in self.encoders.values()):
+            total, weight = features.binned(spectra, error_floor=0.0)
+            found |= {"flux": total / np.maximum(weight, 1e-30), "weight": weight}
         known = {name: getattr(spectra, name).cpu().numpy() for name in KNOWN}
         return ProbeSet(found, known, np.array(spectra.survey))
 
@@ -204,7 +214,13 @@ class Bench:
     def feature_pairs(self, train: ProbeSet, others: list[ProbeSet]):
         """name, features of the training set, features of the other sets; principal components fitted on the first."""
         for name, encoder in self.encoders.items():
-            if isinstance(encoder, str) and encoder.startswith("pca"):
+            if is_told(encoder):
+                given = [[each.features[key] for key in ("flux", "weight")] for each in (train, *others)]
+                count = int(encoder[3:].removesuffix(ERRORS))
+                components = ToldComponents(train.survey, *given[0], train.known["snr"], count)
+                fit_on, *answers = (components(*each) for each in given)
+                yield name, fit_on, answers
+            elif isinstance(encoder, str) and encoder.startswith("pca"):
                 count = min(int(encoder[3:]), *train.features["raw"].shape)
                 pca = PCA(count, svd_solver="randomized", random_state=0).fit(train.features["raw"])
                 yield (

@@ -13,15 +13,14 @@ import numpy as np
 from training.simulated.patches import Spectra
 
 from .bench import Bench
-from .features import bin_edges, binned
+from .continuum import Continuum
+from .features import binned
 from .scores import summary
 from .tables import LABELS, label_scores, row
 
 
 FINER = 2
 DWARF_LOGG = 3.8
-CONTINUUM_SHARE = 0.15
-CONTINUUM_DEGREE = 3
 NUM_STEPS = 12
 SMALLEST_SCATTER = 1e-3
 
@@ -60,7 +59,7 @@ class TwoCannons:
     """One model for giants, one for dwarfs."""
 
     def __init__(self, survey: str, flux: np.ndarray, ivar: np.ndarray, labels: np.ndarray):
-        self.continuum = Continuum(survey, flux, ivar)
+        self.continuum = Continuum(survey, flux, ivar, FINER)
         flux, ivar = self.continuum.normalise(flux, ivar)
         is_dwarf = labels[:, 1] > DWARF_LOGG
         groups = [members for members in (is_dwarf, ~is_dwarf) if members.sum() > 30] or [np.ones_like(is_dwarf)]
@@ -70,42 +69,6 @@ class TwoCannons:
         flux, ivar = self.continuum.normalise(flux, ivar)
         answers, chi2 = zip(*(model.fit(flux, ivar) for model in self.models))
         return np.stack(answers)[np.argmin(chi2, axis=0), np.arange(len(flux))]
-
-
-class Continuum:
-    """Polynomials per chip through pixels without lines.
-
-    First all pixels count and the polynomial runs through the lines; then those that stand highest over it and vary
-    least from star to star are taken for continuum, in each of 20 parts of a chip alike.
-    """
-
-    def __init__(self, survey: str, flux: np.ndarray, ivar: np.ndarray):
-        ends = np.cumsum([len(edge) - 1 for edge in bin_edges(survey, FINER)])
-        self.parts = [slice(end - (len(e) - 1), end) for end, e in zip(ends, bin_edges(survey, FINER))]
-        self.is_continuum = np.ones(flux.shape[1], dtype=bool)
-        for _ in range(2):
-            level, weight = self.normalise(flux, ivar)
-            mean = (level * weight).sum(0) / np.maximum(weight.sum(0), 1e-30)
-            excess = np.maximum((weight * (level - mean) ** 2).sum(0) - (weight > 0).sum(0), 0.0)
-            rank = mean - np.sqrt(excess / np.maximum(weight.sum(0), 1e-30))
-            chosen = np.zeros_like(self.is_continuum)
-            for part in self.parts:
-                for piece in np.array_split(np.arange(part.start, part.stop), 20):
-                    chosen[piece[np.argsort(rank[piece])[-max(2, int(CONTINUUM_SHARE * len(piece))) :]]] = True
-            self.is_continuum = chosen
-
-    def normalise(self, flux: np.ndarray, ivar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        continuum = np.ones_like(flux)
-        for part in self.parts:
-            basis = np.polynomial.legendre.legvander(np.linspace(-1, 1, part.stop - part.start), CONTINUUM_DEGREE)
-            # Weights are capped, for a polynomial is not true to a thousandth.
-            weight = np.minimum(ivar[:, part], 1e4) * self.is_continuum[part]
-            normal = np.einsum("sp,pi,pj->sij", weight, basis, basis, optimize=True) + 1e-6 * np.eye(basis.shape[1])
-            right = np.einsum("sp,pi->si", weight * flux[:, part], basis)
-            continuum[:, part] = np.linalg.solve(normal, right[:, :, None])[:, :, 0] @ basis.T
-        # A spectrum without a chip has no continuum there, and no weight.
-        continuum = np.maximum(continuum, 0.05)
-        return flux / continuum, ivar * continuum**2
 
 
 class Quadratic:

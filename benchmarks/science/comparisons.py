@@ -191,7 +191,8 @@ def directions(features: np.ndarray) -> np.ndarray:
     """Vectors of length 1, of numbers with mean 0 and spread 1 over the objects."""
     features = np.asarray(features, dtype=np.float64)
     features = standardised(features, features.mean(0), features.std(0).clip(min=1e-6))
-    return features / np.linalg.norm(features, axis=1, keepdims=True)
+    # What has no feature at all, as principal components of another survey's spectra, is near to nothing.
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-30)
 
 
 def recall_at_one(gallery: np.ndarray, queries: np.ndarray) -> np.ndarray:

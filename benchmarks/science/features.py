@@ -150,7 +150,8 @@ def make_encoder(name, device: str = "cpu", kept_in: str | Path | None = None) -
     """What a name on the command line stands for.
 
     Args:
-        name: "raw", "pca64" or "pca256" (fitted on the training spectra: see `tables`), "untrained" or
+        name: "raw", "pca64" or "pca256" (fitted on the training spectra: see `tables`), "pca64+errors" (which are told
+            errors: see `components`), "untrained" or
             "untrained:SIZE", a saved model's folder, a model in memory, or any function of `Spectra`; "scratch:SIZE"
             and "tuned:FOLDER" are for the table `supervised` alone.
         kept_in: Folder that models' features are kept in.

@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import torch
+from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
@@ -16,6 +17,8 @@ from spectral_tokenizer.targets_spectral_tokenizer import BinnedTarget
 
 BINS = " + bins"  # behind the name of a network: it gives probabilities, as the package's own redshift heads do
 WEIGHTED = "linear, by S/N"  # a linear head in whose fit faint spectra count less
+PRODUCTS = "products, by S/N"  # the same on the features and the products of their leading axes
+NUM_AXES = 24
 NUM_BINS = 512
 TOLERANCE = 0.05  # within which probabilities are added to decide between peaks, in the target's unit
 VALIDATION_SHARE = 0.15
@@ -45,10 +48,14 @@ class Standardised:
 
 def regression(kind: str, features: np.ndarray, targets: np.ndarray, seed: int = 0, snr: np.ndarray | None = None):
     """Fit targets (objects, targets) and return a function of features. kind: "linear", "mlp" or "cnn", or one of the
-    latter two with `BINS` for a single target; or `WEIGHTED`, by the objects' signal-to-noise `snr`.
+    latter two with `BINS` for a single target; or `WEIGHTED` or `PRODUCTS`, by the objects' signal-to-noise `snr`.
 
     Predictions stay within the range of the targets that were fitted: beyond it a head only extrapolates.
     """
+    if kind == PRODUCTS:
+        widen = with_products(features)
+        predict = regression(WEIGHTED, widen(features), targets, seed, snr)
+        return lambda given: predict(widen(given))
     scale = Standardised(features)
     center, width = targets.mean(axis=0), targets.std(axis=0) + 1e-12
     low, high = targets.min(axis=0), targets.max(axis=0)
@@ -58,13 +65,30 @@ def regression(kind: str, features: np.ndarray, targets: np.ndarray, seed: int =
         predict = binned(kind.removesuffix(BINS), inputs, targets, fit, held, seed)
         return lambda given: np.clip(predict(scale(given)), low, high)
     if kind in ("linear", WEIGHTED):
-        weight = 1.0 / (1.0 + (WEIGHT_SCALE / snr) ** 2) if kind == WEIGHTED else None
+        weight = snr_weight(snr) if kind == WEIGHTED else None
         model = best_ridge(inputs, outputs, fit, held, weight)
         predict = model.predict
     else:
         net = network(kind, inputs.shape[1], outputs.shape[1], seed)
         predict = fit_network(net, inputs, outputs, fit, held, nn.SmoothL1Loss(beta=0.5), seed)
     return lambda given: np.clip(predict(scale(given)).reshape(len(given), -1) * width + center, low, high)
+
+
+def snr_weight(snr: np.ndarray) -> np.ndarray:
+    """What a spectrum of some signal-to-noise counts, 0 to 1: see `WEIGHT_SCALE`."""
+    return 1.0 / (1.0 + (WEIGHT_SCALE / snr) ** 2)
+
+
+def with_products(features: np.ndarray):
+    """A function that puts behind features all products of two of their `NUM_AXES` leading principal axes."""
+    pca = PCA(min(NUM_AXES, *features.shape), svd_solver="randomized", random_state=0).fit(features)
+    first, second = np.triu_indices(pca.n_components_)
+
+    def widen(given: np.ndarray) -> np.ndarray:
+        along = pca.transform(given) / np.sqrt(np.maximum(pca.explained_variance_, 1e-30))
+        return np.concatenate([given, along[:, first] * along[:, second]], axis=1)
+
+    return widen
 
 
 def binned(kind: str, inputs: np.ndarray, targets: np.ndarray, fit: np.ndarray, held: np.ndarray, seed: int):

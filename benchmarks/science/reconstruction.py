@@ -14,12 +14,12 @@ from spectral_tokenizer.patching_spectral_tokenizer import LARGEST_IVAR, robust_
 from training.simulated.patches import Spectra
 
 from .bench import Bench
+from .components import filled, most_probable
 from .features import bin_centers, binned
 from .scores import summary
 
 
 FRACTION = 0.5
-LARGEST_SIGMA = 0.6  # of the scale
 HIDING = {"nothing": None, "random": hide_random, "block": hide_block, "arm": hide_arms}
 NUM_COMPONENTS = 64
 CAP = 5.0  # sigma: chi2 counts a residual at most so much, error against the truth counts it whole
@@ -194,10 +194,7 @@ class Components:
 
     def fit(self, spectra: Spectra, is_hidden: Tensor, vectors: np.ndarray, variance: np.ndarray) -> np.ndarray:
         total, weight = visible_bins(spectra, is_hidden)
-        deviation = total - weight * self.mean
-        normal = np.einsum("sb,ib,jb->sij", weight, vectors, vectors, optimize=True)
-        normal += np.diag(1.0 / np.maximum(variance, 1e-12))
-        return np.linalg.solve(normal, (deviation @ vectors.T)[:, :, None])[:, :, 0] @ vectors
+        return most_probable(total - weight * self.mean, weight, vectors, variance) @ vectors
 
     def on_pixels(self, spectra: Spectra, values: np.ndarray) -> Tensor:
         parts = spectra.wavelength[0].cpu().split(spectra.lengths)
@@ -211,10 +208,3 @@ def visible_bins(spectra: Spectra, is_hidden: Tensor) -> tuple[np.ndarray, np.nd
     ivar = torch.where(is_hidden.to(spectra.ivar.device)[:, None], 0.0, spectra.ivar[0])[None]
     values = {**vars(spectra), "ivar": ivar}
     return binned(Spectra(**values), "flux", FINER)
-
-
-def filled(total: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Averages of bins; an empty one takes the mean over spectra."""
-    mean = total.sum(axis=0) / np.maximum(weight.sum(axis=0), 1e-30)
-    prior = 1.0 / LARGEST_SIGMA**2  # a noisier bin leans on the mean
-    return (total + prior * mean) / (weight + prior)

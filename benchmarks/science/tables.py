@@ -5,7 +5,7 @@ import numpy as np
 from training.simulated.populations import KINDS
 
 from .bench import LABELS, Bench, ProbeSet, joined
-from .heads import WEIGHTED
+from .heads import PRODUCTS, WEIGHTED
 from .scores import class_scores, mad, redshift_scores, summary
 
 
@@ -72,7 +72,7 @@ def labels(bench: Bench) -> list[dict]:
         train, test = bench.probe_set(survey, "train"), bench.probe_set(survey, "test")
         targets, truth = (np.stack([each.known[name] for name in LABELS], axis=1) for each in (train, test))
         for name, fit_on, (given,) in bench.feature_pairs(train, [test]):
-            for head in [*bench.heads(name, "labels"), WEIGHTED]:
+            for head in [*bench.heads(name, "labels"), WEIGHTED, PRODUCTS]:
                 found = []
                 for number, fit, chosen in bench.draws(len(train), len(test), head):
                     snr = train.known["snr"][fit]

@@ -25,6 +25,7 @@ from benchmarks.science.comparisons import (
     retrieval,
     transfer,
 )
+from benchmarks.science.components import ToldComponents
 from benchmarks.science.curve import curve, per_doubling, probes, spectra_seen
 from benchmarks.science.features import KeptFeatures, ModelEncoder, bin_centers, raw, resampled
 from benchmarks.science.limits import cramer_rao, median_error
@@ -62,7 +63,9 @@ def model():
 @pytest.fixture(scope="module")
 def bench(model):
     """Features of a few spectra, shared by all tables."""
-    return Bench({"model": model, "pca16": "pca16", "raw": "raw"}, LITTLE, templates="none")
+    return Bench(
+        {"model": model, "pca16": "pca16", "pca16+errors": "pca16+errors", "raw": "raw"}, LITTLE, templates="none"
+    )
 
 
 def test_probabilities_in_bins_tell_two_peaks_from_their_mean():
@@ -163,6 +166,32 @@ def test_kept_features_are_those_of_this_model_and_these_pixels(model, tmp_path)
     assert len(list(tmp_path.glob("*.npy"))) == 3 == len(list(tmp_path.iterdir()))
 
 
+def test_components_that_are_told_errors_make_nothing_of_noise():
+    """A pixel with a large error may have any flux; a spectrum of nothing else is the mean."""
+    generator = np.random.default_rng(0)
+    amplitude = generator.normal(size=(200, 1))
+    flux = 1.0 + amplitude * np.sin(np.arange(60) / 5.0) + 0.01 * generator.normal(size=(200, 60))
+    weight = np.full_like(flux, 1e4)
+    components = ToldComponents(np.array(["sdss"] * 200), flux, weight, np.full(200, 100.0), 1)
+    known = components(flux, weight)
+    assert abs(np.corrcoef(known[:, 0], amplitude[:, 0])[0, 1]) > 0.999
+    wrong, unsure = flux.copy(), weight.copy()
+    wrong[:, ::2], unsure[:, ::2] = 40.0, 1e-6
+    np.testing.assert_allclose(components(wrong, unsure), known, atol=0.01 * known.std())
+    assert np.abs(components(wrong, np.full_like(weight, 1e-8))).max() < 0.01 * known.std()
+
+
+def test_products_of_features_are_a_head_of_their_own():
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(600, 5)).astype(np.float32)
+    targets, snr = features[:, :1] * features[:, 1:2], np.full(600, 100.0)
+    error = {
+        kind: np.abs(heads.regression(kind, features, targets, 0, snr)(features) - targets).mean()
+        for kind in (heads.WEIGHTED, heads.PRODUCTS)
+    }
+    assert error[heads.PRODUCTS] < 0.2 * error[heads.WEIGHTED]
+
+
 def test_unlike_raw_spectra_get_columns_of_their_own():
     first, second = own_columns([np.ones((2, 3)), np.full((1, 2), 2.0)])
     assert first.tolist() == [[1, 1, 1, 0, 0]] * 2 and second.tolist() == [[0, 0, 0, 2, 2]]
@@ -171,7 +200,7 @@ def test_unlike_raw_spectra_get_columns_of_their_own():
 @pytest.mark.parametrize("table", [classes, redshift, labels, transfer, efficiency, retrieval])
 def test_tables_have_rows_for_all_features(bench, table):
     rows = table(bench)
-    assert {"model", "pca16", "raw"} <= {row["features"] for row in rows}
+    assert {"model", "pca16", "pca16+errors", "raw"} <= {row["features"] for row in rows}
     for row in rows:
         scores = {key: value["mean"] for key, value in row.items() if isinstance(value, dict)}
         # A class that is never called has no purity.

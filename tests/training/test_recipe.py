@@ -57,6 +57,11 @@ def test_settings_of_the_model_are_checked_together(options, message, tmp_path):
             prepare_model(Recipe(model=model, model_options=options))
 
 
+def test_an_encoder_that_learnt_nothing_is_not_kept():
+    with pytest.raises(ValueError, match="freeze_encoder: expected a checkpoint to keep the encoder of, found a size"):
+        prepare_model(Recipe(model="hub_configs/tiny", freeze_encoder=True))
+
+
 def test_what_a_recipe_says_of_its_data_is_not_said_of_others(tmp_path):
     (tmp_path / "recipe.yaml").write_text("data: {sdss: plates}\ndata_description: SDSS plates\n")
     arguments = ["--config", str(tmp_path / "recipe.yaml")]

@@ -8,10 +8,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from spectral_tokenizer import SpectralProcessor
 
 
+@pytest.mark.parametrize("is_frozen", [False, True])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_steps_products_are_those_that_torch_counts(variant):
+def test_a_steps_products_are_those_that_torch_counts(variant, is_frozen):
     """Attention by sequence is not in torch's count on the CPU, so its kernel is replaced by plain products."""
     model = make_model(**VARIANTS[variant]).train()
+    model.spectral.requires_grad_(not is_frozen)
     model.set_attn_implementation("eager")
     inputs = SpectralProcessor()([spectrum(each) for each in ("sdss", "desi")], packed=True, return_tensors="pt")
     hidden = torch.arange(inputs["flux"].shape[1])[None] % 3 == 0
@@ -21,7 +23,7 @@ def test_a_steps_products_are_those_that_torch_counts(variant):
     visible, targets = ([int(part.sum()) for part in each[0].split(inputs["lengths"])] for each in (~hidden, asked))
     # The inputs of the first products need no gradient, which torch does not count and we do; the basis is not
     # counted.
-    assert step_flops(model.config, visible, targets) == pytest.approx(counter.get_total_flops(), rel=0.2)
+    assert step_flops(model.config, visible, targets, is_frozen) == pytest.approx(counter.get_total_flops(), rel=0.2)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
