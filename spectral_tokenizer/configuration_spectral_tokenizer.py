@@ -118,9 +118,9 @@ class SpectralConfig(PreTrainedConfig):
             them.
         label_classes, label_targets: Which labels: names of the column `class`, and other columns' names -> settings,
             see [`TargetConfig`].
-        level: In which units pre-training shows a spectrum to the encoder. `"given"`: those of its scale, the median of all pixels;
-            that tells the mean of what is hidden, as no gap does that nobody observed. `"visible"`: in units of the level of
-            the patches that are visible. Answers are in units of the scale either way.
+        level: In which units pre-training shows a spectrum to the encoder. `"visible"`: in those of the median of what is
+            visible, as of a spectrum whose other pixels nobody observed. `"given"`: in those of its scale, the median of
+            all pixels, which tells the mean of what is hidden. Answers are in units of the scale either way.
         residual_cap: Residual in sigma beyond which the loss grows linearly (pseudo-Huber). None: plain chi2.
         problem_type, num_labels, id2label: What a head predicts, as everywhere in Transformers:
             `"single_label_classification"`, `"multi_label_classification"`, or `"regression"` of `num_labels` targets.
@@ -170,7 +170,7 @@ class SpectralConfig(PreTrainedConfig):
     hidden_target_fraction: float | int = 0.5
     visible_target_fraction: float | int = 0.1
     spectrum_loss: Literal["log", "gaussian"] = "log"
-    level: Literal["given", "visible"] = "given"
+    level: Literal["given", "visible"] = "visible"
     residual_cap: float | int | None = 10.0
     label_weight: float | int = 0.0
     label_classes: list[str] | tuple[str, ...] = ("GALAXY", "QSO", "STAR")

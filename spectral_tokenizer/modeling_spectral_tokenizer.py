@@ -440,7 +440,7 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
         is_hidden, is_target = self.choose(patches, is_valid, masked_patches, target_patches)
         # Located after they are chosen: a third of the patches is neither seen nor asked for.
         context, target = (self.spectral.locate(patches.select(each)) for each in (~is_hidden, is_target))
-        level = context.level() if self.config.level == "visible" else None
+        level = context.level_beside(patches.lengths) if self.config.level == "visible" else None
         if level is not None:
             context = context.in_units_of(level)
         tokens, sequences, hidden_states = self.spectral(

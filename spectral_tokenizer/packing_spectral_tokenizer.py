@@ -70,14 +70,19 @@ class PackedPatches:
         return PackedPatches(*tensors, selected_lengths(is_selected, self.lengths), where=where)
 
     def level(self) -> Tensor:
-        """(spectra,) the larger of the patches' median flux and median error, as the processor's scale is of pixels. 1
-        where a spectrum has no usable patch."""
+        """(spectra,) the larger of median flux and median error of all usable pixels: what the processor would take for
+        a spectrum's scale if these patches were all of it (it counts pixels of invalid patches as well). 1 where no pixel is
+        usable."""
         is_usable = self.ivar > 0
-        count = is_usable.sum(-1).clamp(min=1)
-        flux = torch.where(is_usable, self.flux, 0.0).sum(-1) / count
-        error = (torch.where(is_usable, self.ivar, 0.0).sum(-1) / count).rsqrt()
-        level = torch.maximum(*(sequence_medians(each, self.lengths) for each in (flux, error)))
+        medians = (sequence_medians(each, is_usable, self.lengths) for each in (self.flux, self.ivar.rsqrt()))
+        level = torch.maximum(*medians)
         return torch.where(level.isfinite(), level, 1.0)
+
+    def level_beside(self, lengths: list[int]) -> Tensor:
+        """(spectra,) the level of these patches, of `lengths` in all; 1 where these are all, so that such a spectrum is read
+        as it is everywhere else."""
+        is_all = torch.tensor([own == whole for own, whole in zip(self.lengths, lengths)])
+        return torch.where(to_device(is_all, self.flux.device), 1.0, self.level())
 
     def in_units_of(self, level: Tensor) -> "PackedPatches":
         """Fluxes in units of each spectrum's `level`, (spectra,)."""
@@ -106,16 +111,21 @@ def sequence_of(lengths: list[int], device: torch.device) -> Tensor:
 
 
 @torch.compiler.disable  # numpy counts
-def sequence_medians(values: Tensor, lengths: list[int]) -> Tensor:
-    """(total,) -> (sequences,): the median of each, the lower one of two in the middle; NaN of an empty sequence."""
-    if not len(values):
+def sequence_medians(values: Tensor, is_known: Tensor, lengths: list[int]) -> Tensor:
+    """(total, n) -> (sequences,): the median of each sequence's known values, the mean of two in the middle; NaN where
+    none is known."""
+    total, width = values.shape
+    if not total:
         return values.new_full((len(lengths),), torch.nan)
-    order = values.argsort()
-    order = order[sequence_of(lengths, values.device)[order].argsort(stable=True)]
-    counts = np.asarray(lengths)
-    middle = np.minimum(np.cumsum(counts) - counts + (counts - 1).clip(min=0) // 2, len(values) - 1)
-    middle, is_empty = (to_device(torch.from_numpy(each), values.device) for each in (middle, counts == 0))
-    return torch.where(is_empty, torch.nan, values[order[middle]])
+    sequence = sequence_of([width * length for length in lengths], values.device)
+    flat = torch.where(is_known, values, torch.inf).flatten()
+    order = flat.argsort()
+    ordered = flat[order[sequence[order].argsort(stable=True)]]  # by sequence, the unknown at each one's end
+    count = sequence.new_zeros(len(lengths)).index_add(0, sequence, is_known.flatten().long())
+    ends = np.cumsum(lengths) * width
+    start = to_device(torch.from_numpy(ends - np.asarray(lengths) * width), values.device)
+    low, high = (ordered[(start + place).clamp(0, len(flat) - 1)] for place in ((count - 1) // 2, count // 2))
+    return torch.where(count > 0, 0.5 * (low + high), torch.nan)
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from spectra import spectrum
@@ -105,20 +106,32 @@ def test_packed_input_says_what_it_expects():
 def test_medians_of_sequences_are_each_their_own():
     generator = torch.Generator().manual_seed(0)
     lengths = [5, 0, 1, 8, 0]
-    values = torch.randn(sum(lengths), generator=generator)
-    parts = values.split(lengths)
-    for found, part in zip(sequence_medians(values, lengths), parts):
-        assert torch.equal(found, part.median()) if len(part) else found.isnan()
-    assert sequence_medians(values[:0], [0, 0]).isnan().all()
+    values = torch.randn(sum(lengths), 3, generator=generator)
+    is_known = torch.rand(values.shape, generator=generator) < 0.7
+    is_known[5] = False  # the third sequence
+    values = torch.where(is_known, values, torch.nan)  # what is not known may be anything
+    parts = zip(values.split(lengths), is_known.split(lengths))
+    for found, (part, known) in zip(sequence_medians(values, is_known, lengths), parts):
+        assert found == pytest.approx(np.median(part[known]), abs=1e-7) if known.any() else found.isnan()
+    assert sequence_medians(values[:0], is_known[:0], [0, 0]).isnan().all()
+
+
+def whole_spectra() -> dict:
+    """Four without a bad pixel or a half-filled patch: what the processor's scale is of is all there."""
+    columns = ("flux", "ivar", "wavelength")
+    rows = [
+        {name: spectrum("sdss", seed, num_bad=0)[name][: 960 - 32 * seed] for name in columns} for seed in range(4)
+    ]
+    return SpectralProcessor()(rows, packed=True, return_tensors="pt")
 
 
 def test_a_level_is_that_of_a_scale():
-    """Of patches that are all there, nearly 1: the processor has divided by the same."""
-    inputs = SpectralProcessor()([spectrum(each) for each in SURVEYS], packed=True, return_tensors="pt")
+    """Of patches that are all there, 1: the processor has divided by the same."""
+    inputs = whole_spectra()
     patches = PackedPatches(inputs["flux"][0], inputs["ivar"][0], inputs["wavelength"][0], inputs["lengths"])
-    assert (patches.level() - 1).abs().max() < 0.1
-    scaled = patches.in_units_of(patches.level())
-    torch.testing.assert_close(scaled.level(), torch.ones(4), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(patches.level(), torch.ones(4), rtol=1e-6, atol=1e-6)
+    scaled = patches.in_units_of(torch.tensor([2.0, 3.0, 0.5, 1.0]))
+    torch.testing.assert_close(scaled.level(), torch.tensor([0.5, 1 / 3, 2.0, 1.0]), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(
         scaled.flux * scaled.ivar.sqrt(), patches.flux * patches.ivar.sqrt(), rtol=1e-5, atol=1e-4
     )
@@ -147,3 +160,11 @@ def test_a_level_that_is_visible_does_not_depend_on_what_is_hidden():
         found = [each[0][is_hidden[0]] for each in (output.reconstruction, inputs["flux"], inputs["ivar"])]
         expected = residual_chi2(*found, model.config.residual_cap).sum() / (found[2] > 0).sum()
         torch.testing.assert_close(output.chi2_hidden, expected)
+
+
+def test_a_spectrum_of_which_nothing_is_hidden_is_read_as_it_is_without_a_decoder():
+    inputs = SpectralProcessor()([spectrum(each) for each in SURVEYS], packed=True, return_tensors="pt")
+    model = make_model(level="visible")
+    whole = model(**inputs, output_hidden_states=True).hidden_states
+    for found, expected in zip(whole, model.spectral(**inputs, output_hidden_states=True).hidden_states):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)

@@ -21,6 +21,12 @@ from spectral_tokenizer.objectives_spectral_tokenizer import HIDING
 
 
 NOT_MEASURED = "not measured"
+LEVELS = {
+    "given": "The level of what is hidden is given in the tables below, as in training: flux is in units of the median of all pixels. "
+    "Across a gap\n  that nobody observed it is not known, and training does not prepare for that.",
+    "visible": "The level of what is hidden is not told, neither in training nor in the tables below: flux is in units of the median "
+    "of\n  what is visible, as it is beside a gap that nobody observed.",
+}
 PREDICTIONS = ("model", *BASELINES)
 HELD = "spectra held apart"
 EXAMPLE = '''\
@@ -192,7 +198,8 @@ def pretraining_values(metrics: dict, evaluation: dict | None) -> dict[str, str]
         "batch": shown(recipe.get("max_spectra"), ",d"),
         "seed": shown(recipe.get("seed"), "d"),
         "parameters": parameter_words(metrics),
-        "earlier": earlier_words(metrics.get("earlier")),
+        "earlier": earlier_words(metrics.get("earlier"), bool(recipe.get("freeze_encoder"))),
+        "level": LEVELS[metrics.get("level", "given")],  # what all runs had before it was a setting
         "labels": label_words([metrics, *(metrics.get("earlier") or [])]),
         "chi2": chi2_table(metrics.get("chi2")),
         "further": further_words(evaluation),
@@ -266,8 +273,9 @@ def parameter_words(metrics: dict) -> str:
     return ", ".join(f"{part} {count:,d}" for part, count in counts.items()) or NOT_MEASURED
 
 
-def earlier_words(runs: list[dict] | None) -> str:
-    """A line for each run that the checkpoint went through before the one told of."""
+def earlier_words(runs: list[dict] | None, is_frozen: bool = False) -> str:
+    """A line for each run that the checkpoint went through before the one told of, in which the encoder stayed as it was where it
+    was frozen."""
     lines = []
     for run in runs or []:
         counts, seconds = run.get("num_spectra") or {}, (run.get("compute") or {}).get("seconds")
@@ -278,7 +286,10 @@ def earlier_words(runs: list[dict] | None) -> str:
         hours = shown(seconds / 3600, ".3g") if is_number(seconds) else NOT_MEASURED
         steps = shown((run.get("recipe") or {}).get("num_steps"), ",d")
         lines.append(f"- {steps} steps on {shown(spectra or None, ',d')} {kind}; hours: {hours}.")
-    return "\n\nIt continued from a checkpoint trained for:\n\n" + "\n".join(lines) if lines else ""
+    if not lines:
+        return ""
+    words = "\n\nIt continued from a checkpoint trained for:\n\n" + "\n".join(lines)
+    return words + "\n\nThe encoder has stayed as it was then: these steps trained the decoder alone." * is_frozen
 
 
 def label_words(runs: list[dict]) -> str:

@@ -256,6 +256,7 @@ def finish(model, processor, recipe: Recipe, validations, measured: tuple, count
         "simulated": recipe.is_simulated,
         "num_spectra": {survey: {"train": count, "held": len(held[survey])} for survey, count in counts.items()},
         "labels": ["class", *model.config.label_targets] if model.config.label_weight else [],
+        "level": model.config.level,
         "chi2": chi2,
         "probe": probes,
         "num_parameters": {

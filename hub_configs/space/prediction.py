@@ -34,6 +34,7 @@ class Reconstruction:
         interpolation: straight lines across the hidden patches, NaN elsewhere. None: nothing is hidden.
         is_hidden: in a patch that the encoder did not see.
         hidden_range: the wavelengths that were asked to be hidden; None: nothing was.
+        is_level_told: the encoder sees flux in units of the median of all pixels, hidden ones too.
         num_hidden, num_patches: how many patches are hidden, and how many there are.
         chi2: mean squared residual in sigma over usable pixels, each capped at `cap` sigma: "visible" and "hidden" by
             the model, "interpolation" over the hidden ones.
@@ -47,6 +48,7 @@ class Reconstruction:
     interpolation: np.ndarray | None = None
     is_hidden: np.ndarray | None = None
     hidden_range: tuple[float, float] | None = None
+    is_level_told: bool = False
     num_hidden: int = 0
     num_patches: int = 0
     chi2: dict[str, float] = field(default_factory=dict)
@@ -122,6 +124,7 @@ class Models:
         result.model = self._pixels(predicted, inputs, inputs["scale"])
         result.is_hidden = self._pixels(is_hidden[:, :, None].expand_as(predicted), inputs) > 0
         result.hidden_range, result.cap = hidden_range, self.model.config.residual_cap
+        result.is_level_told = self.model.config.level == "given"
         result.num_hidden, result.num_patches = int(is_hidden.sum()), int(is_valid.sum())
         result.chi2 = {"visible": float(output.chi2_visible)}
         if hidden_range:

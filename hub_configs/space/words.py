@@ -172,9 +172,10 @@ def chi2_words(spectrum: Reconstruction) -> str:
     hidden = "Nothing is hidden: the model sees every patch and gives it back."
     if spectrum.hidden_range:
         low, high = spectrum.hidden_range
+        level = ", but for the median of the whole spectrum" if spectrum.is_level_told else ", nor how bright they are"
         hidden = (
             f"Hidden: {spectrum.num_hidden} of {spectrum.num_patches} patches, those that {low:g} to {high:g} Å touches. "
-            "The encoder does not see them, but for the median of the whole spectrum; the decoder is asked for them."
+            f"The encoder does not see them{level}; the decoder is asked for them."
         )
     return (
         f'<div class="numbers" aria-live="polite">{boxes}</div>'

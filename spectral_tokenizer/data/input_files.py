@@ -31,11 +31,14 @@ def find_files(data_files: str | Path | Iterable[str | Path], file_names: Iterab
         file_names: the survey's file names, as glob patterns.
 
     Raises:
+        ValueError: an entry is empty, which would be the working directory.
         FileNotFoundError: a path does not exist, nothing is found for one of the entries, or a file of a folder of
             `save_to_disk` is missing.
         SpectrumFileError: such a folder's state cannot be read.
     """
     entries = [data_files] if isinstance(data_files, (str, Path)) else list(data_files)
+    if blank := [entry for entry in entries if not str(entry).strip()]:
+        raise ValueError(f"files: expected paths, found: {blank}; of the working directory say '.'")
     is_wanted = re.compile("|".join(fnmatch.translate(pattern) for pattern in file_names)).match
     found = {str(entry): dict(_files_of(entry, is_wanted)) for entry in entries}
     empty = [entry for entry, files in found.items() if not files]

@@ -17,6 +17,13 @@ def link(path, target):
     return path
 
 
+@pytest.mark.parametrize("data_files", ["", " ", ["spec-1.fits", ""]])
+def test_an_empty_path_is_not_the_working_directory(data_files):
+    """As in a recipe whose paths were taken out before it was published: whatever lies around would be read."""
+    with pytest.raises(ValueError, match="files: expected paths, found"):
+        find_files(data_files, ["spec-*.fits"])
+
+
 def test_what_is_beside_a_link_is_found(tmp_path):
     """A selection made of links, as by a script that stages files: the redshifts stand beside the link."""
     (tmp_path / "store").mkdir()

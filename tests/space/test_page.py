@@ -83,6 +83,7 @@ def test_hiding(page, tmp_path):
     answer = page.hide_range(rows, 0, 3900, 4000)
     assert {"straight lines", "hidden"} <= {trace.name for trace in answer[page.plot].data}
     assert "hidden pixels, straight lines" in answer[page.numbers] and "3900 to 4000 Å" in answer[page.numbers]
+    assert "nor how bright they are" in answer[page.numbers]
     assert answer[page.notice] == ""
     answer = page.hide_random(rows, 0)
     assert "hidden pixels, model" in answer[page.numbers] and answer[page.low] < answer[page.high]

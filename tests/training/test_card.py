@@ -118,6 +118,15 @@ def test_labels_that_training_was_told_are_told(tmp_path):
     assert "continued from" not in written(tmp_path, METRICS)[0]
 
 
+def test_a_card_says_whether_the_level_is_told_and_what_was_trained(tmp_path):
+    assert "hidden is given in the tables" in written(tmp_path, METRICS)[0]  # a run from before it was a setting
+    assert "hidden is not told" in written(tmp_path, {**METRICS, "level": "visible"})[0]
+    earlier = {**METRICS, "earlier": [{"recipe": {"num_steps": 7}}]}
+    assert "trained the decoder alone" not in written(tmp_path, earlier)[0]
+    frozen = {**earlier, "recipe": {**METRICS["recipe"], "freeze_encoder": True}}
+    assert "trained the decoder alone" in written(tmp_path, frozen)[0]
+
+
 def test_real_spectra_have_a_table_of_their_own(tmp_path):
     text, metadata = written(tmp_path, METRICS, evaluation=EVALUATION)
     part = text.split("### On real spectra")[1].split("###")[0]

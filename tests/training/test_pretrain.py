@@ -29,6 +29,7 @@ def test_a_run_leaves_what_it_promises(uninterrupted, simulated_surveys):
     assert (output / "reconstructions.png").stat().st_size > 20_000
     card = (output / "model" / "README.md").read_text()
     assert "$" not in card and "| galah | block |" in card and "| energy, kWh | not measured |" in card
+    assert metrics["level"] == "visible" and "hidden is not told" in card
     compute = metrics["compute"]
     assert compute["device"] and compute["device_type"] == "cpu" and compute["num_processes"] == 1
     assert (
