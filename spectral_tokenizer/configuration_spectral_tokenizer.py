@@ -39,40 +39,56 @@ class TargetConfig:
     Args:
         distribution: What is predicted. `"normal"`: mean and variance of the transformed target. `"bins"`: the
             probability of each of `num_bins` evenly spaced bins of the transformed target, which may have several
-            peaks.
+            peaks. `"shift"`: the same of a redshift, read from all tokens as a shift in ln(wavelength), see
+            `SpectralShift`; the one target of its head, with transform `"log1p"`.
         transform: `"identity"`, `"log"`: ln(target), or `"log1p"`: ln(1 + target), for redshifts: errors in it are
             dz / (1 + z).
         center, scale: Mean and standard deviation of the transformed target, see `fit_scales`.
-        range: Smallest and largest value that bins reach to, in the target's unit. Needed for `"bins"`.
+        range: Smallest and largest value that bins reach to, in the target's unit. Needed for `"bins"` and `"shift"`.
         num_bins: Bins across `range`.
+        num_channels: Of `"shift"`: numbers of each pixel that are compared with spectra at rest.
+        wavelengths: Of `"shift"`: vacuum Angstrom; pixels beyond are left out. A spectrum at rest is learnt from the
+            first at the largest redshift to the last at the smallest.
         tolerance: How far a prediction may be off to count as right, in the transformed target. None: `scale`.
         temperature: Factor on the predicted standard deviation, or divisor of the logits of bins, by which 68 %
             intervals hold 68 % of the truths: see `calibrate`.
         confidence_threshold: Confidence under which a prediction is flagged: see `calibrate`.
     """
 
-    distribution: Literal["normal", "bins"] = "normal"
+    distribution: Literal["normal", "bins", "shift"] = "normal"
     transform: Literal["identity", "log", "log1p"] = "identity"
     center: float | int = 0.0
     scale: float | int = 1.0
     range: list[float | int] | tuple[float | int, ...] | None = None
     num_bins: int = 512
+    num_channels: int = 8
+    wavelengths: list[float | int] | tuple[float | int, ...] = (3500.0, 10500.0)
     tolerance: float | int | None = None
     temperature: float | int = 1.0
     confidence_threshold: float | int = 0.0
 
     def validate_range(self):
         """Bins need two ends, which the transform knows; scales are positive."""
-        if self.distribution == "bins" and self.range is None:
-            raise ValueError("distribution 'bins' needs a range: the smallest and the largest value of the target")
+        if self.distribution != "normal" and self.range is None:
+            raise ValueError(
+                f"distribution {self.distribution!r} needs a range: the smallest and the largest value of the target"
+            )
         lowest = {"identity": -math.inf, "log": 0.0, "log1p": -1.0}[self.transform]
         if self.range is not None and not (len(self.range) == 2 and lowest < self.range[0] < self.range[1] < math.inf):
             raise ValueError(f"range: expected two ascending values above {lowest}, found: {self.range}")
-        for name in ("scale", "temperature", "num_bins"):
+        for name in ("scale", "temperature", "num_bins", "num_channels"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: expected a positive number, found: {getattr(self, name)}")
         if self.tolerance is not None and not self.tolerance > 0:
             raise ValueError(f"tolerance: expected a positive number, found: {self.tolerance}")
+
+    def validate_shift(self):
+        """A shift is one of ln(wavelength), over a range of wavelengths."""
+        if self.distribution == "shift" and self.transform != "log1p":
+            raise ValueError(f"distribution 'shift': expected transform 'log1p', found: {self.transform!r}")
+        ends = self.wavelengths
+        if not (len(ends) == 2 and 0 < ends[0] < ends[1] < math.inf):
+            raise ValueError(f"wavelengths: expected two ascending values above 0, found: {ends}")
 
 
 @strict
@@ -286,6 +302,10 @@ class SpectralConfig(PreTrainedConfig):
             raise ValueError(f"label_classes: expected names that differ, found: {self.label_classes}")
         for name, settings in self.label_targets.items():
             check_target(f"label_targets: {name!r}", settings)
+            if settings.get("distribution") == "shift":
+                raise ValueError(
+                    f"label_targets: {name!r}: expected 'normal' or 'bins', found: 'shift', which is for heads"
+                )
 
     def validate_head(self):
         """Open layers exist, and so do the labels that `targets` describes."""
@@ -310,6 +330,8 @@ class SpectralConfig(PreTrainedConfig):
             if name not in labels:
                 raise ValueError(f"targets: {name!r} is none of the labels in id2label: {labels}")
             check_target(f"targets: {name!r}", settings)
+            if settings.get("distribution") == "shift" and len(labels) > 1:
+                raise ValueError(f"targets: {name!r}: expected no label beside a shift, found: {labels}")
 
     def check_names(self):
         """Classes have one number each, whichever way they are looked up. Not asked of what is entered later: `label2id`

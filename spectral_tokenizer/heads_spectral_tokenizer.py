@@ -21,8 +21,9 @@ from .modeling_spectral_tokenizer import (
     SpectralPreTrainedModel,
 )
 from .novelty_spectral_tokenizer import SpectralNovelty
-from .packing_spectral_tokenizer import is_recorded
-from .targets_spectral_tokenizer import BinnedTarget, make_targets
+from .packing_spectral_tokenizer import has_enough, is_recorded, pad
+from .shift_spectral_tokenizer import SpectralShift
+from .targets_spectral_tokenizer import BinnedTarget, ShiftTarget, make_targets
 
 
 logger = logging.get_logger(__name__)
@@ -110,6 +111,11 @@ class SpectralHead(nn.Module):
         self.out_proj = nn.Linear(width or size, num_outputs)
 
     @property
+    def reads_tokens(self) -> bool:
+        """Whether `pooler_output` alone is too little for an answer."""
+        return self.pooling is not None
+
+    @property
     def is_trained(self) -> bool:
         """A fresh head answers the same to everything."""
         return bool(self.out_proj.weight.any())
@@ -139,7 +145,7 @@ class SpectralHead(nn.Module):
             return encoded.pooler_output.float()
         return self.pooling(encoded.last_hidden_state, encoded.token_mask).float()
 
-    def forward(self, encoded: SpectralModelOutput) -> Tensor:
+    def forward(self, encoded: SpectralModelOutput, wavelength=None, ivar=None) -> Tensor:
         """What the encoder says of padded spectra -> (batch, num_outputs) float32."""
         # Not under autocast: in bfloat16 a temperature would be rounded to some 20 K.
         with torch.autocast(encoded.pooler_output.device.type, enabled=False):
@@ -149,6 +155,42 @@ class SpectralHead(nn.Module):
             if self.dense is not None:
                 hidden = self.dropout(nn.functional.gelu(self.dense(hidden)))
             return self.out_proj(hidden).float()
+
+
+class SpectralShiftHead(nn.Module):
+    """Tokens and their pixels -> logits of a redshift's bins; see `SpectralShift`. Features are for `novelty` alone."""
+
+    reads_tokens, pooling = True, None
+
+    def __init__(self, config: SpectralConfig, target: ShiftTarget):
+        super().__init__()
+        self.num_latents = config.num_latents
+        self.register_buffer("feature_mean", torch.zeros(config.pooled_size))
+        self.register_buffer("feature_scale", torch.ones(config.pooled_size))
+        self.novelty = SpectralNovelty(config, config.pooled_size) if config.num_novelty_axes else None
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.shift = SpectralShift(config, target)
+
+    pool, fit_novelty = SpectralHead.pool, SpectralHead.fit_novelty
+
+    @property
+    def is_trained(self) -> bool:
+        """A fresh head finds all redshifts alike."""
+        return bool(self.shift.rest.any())
+
+    @torch.no_grad()
+    def set_scales(self, mean: Tensor, spread: Tensor) -> None:
+        """As of `SpectralHead`; the answer does not depend on them."""
+        self.feature_mean.copy_(mean)
+        self.feature_scale.copy_(torch.where(spread > 1e-6, spread, 1.0))
+
+    def forward(self, encoded: SpectralModelOutput, wavelength: Tensor, ivar: Tensor) -> Tensor:
+        """What the encoder says of padded spectra, and their pixels (batch, patches, patch_size) -> (batch, num_bins)
+        float32."""
+        with torch.autocast(encoded.pooler_output.device.type, enabled=False):
+            tokens = encoded.last_hidden_state[:, self.num_latents :].to(self.shift.rest.dtype)
+            is_usable = (ivar > 0) & encoded.token_mask[:, self.num_latents :, None]
+            return self.shift(self.dropout(tokens), wavelength.double(), is_usable).float()
 
 
 class SpectralForSequenceClassification(SpectralPreTrainedModel):
@@ -169,7 +211,8 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         head's last layer had another size (`ignore_mismatched_sizes`) its calibration does not outlive it."""
         model, found = super().from_pretrained(*args, **{**kwargs, "output_loading_info": True})
         # Keys, or with the shapes beside them
-        if any("head.out_proj.weight" in each for each in found["mismatched_keys"]):
+        last = ("head.out_proj.weight", "head.shift.rest")
+        if any(name in each for each in found["mismatched_keys"] for name in last):
             model.forget_calibration()
         model.freeze()  # again: parameters that came from a file are new ones
         return (model, found) if kwargs.get("output_loading_info") else model
@@ -217,7 +260,9 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         config.label2id = {name: index for index, name in config.id2label.items()}
         super().__init__(config)
         self.spectral = SpectralModel(config)
-        self.head = SpectralHead(config, self.targets.num_outputs)
+        shifts = [each for each in getattr(self.targets, "targets", []) if isinstance(each, ShiftTarget)]
+        # One target is all that a head of shifts has; the configuration sees to it.
+        self.head = SpectralShiftHead(config, shifts[0]) if shifts else SpectralHead(config, self.targets.num_outputs)
         self.has_looked_at_scales = self.has_looked_at_settings = False
         self.post_init()
         self.freeze()
@@ -227,9 +272,12 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, SpectralAttentionPooling):
             init.normal_(module.query, std=1.0)
+        # The first answer knows nothing: all classes alike, the mean of the labels, a flat probability.
         if isinstance(module, SpectralHead):
-            # The first answer knows nothing: all classes alike, the mean of the labels, a flat probability.
             init.zeros_(module.out_proj.weight)
+        if isinstance(module, SpectralShift):
+            init.zeros_(module.rest)
+        if isinstance(module, (SpectralHead, SpectralShiftHead)):
             init.zeros_(module.feature_mean)
             init.ones_(module.feature_scale)
         if isinstance(module, SpectralNovelty):
@@ -281,6 +329,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         scale: Tensor | None = None,
         num_pixels: Tensor | None = None,
         pooler_output: Tensor | None = None,
+        last_hidden_state: Tensor | None = None,
         output_hidden_states: bool | None = None,
         segment_lengths=None,
     ) -> SpectralClassifierOutput:
@@ -297,16 +346,19 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
                 what is known.
             pooler_output (`Tensor` of shape `(batch, pooled_size)`):
                 The encoder's answer, found before, in place of spectra. A frozen encoder gives the same every time.
+            last_hidden_state (`Tensor` of shape `(batch, tokens, hidden_size)`):
+                Its tokens, padded, beside `pooler_output` where the head reads tokens: in place of `flux`, with the
+                spectra's `ivar`, `wavelength` and `attention_mask`.
 
         Raises:
-            ValueError: neither spectra nor `pooler_output`, or both; labels of another shape or type, or outside of what
+            ValueError: neither spectra nor what the encoder said of them, or both; labels of another shape or type, or outside of what
                 their target's transform or bins take.
         """
         encoded = self.encode(
-            flux, ivar, wavelength, pooler_output, attention_mask=attention_mask, lengths=lengths, scale=scale,
-            output_hidden_states=output_hidden_states,
+            flux, ivar, wavelength, pooler_output, last_hidden_state, attention_mask=attention_mask, lengths=lengths,
+            scale=scale, output_hidden_states=output_hidden_states,
         )  # fmt: skip
-        outputs, novelty = self.head(encoded), self.novelty(encoded)
+        outputs, novelty = self.outputs(encoded, wavelength, ivar, lengths), self.novelty(encoded)
         self.warn_of_lost_scales()
         loss = None
         if labels is not None:
@@ -333,25 +385,38 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         with torch.autocast(encoded.pooler_output.device.type, enabled=False):
             return self.head.novelty(self.head.pool(encoded)) / self.config.novelty_threshold
 
-    def encode(self, flux=None, ivar=None, wavelength=None, pooler_output=None, **inputs) -> SpectralModelOutput:
-        """The encoder's output, its tokens padded whether the input was padded or packed. With `pooler_output` given
-        there is nothing else."""
-        has_answer = pooler_output is not None and self.head.pooling is None
+    def encode(
+        self, flux=None, ivar=None, wavelength=None, pooler_output=None, last_hidden_state=None, **inputs
+    ) -> SpectralModelOutput:
+        """The encoder's output, its tokens padded whether the input was padded or packed. With its answer given there is
+        nothing else."""
+        # A head that reads tokens is told where they stand by the pixels beside them.
+        told = (last_hidden_state, ivar, wavelength) if self.head.reads_tokens else (pooler_output,)
+        has_answer = all(each is not None for each in (pooler_output, *told))
         if has_answer == (flux is not None):
             found = "both" if has_answer else "neither"
             raise ValueError(
-                f"expected flux, ivar and wavelength, or pooler_output where num_pooling_queries is 0, found {found}"
+                "expected flux, ivar and wavelength, or in place of flux what the encoder said: pooler_output, and "
+                f"last_hidden_state where the head reads tokens; found {found}"
             )
         if has_answer:
-            return SpectralModelOutput(pooler_output=pooler_output)
+            if last_hidden_state is None:
+                return SpectralModelOutput(pooler_output=pooler_output)
+            mask = inputs.get("attention_mask")
+            mask = self.spectral.with_latents(has_enough(ivar) if mask is None else mask.bool())
+            return SpectralModelOutput(last_hidden_state, pooler_output, mask)
         encoded = self.spectral(flux, ivar, wavelength, **inputs, return_dict=True)
         if encoded.token_mask is None:
-            parts = encoded.last_hidden_state[0].split([self.config.num_latents + each for each in inputs["lengths"]])
-            tokens = nn.utils.rnn.pad_sequence(parts, batch_first=True)
-            number = torch.tensor([len(part) for part in parts], device=tokens.device)
-            encoded.last_hidden_state = tokens
-            encoded.token_mask = torch.arange(tokens.shape[1], device=tokens.device) < number[:, None]
+            lengths = [self.config.num_latents + each for each in inputs["lengths"]]
+            encoded.last_hidden_state, encoded.token_mask = padded(encoded.last_hidden_state, lengths)
         return encoded
+
+    def outputs(self, encoded: SpectralModelOutput, wavelength=None, ivar=None, lengths=None, **_) -> Tensor:
+        """What the head says of that, (batch, num_outputs), for `targets` to read. Pixels as the encoder was given
+        them."""
+        if lengths is not None and isinstance(self.head, SpectralShiftHead):
+            wavelength, ivar = (padded(each, lengths)[0] for each in (wavelength, ivar))
+        return self.head(encoded, wavelength, ivar)
 
     def bin_edges(self, name: str) -> Tensor:
         """Edges of the bins of a target in its own unit, (num_bins + 1,) float64: what `probabilities` refers to."""
@@ -422,7 +487,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         outputs, labels, novelty = [], [], []
         for inputs, known in self.labelled(batches):
             encoded = self.encode(**inputs)
-            outputs.append(self.head(encoded))
+            outputs.append(self.outputs(encoded, **inputs))
             labels.append(known)
             if self.head.novelty is not None:
                 novelty.append(self.head.novelty(self.head.pool(encoded)))
@@ -458,7 +523,8 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
 
     def labelled(self, batches: Iterable[Mapping]):
         """Inputs and labels of every batch, with the model in evaluation mode meanwhile."""
-        names = ("flux", "ivar", "wavelength", "attention_mask", "scale", "num_pixels", "pooler_output")
+        names = ("flux", "ivar", "wavelength", "attention_mask", "scale", "num_pixels")
+        names += ("pooler_output", "last_hidden_state")
         was_training, found = self.training, False
         self.eval()
         try:
@@ -484,6 +550,13 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         """Enter what was learnt of the data into the configuration."""
         for name, value in settings.items():
             setattr(self.config, name, value)
+
+
+def padded(packed: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
+    """(1, total, ...) -> (batch, longest, ...), and (batch, longest) booleans that say what is of a spectrum."""
+    count = torch.tensor(lengths, device=packed.device)
+    is_present = torch.arange(max(lengths), device=packed.device) < count[:, None]
+    return pad(packed[0], is_present), is_present
 
 
 def of_first_process(found):

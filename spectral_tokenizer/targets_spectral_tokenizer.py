@@ -315,7 +315,18 @@ class BinnedTarget(RegressionTarget):
         return self.low + (left + inside) * self.width
 
 
-TARGETS = {"normal": NormalTarget, "bins": BinnedTarget}
+class ShiftTarget(BinnedTarget):
+    """Bins whose logits come from all tokens of a spectrum, see [`SpectralShift`], one for each."""
+
+    def __init__(self, name: str, config: TargetConfig):
+        super().__init__(name, config)
+        self.num_outputs = self.num_bins
+
+    def logits(self, outputs: Tensor) -> Tensor:
+        return outputs.float()
+
+
+TARGETS = {"normal": NormalTarget, "bins": BinnedTarget, "shift": ShiftTarget}
 
 
 class RegressionTargets:

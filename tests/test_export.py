@@ -42,12 +42,13 @@ def test_an_exported_encoder_gives_the_same_numbers(settings, implementation):
             torch.testing.assert_close(found[name], expected[name], rtol=0, atol=1e-5, msg=name)
 
 
-@pytest.mark.parametrize("distribution", ["normal", "bins"])
+@pytest.mark.parametrize("distribution", ["normal", "bins", "shift"])
 def test_an_exported_head_takes_any_number_of_spectra(distribution):
     target = {"distribution": distribution, "transform": "log1p", "range": [0, 5], "num_bins": 64}
     encoder = make_model(problem_type="regression", id2label={0: "redshift"}, targets={"redshift": target})
     model = SpectralForSequenceClassification(encoder.config).eval()
-    torch.nn.init.normal_(model.head.out_proj.weight, std=0.1)
+    is_shift = distribution == "shift"
+    torch.nn.init.normal_(model.head.shift.rest if is_shift else model.head.out_proj.weight, std=0.1)
     program = exported(model, batch("sdss", "desi")).module()
     inputs = batch("apogee", "sdss", "galah", "desi")
     found, expected = program(**inputs), model(**inputs)

@@ -22,6 +22,7 @@ SIZE = {
     "intermediate_size": 64, "num_latents": 4,
 }  # fmt: skip
 REDSHIFT = {"distribution": "bins", "transform": "log1p", "range": [0, 5], "num_bins": 128, "tolerance": 0.05}
+SHIFT = REDSHIFT | {"distribution": "shift", "num_channels": 2, "wavelengths": [3500, 20000]}
 NAN = float("nan")
 HEADS = {
     "classes": {"problem_type": "single_label_classification", "num_labels": 3},
@@ -32,6 +33,7 @@ HEADS = {
         "problem_type": "regression", "id2label": {0: "redshift", 1: "teff"},
         "targets": {"redshift": REDSHIFT, "teff": {"transform": "log"}},
     },
+    "shift": {"problem_type": "regression", "id2label": {0: "redshift"}, "targets": {"redshift": SHIFT}},
 }  # fmt: skip
 LABELS = {
     "classes": torch.tensor([0, 2, -100, 1]),
@@ -39,6 +41,7 @@ LABELS = {
     "labels": torch.tensor([[4500, 2.0], [6000, NAN], [NAN, NAN], [5200, 4.4]]),
     "redshift": torch.tensor([[0.3], [NAN], [2.5], [0.9]]),
     "mixed": torch.tensor([[0.3, NAN], [NAN, 1.5], [2.5, NAN], [NAN, NAN]]),
+    "shift": torch.tensor([[0.3], [NAN], [2.5], [0.9]]),
 }
 POOLINGS = {
     "latents": {},
@@ -54,7 +57,8 @@ def make_model(head="labels", **settings):
     """A model whose head has been trained: a fresh one answers the same to everything."""
     torch.manual_seed(0)
     model = SpectralForSequenceClassification(SpectralConfig(**SIZE | HEADS[head] | settings)).eval()
-    torch.nn.init.normal_(model.head.out_proj.weight, std=0.3)
+    answer = model.head.shift.rest if head == "shift" else model.head.out_proj.weight
+    torch.nn.init.normal_(answer, std=0.3)
     return model
 
 
@@ -339,10 +343,12 @@ def test_a_frozen_encoder_need_answer_only_once(inputs):
     found = model(pooler_output=pooled, labels=LABELS["mixed"])
     close(found.loss, expected.loss)
     close(found.logits, expected.logits)
-    with pytest.raises(ValueError, match="or pooler_output where num_pooling_queries is 0, found both"):
+    with pytest.raises(ValueError, match="in place of flux what the encoder said: pooler_output, .*; found both"):
         model(**inputs, pooler_output=pooled)
     for wrong in (make_model("mixed", num_pooling_queries=2), model):
-        with pytest.raises(ValueError, match="expected flux, ivar and wavelength, or pooler_output"):
+        with pytest.raises(
+            ValueError, match="expected flux, ivar and wavelength, or in place of flux .*found neither"
+        ):
             wrong(pooler_output=None if wrong is model else pooled)
 
 

@@ -25,6 +25,7 @@ import yaml
 from card import write_card
 from datasets import Dataset
 from devices import needs_cpu
+from encoded import EncodedCollator, encode_once
 from recipe import find, has_weights, parse_data
 from throughput import describe_device
 from transformers import AutoConfig, AutoModelForSequenceClassification, HfArgumentParser, Trainer, TrainingArguments
@@ -32,8 +33,6 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from spectral_tokenizer import SpectralForSequenceClassification, SpectralProcessor
 from spectral_tokenizer.data.collator import SpectralCollator
-from spectral_tokenizer.data.embedding import embed
-from spectral_tokenizer.data.schema import SPECTRUM
 from spectral_tokenizer.metrics import make_compute_metrics, with_novelty
 
 
@@ -189,25 +188,6 @@ def with_label_head(folder: str, arguments: FineTuningArguments) -> SpectralForS
     return model
 
 
-def encode_once(model, processor, rows: dict[str, Dataset]) -> dict[str, Dataset]:
-    """Rows with what a frozen encoder says of them in place of pixels: it would say the same every epoch."""
-    encoded = {}
-    for name, part in rows.items():
-        vectors, problems = embed(model.spectral, processor, part, progress=True)
-        if any(problems):
-            raise ValueError(next(problem for problem in problems if problem))
-        encoded[name] = part.remove_columns(list(SPECTRUM)).add_column("pooler_output", list(vectors))
-    return encoded
-
-
-class EncodedCollator(SpectralCollator):
-    """Rows of `encode_once` -> a batch."""
-
-    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
-        vectors = np.array([row["pooler_output"] for row in rows], dtype=np.float32)
-        return {"pooler_output": torch.from_numpy(vectors), **self.labels(rows)}
-
-
 def batches(rows: Dataset, collator: SpectralCollator, training: TrainingArguments) -> torch.utils.data.DataLoader:
     """All rows in order, the same on every process."""
     return torch.utils.data.DataLoader(rows, training.per_device_eval_batch_size, collate_fn=collator)
@@ -222,9 +202,9 @@ def main() -> None:
     model, processor = prepare_model(arguments)
     model.to(training.device)
     collator = SpectralCollator(processor, arguments.labels, arguments.classes or None)
-    if arguments.num_trainable_layers == 0 and model.head.pooling is None:
-        rows = encode_once(model, processor, rows)
-        collator = EncodedCollator(processor, arguments.labels, arguments.classes or None)
+    if arguments.num_trainable_layers == 0:
+        rows = {name: encode_once(model, processor, part, name) for name, part in rows.items()}
+        collator = EncodedCollator(model.config, processor, arguments.labels, arguments.classes or None)
     if not arguments.label_head:  # whose weights are for features as they are
         model.fit_scales(batches(rows["train"], collator, training))
 

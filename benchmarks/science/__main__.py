@@ -21,6 +21,7 @@ from .limits import limits
 from .real import real
 from .reconstruction import reconstruction
 from .redrock_fits import redrock
+from .shifts import shifts
 from .supervised import supervised
 from .tables import classes, labels, redshift
 
@@ -30,6 +31,7 @@ TABLES = {
     for each in (
         classes,
         redshift,
+        shifts,
         labels,
         reconstruction,
         transfer,

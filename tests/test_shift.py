@@ -1,0 +1,167 @@
+"""A redshift read as a shift in ln(wavelength), held to its definition and to what follows from it."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub.errors import StrictDataclassClassValidationError
+from spectra import spectrum
+from test_heads import HEADS, SHIFT, SIZE, close, make_model
+
+from spectral_tokenizer import SpectralConfig, SpectralForSequenceClassification, SpectralProcessor
+from spectral_tokenizer.configuration_spectral_tokenizer import TargetConfig
+from spectral_tokenizer.shift_spectral_tokenizer import SpectralShift
+from spectral_tokenizer.targets_spectral_tokenizer import ShiftTarget
+
+
+STEP = 0.01  # ln(wavelength) from bin to bin
+NUM_BINS, SHORTEST, LONGEST = 50, 4000.0, 8000.0
+
+
+def make_shift(num_channels=3, patch_size=8, hidden_size=5) -> SpectralShift:
+    highest = math.expm1(STEP * NUM_BINS)
+    settings = TargetConfig(
+        distribution="shift", transform="log1p", range=[0, highest], num_bins=NUM_BINS, num_channels=num_channels,
+        wavelengths=[SHORTEST, LONGEST],
+    )  # fmt: skip
+    torch.manual_seed(0)
+    shift = SpectralShift(
+        SpectralConfig(**SIZE | {"hidden_size": hidden_size, "num_attention_heads": 1, "patch_size": patch_size}),
+        ShiftTarget("redshift", settings),
+    ).double()
+    torch.nn.init.normal_(shift.rest)
+    return shift
+
+
+def make_input(shift: SpectralShift, batch=2, patches=6, lowest=4100.0, highest=7000.0):
+    """Random tokens, of pixels evenly spaced in wavelength, all usable."""
+    generator = torch.Generator().manual_seed(1)
+    tokens = torch.randn(batch, patches, shift.projection.in_features, generator=generator, dtype=torch.float64)
+    wavelength = torch.linspace(lowest, highest, patches * shift.patch_size, dtype=torch.float64)
+    wavelength = wavelength.reshape(1, patches, -1).repeat(batch, 1, 1)
+    return tokens, wavelength, torch.ones_like(wavelength, dtype=torch.bool)
+
+
+def test_the_answer_is_the_sum_over_pixels_that_it_is_said_to_be():
+    shift = make_shift()
+    tokens, wavelength, is_usable = make_input(shift)
+    is_usable[0, 1, 3:6] = False
+    found = shift(tokens, wavelength, is_usable)
+    said = shift.projection(tokens).unflatten(-1, (shift.patch_size, shift.num_channels)).detach().numpy()
+    # The rest spectrum's first place is the shortest wavelength at the largest shift.
+    rest_at = np.log(SHORTEST) - STEP * (NUM_BINS - 1) + STEP * np.arange(shift.rest.shape[1])
+    for row in range(2):
+        for number in (0, 7, NUM_BINS - 1):
+            at_rest = wavelength[row].log().numpy() - STEP * number
+            rest = [np.interp(at_rest, rest_at, channel.detach().numpy()) for channel in shift.rest]
+            expected = (said[row] * np.stack(rest, axis=-1))[is_usable[row].numpy()].sum()
+            assert found[row, number].item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_what_moves_by_a_number_of_bins_moves_its_answer_by_as_many():
+    shift = make_shift()
+    tokens, wavelength, is_usable = make_input(shift)
+    found = shift(tokens, wavelength, is_usable)
+    moved = shift(tokens, wavelength * math.exp(9 * STEP), is_usable)
+    torch.testing.assert_close(moved[:, 9:], found[:, :-9], rtol=0, atol=1e-9)
+    assert (moved - found).abs().max() > 1
+
+
+def test_order_of_patches_padding_and_unusable_pixels_change_nothing():
+    shift = make_shift()
+    tokens, wavelength, is_usable = make_input(shift)
+    is_usable[:, 2] = False
+    found = shift(tokens, wavelength, is_usable)
+    order = torch.tensor([4, 0, 5, 2, 1, 3])
+    torch.testing.assert_close(shift(*(each[:, order] for each in (tokens, wavelength, is_usable))), found)
+    # What is not usable may hold anything; so may a patch that is not there.
+    tokens[:, 2], wavelength[:, 2] = torch.nan, torch.nan
+    torch.testing.assert_close(shift(tokens, wavelength, is_usable), found)
+    torch.testing.assert_close(shift(tokens[1:], wavelength[1:], is_usable[1:]), found[1:])
+    assert not shift(tokens, wavelength, torch.zeros_like(is_usable)).any()
+
+
+def test_pixels_beyond_the_wavelengths_are_left_out():
+    shift = make_shift()
+    tokens, wavelength, is_usable = make_input(shift, lowest=3000.0, highest=9000.0)
+    is_inside = (wavelength >= SHORTEST) & (wavelength < LONGEST)
+    assert 0 < is_inside.sum() < is_inside.numel()
+    found = shift(tokens, wavelength, is_usable)
+    torch.testing.assert_close(found, shift(tokens, wavelength, is_usable & is_inside), rtol=0, atol=1e-9)
+    far = shift(tokens, wavelength * 1e6, is_usable)
+    assert not far.any()
+
+
+def lines_at(redshift: float, seed: int) -> dict:
+    """A line, always the same at rest, on a flat continuum."""
+    wavelength = 10 ** (3.58 + 1e-4 * np.arange(2400))
+    flux = np.ones_like(wavelength)
+    flux += 3 * np.exp(-0.5 * (np.log(wavelength / 3000.0 / (1 + redshift)) / 1e-3) ** 2)
+    flux += 0.1 * np.random.default_rng(seed).standard_normal(len(wavelength))
+    return {"flux": flux, "ivar": np.full_like(flux, 100.0), "wavelength": wavelength}
+
+
+def test_redshifts_are_read_at_which_nothing_was_trained():
+    """All shifts share what is learnt: of z from 0.55 to 0.85 nothing was shown. The encoder is random, and frozen."""
+    generator = np.random.default_rng(0)
+    shown = np.concatenate([generator.uniform(0.35, 0.55, 48), generator.uniform(0.85, 1.05, 48)])
+    asked = generator.uniform(0.57, 0.83, 32)
+    target = SHIFT | {"range": [0.2, 1.3], "num_bins": 1300, "wavelengths": [3700, 7000], "num_channels": 4}
+    model = make_model("shift", targets={"redshift": target}, hidden_size=128, num_trainable_layers=0)
+    torch.nn.init.zeros_(model.head.shift.rest)
+    processor = SpectralProcessor()
+    batch = processor([lines_at(z, seed) for seed, z in enumerate(shown)], return_tensors="pt")
+    said = {name: model.spectral(**batch)[name] for name in ("pooler_output", "last_hidden_state")}
+    del batch["flux"]
+    labels = torch.tensor(shown)[:, None]
+    steps = torch.optim.AdamW(model.head.parameters(), lr=1e-2, weight_decay=1e-2)
+    for _ in range(100):
+        steps.zero_grad()
+        model(**batch, **said, labels=labels).loss.backward()
+        steps.step()
+    found = model(**processor([lines_at(z, 100 + seed) for seed, z in enumerate(asked)], return_tensors="pt"))
+    error = (found.logits[:, 0].numpy(force=True) - asked) / (1 + asked)
+    # A random encoder does not tell all places of a line in a patch apart.
+    assert np.mean(np.abs(error) < 3e-3) > 0.9 and np.median(np.abs(error)) < 1.5e-3
+
+
+def test_what_the_encoder_said_before_is_as_good_as_spectra():
+    inputs = SpectralProcessor()([spectrum("sdss", 0), spectrum("desi", 1)], return_tensors="pt")
+    for model in (make_model("shift"), make_model("labels", num_pooling_queries=3)):
+        expected, said = model(**inputs), model.spectral(**inputs)
+        answer = {"pooler_output": said.pooler_output, "last_hidden_state": said.last_hidden_state}
+        pixels = {name: inputs[name] for name in ("ivar", "wavelength", "attention_mask")}
+        close(model(**answer, **pixels).logits, expected.logits)
+        with pytest.raises(ValueError, match="last_hidden_state where the head reads tokens; found neither"):
+            model(pooler_output=said.pooler_output)
+        with pytest.raises(ValueError, match="found both"):
+            model(**answer, **inputs)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"targets": {"redshift": SHIFT | {"transform": "identity"}}},
+            "expected transform 'log1p', found: 'identity'",
+        ),
+        ({"targets": {"redshift": SHIFT | {"range": None}}}, "distribution 'shift' needs a range"),
+        ({"targets": {"redshift": SHIFT | {"wavelengths": [9000, 4000]}}}, "wavelengths: expected two ascending"),
+        ({"targets": {"redshift": SHIFT | {"num_channels": 0}}}, "num_channels: expected a positive number"),
+        ({"id2label": {0: "redshift", 1: "teff"}}, "expected no label beside a shift, found: .*teff"),
+        ({"label_weight": 0.1, "label_targets": {"redshift": SHIFT}}, "found: 'shift', which is for heads"),
+    ],
+)
+def test_a_wrong_setting_is_refused(settings, message):
+    with pytest.raises(StrictDataclassClassValidationError, match=message):
+        SpectralConfig(**SIZE | HEADS["shift"] | settings)
+
+
+def test_a_saved_head_answers_the_same(tmp_path):
+    model = make_model("shift")
+    model.save_pretrained(tmp_path)
+    reloaded = SpectralForSequenceClassification.from_pretrained(tmp_path).eval()
+    inputs = SpectralProcessor()([spectrum("sdss", 0), spectrum("apogee", 1)], return_tensors="pt")
+    assert torch.equal(reloaded(**inputs).probabilities["redshift"], model(**inputs).probabilities["redshift"])
+    assert reloaded.config.targets == model.config.targets
