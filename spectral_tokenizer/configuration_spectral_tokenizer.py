@@ -330,8 +330,16 @@ class SpectralConfig(PreTrainedConfig):
             if name not in labels:
                 raise ValueError(f"targets: {name!r} is none of the labels in id2label: {labels}")
             check_target(f"targets: {name!r}", settings)
-            if settings.get("distribution") == "shift" and len(labels) > 1:
-                raise ValueError(f"targets: {name!r}: expected no label beside a shift, found: {labels}")
+            if settings.get("distribution") == "shift":
+                self.check_shift(name, labels)
+
+    def check_shift(self, name: str, labels: list[str]):
+        """A shift is all that its head reads, and it is read from tokens as they are."""
+        if len(labels) > 1:
+            raise ValueError(f"targets: {name!r}: expected no label beside a shift, found: {labels}")
+        for setting in ("num_pooling_queries", "classifier_hidden_size"):
+            if getattr(self, setting):
+                raise ValueError(f"{setting}: expected 0 with a shift, found: {getattr(self, setting)}")
 
     def check_names(self):
         """Classes have one number each, whichever way they are looked up. Not asked of what is entered later: `label2id`

@@ -351,8 +351,8 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
                 spectra's `ivar`, `wavelength` and `attention_mask`.
 
         Raises:
-            ValueError: neither spectra nor what the encoder said of them, or both; labels of another shape or type, or outside of what
-                their target's transform or bins take.
+            ValueError: neither spectra nor what the encoder said of them, or both; labels of another shape or type, or
+                outside of what their target's transform or bins take.
         """
         encoded = self.encode(
             flux, ivar, wavelength, pooler_output, last_hidden_state, attention_mask=attention_mask, lengths=lengths,
@@ -400,7 +400,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
                 f"last_hidden_state where the head reads tokens; found {found}"
             )
         if has_answer:
-            if last_hidden_state is None:
+            if not self.head.reads_tokens:
                 return SpectralModelOutput(pooler_output=pooler_output)
             mask = inputs.get("attention_mask")
             mask = self.spectral.with_latents(has_enough(ivar) if mask is None else mask.bool())

@@ -150,6 +150,8 @@ def test_what_the_encoder_said_before_is_as_good_as_spectra():
         ({"targets": {"redshift": SHIFT | {"wavelengths": [9000, 4000]}}}, "wavelengths: expected two ascending"),
         ({"targets": {"redshift": SHIFT | {"num_channels": 0}}}, "num_channels: expected a positive number"),
         ({"id2label": {0: "redshift", 1: "teff"}}, "expected no label beside a shift, found: .*teff"),
+        ({"classifier_hidden_size": 64}, "classifier_hidden_size: expected 0 with a shift, found: 64"),
+        ({"num_pooling_queries": 2}, "num_pooling_queries: expected 0 with a shift, found: 2"),
         ({"label_weight": 0.1, "label_targets": {"redshift": SHIFT}}, "found: 'shift', which is for heads"),
     ],
 )

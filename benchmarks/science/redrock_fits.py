@@ -21,10 +21,11 @@ from training.simulated.template_files import STAR_TYPES
 
 from .bench import BATCH, Bench
 from .scores import redshift_scores, summary
+from .shifts import fitted, num_epochs, readers, told
 from .tables import row
 
 
-NUM_OBJECTS = {"tiny": 64, "small": 64, "full": 1024}
+NUM_OBJECTS = {"tiny": 64, "small": 256, "full": 1024}
 FAINT = (0.2, 3.0)  # signal-to-noise per pixel: where redshifts begin to fail, and where most of DESI's spectra are
 REACH = 5  # pixels on either side that a resolution matrix covers
 GALAXY_REDSHIFTS = 10.0 ** np.arange(np.log10(1.0 - 0.005), np.log10(1.0 + 1.7), 3e-4) - 1.0  # as redrock has them
@@ -51,6 +52,26 @@ def redrock(bench: Bench) -> list[dict]:
                     found.append(redshift_scores(predicted, test.known["redshift"][seen]))
                 about = {"seconds_per_spectrum": seconds[name]} if name in seconds else {}
                 rows.append(row(name, head, summary(found), kind=kind, objects=str(count), **about))
+    return rows + shift_rows(bench, count)
+
+
+def shift_rows(bench: Bench, count: int) -> list[dict]:
+    """The same objects by heads that read a shift of tokens, from the same training spectra."""
+    rows = []
+    for name, read in readers(bench).items():
+        train = told(bench, read, "desi", "train", limits=FAINT)
+        found = {"GALAXY": [], "QSO": []}
+        for number, fit, _ in bench.draws(len(train), 1, "mlp"):
+            predict = fitted(train, fit, number, num_epochs(bench), name)
+            started = time.perf_counter()
+            test = told(bench, read, "desi", "test", count, FAINT)
+            predicted = predict(test)
+            seconds = (time.perf_counter() - started) / count  # the simulator's included
+            for kind, scores in found.items():
+                is_kind = test.known["kind"] == KINDS.index(kind)
+                scores.append(redshift_scores(predicted[is_kind], test.known["redshift"][is_kind]))
+        about = {"objects": str(count), "seconds_per_spectrum": seconds}
+        rows += [row(name, "shift", summary(scores), kind=kind, **about) for kind, scores in found.items()]
     return rows
 
 

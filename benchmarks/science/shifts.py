@@ -68,7 +68,7 @@ def shifts(bench: Bench) -> list[dict]:
         tests = {survey: told(bench, read, survey, "test") for survey in bench.surveys("optical")}
         found = {}
         for number, fit, _ in bench.draws(len(train), 1, "mlp"):
-            predict = fitted(train, fit, number, NUM_EPOCHS.get(bench.budget.name, EPOCHS), name)
+            predict = fitted(train, fit, number, num_epochs(bench), name)
             for survey, test in tests.items():
                 predicted = predict(test)
                 for kind in ("GALAXY", "QSO"):
@@ -78,6 +78,10 @@ def shifts(bench: Bench) -> list[dict]:
             row(name, "shift", summary(scores), survey=survey, kind=kind) for (survey, kind), scores in found.items()
         ]
     return rows
+
+
+def num_epochs(bench: Bench) -> int:
+    return NUM_EPOCHS.get(bench.budget.name, EPOCHS)
 
 
 def by_band(predicted: np.ndarray, known: dict[str, np.ndarray], kind: int) -> dict[str, float]:
@@ -122,9 +126,9 @@ def inputs_of(model: SpectralModel) -> Callable[[Spectra], Tensor]:
 
 
 @torch.no_grad()
-def told(bench: Bench, read: Callable, survey: str, split: str, limits: tuple[float, float] | None = None) -> Told:
-    """Galaxies and quasars of a survey, as a reader has them."""
-    found, count = Told([], [], [], {name: np.zeros(0) for name in KNOWN}), bench.num_objects(survey, split)
+def told(bench: Bench, read: Callable, survey: str, split: str, count: int | None = None, limits=None) -> Told:
+    """Galaxies and quasars among `count` objects of a survey, as a reader has them; `limits` as `observe` takes them."""
+    found, count = Told([], [], [], {name: np.zeros(0) for name in KNOWN}), count or bench.num_objects(survey, split)
     batches = bench.batches(survey, split, count, limits)
     for spectra in tqdm(batches, total=-(-count // BATCH), desc=f"{survey} {split}", leave=False, disable=None):
         tokens = read(spectra).half().cpu()
