@@ -1,0 +1,67 @@
+"""Redshifts by shifts of tokens: what is read of which spectrum, and that a head learns it."""
+
+import numpy as np
+import pytest
+import torch
+from test_science_tables import bench, model  # noqa: F401
+
+from benchmarks.science.bench import BATCH
+from benchmarks.science.shifts import PIXELS, TARGET, Told, fitted, joined, readers, shifts, told
+from training.simulated.populations import KINDS
+
+
+def test_tokens_stand_beside_their_own_pixels(bench):  # noqa: F811
+    read = readers(bench)
+    assert list(read) == ["model", PIXELS]
+    (spectra,) = bench.batches("sdss", "test", BATCH)
+    of_model, of_pixels = (told(bench, each, "sdss", "test", BATCH) for each in read.values())
+    asked = np.flatnonzero(spectra.kind.numpy() != KINDS.index("STAR"))
+    assert 0 < len(asked) < BATCH and len(of_model) == len(of_pixels) == len(asked)
+    place = asked[-1]
+    start = sum(spectra.lengths[:place])
+    own = slice(start, start + spectra.lengths[place])
+    for found in (of_model, of_pixels):
+        assert torch.equal(found.wavelength[-1], spectra.wavelength[0, own])
+        assert torch.equal(found.is_usable[-1], spectra.ivar[0, own] > 0)
+        assert found.known["redshift"][-1] == spectra.redshift[place]
+        assert len(found.tokens[-1]) == spectra.lengths[place]
+    encoder = bench.encoders["model"].model.spectral
+    alone = encoder(
+        spectra.flux[:, own], spectra.ivar[:, own], spectra.wavelength[:, own], lengths=[spectra.lengths[place]]
+    ).last_hidden_state[0, encoder.config.num_latents :]
+    torch.testing.assert_close(of_model.tokens[-1].float(), alone, rtol=2e-3, atol=2e-3)
+
+
+def line_spectra(redshift: np.ndarray) -> Told:
+    """One token a patch: a pixel is 1 where a line of 4000 Angstrom at rest stands, and 0 elsewhere."""
+    wavelength = torch.exp(torch.linspace(np.log(3600), np.log(9800), 64 * 32, dtype=torch.float64)).view(64, 32)
+    tokens = [((wavelength / (4000 * (1 + z))).log().abs() < 5e-4).half() for z in redshift]
+    known = {"redshift": redshift, "kind": np.zeros(len(redshift)), "band": np.zeros(len(redshift))}
+    pixels = [wavelength] * len(redshift), [torch.ones_like(wavelength, dtype=torch.bool)] * len(redshift)
+    return Told(tokens, *pixels, known)
+
+
+def test_a_head_learns_where_a_line_stands_and_is_kept_at_its_best():
+    generator = np.random.default_rng(0)
+    train, test = (line_spectra(generator.uniform(0, 1.4, count)) for count in (192, 32))
+    predict = fitted(train, np.arange(len(train)), seed=0, num_epochs=12)
+    error = (predict(test) - test.known["redshift"]) / (1 + test.known["redshift"])
+    assert np.median(np.abs(error)) < 1e-3
+    assert TARGET["range"][1] > 1.4
+
+
+def test_the_table_has_rows_for_encoders_and_for_pixels(bench, monkeypatch):  # noqa: F811
+    rows = shifts(bench)
+    assert {(each["features"], each["survey"], each["kind"]) for each in rows} == {
+        (name, survey, kind) for name in ("model", PIXELS) for survey in ("sdss", "desi") for kind in ("GALAXY", "QSO")
+    }
+    assert all(np.isfinite(each["nmad"]["mean"]) and each["head"] == "shift" for each in rows)
+
+
+def test_joined_spectra_stay_in_order():
+    one, other = line_spectra(np.array([0.1, 0.2])), line_spectra(np.array([0.3]))
+    for each in (one, other):
+        each.known |= {name: np.zeros(len(each)) for name in ("teff", "logg", "fe_h", "snr", "index")}
+    both = joined([one, other])
+    assert both.known["redshift"] == pytest.approx([0.1, 0.2, 0.3])
+    assert torch.equal(both.tokens[2], other.tokens[0])
