@@ -283,11 +283,12 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         pooler_output: Tensor | None = None,
         output_hidden_states: bool | None = None,
         segment_lengths=None,
+        output_attentions: bool | None = None,
     ) -> SpectralClassifierOutput:
         r"""
         Args:
-            flux, ivar, wavelength, attention_mask, lengths, scale, num_pixels, segment_lengths, output_hidden_states:
-                As for [`SpectralModel`].
+            flux, ivar, wavelength, attention_mask, lengths, scale, num_pixels, segment_lengths, output_hidden_states,
+            output_attentions: As for [`SpectralModel`].
             labels (`Tensor`):
                 One class: (batch,) integers, -100 where unknown. Several classes: (batch, num_labels) of 0 and 1, NaN
                 where unknown. Regression: (batch, num_labels) in the labels' own units, NaN where unknown.
@@ -302,6 +303,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
             ValueError: neither spectra nor `pooler_output`, or both; labels of another shape or type, or outside of what
                 their target's transform or bins take.
         """
+        self.config.check_attentions(output_attentions)
         encoded = self.encode(
             flux, ivar, wavelength, pooler_output, attention_mask=attention_mask, lengths=lengths, scale=scale,
             output_hidden_states=output_hidden_states,

@@ -122,8 +122,16 @@ def test_weights_of_attention_are_refused_not_left_out(implementation, tmp_path)
     with refused():
         AutoModel.from_pretrained(tmp_path, output_attentions=True, attn_implementation=implementation)
     model.config.output_attentions = False
-    with pytest.raises(TypeError, match="output_attentions"):
-        model(output_attentions=True)
+
+
+@pytest.mark.parametrize("make", [make_model, make_pretraining_model, lambda: SpectralModel(SpectralConfig(**SIZE))])
+def test_weights_of_attention_may_be_declined_by_argument(make, inputs):
+    """As libraries do that pass it to every model; asked for, they are refused as in a configuration."""
+    model = make().eval()
+    for declined in (None, False):
+        close(model(**inputs, output_attentions=declined)[0], model(**inputs)[0])
+    with pytest.raises(ValueError, match="output_attentions: expected False.*found: True"):
+        model(**inputs, output_attentions=True)
 
 
 @pytest.mark.parametrize("make", [make_model, make_pretraining_model, lambda: SpectralModel(SpectralConfig(**SIZE))])
