@@ -110,6 +110,19 @@ def test_a_checkpoint_from_before_a_setting_was_written_down_still_serves(tmp_pa
     assert checkpoints.load(accelerator, tmp_path, "auto", {"seed": 0, "optimizer": "muon"})["step"] == 2
 
 
+@pytest.mark.parametrize(("name", "before", "now"), [("freeze_encoder", False, True), ("cool_dwarfs", 0.0, 0.1)])
+def test_a_checkpoint_from_before_there_was_a_setting_is_of_a_run_without_it(tmp_path, name, before, now):
+    """With the setting it would end in an optimiser of another size, called damage, or in other spectra without a word."""
+    (tmp_path / "step-00000002").mkdir()
+    run = {**Recipe(stream="physics").identity(), "rows": {}}
+    then = {key: value for key, value in run.items() if key != name}
+    (tmp_path / "step-00000002" / "run.json").write_text(json.dumps({"step": 2, "run": then}))
+    accelerator = SimpleNamespace(load_state=lambda _: None)
+    assert checkpoints.load(accelerator, tmp_path, "auto", {**run, name: before})["step"] == 2
+    with pytest.raises(ValueError, match=f"was of {{'{name}': {before}}}, found: {{'{name}': {now}}}"):
+        checkpoints.load(accelerator, tmp_path, "auto", {**run, name: now})
+
+
 @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.bin", "run.json"])
 def test_a_damaged_checkpoint_is_named_and_what_to_go_on_from(recipe, uninterrupted, tmp_path, file):
     expected, _ = uninterrupted
