@@ -16,9 +16,9 @@ import torch
 import yaml
 from datasets import Dataset
 from finetune import parse_arguments, prepare_model
+from in_process import in_this_process
 from labelled import split
 from recipe import ROOT
-from training_runs import in_this_process
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoProcessor
 
 from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralProcessor

@@ -1,18 +1,14 @@
 """Starting the training scripts, as users start them or in the tests' own process, and reading what they leave."""
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from io import StringIO
 from pathlib import Path
-from unittest import mock
 
 import pretrain
 import torch
-from accelerate.state import AcceleratorState, GradientState
+from in_process import in_this_process
 from recipe import ROOT
 from safetensors.torch import load_file
 
@@ -49,28 +45,6 @@ def run_here(recipe: Path, output: Path, *arguments: str) -> str:
     """As `run`, but without a process of its own, which imports for longer than the steps of these recipes take. For tests
     of what a run learns and leaves; how it starts and ends, signals and all, is for `run`."""
     return in_this_process(pretrain.main, "--config", str(recipe), "--output", str(output), *arguments)
-
-
-def in_this_process(main: Callable[[], None], *arguments: str) -> str:
-    """What a script prints when it is run with these arguments here. Its errors come as they are."""
-    printed, num_threads = StringIO(), torch.get_num_threads()
-    forget_accelerator()
-    try:
-        with (
-            mock.patch.object(sys, "argv", ["script", *arguments]), contextlib.chdir(ROOT),
-            contextlib.redirect_stdout(printed), torch.random.fork_rng(),
-        ):  # fmt: skip
-            main()
-    finally:
-        torch.set_num_threads(num_threads)
-        forget_accelerator()
-    return printed.getvalue()
-
-
-def forget_accelerator() -> None:
-    """Accelerate's settings are those of the process: the next script or Trainer may have others."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 def losses(output: Path) -> dict[int, float]:
