@@ -4,7 +4,6 @@ from functools import partial
 
 import pytest
 import torch
-from spectra import spectrum
 from test_heads import LABELS, collate, make_model
 from test_modeling import SIZE, close
 from test_modeling import make_model as make_pretraining_model
@@ -17,16 +16,6 @@ from transformers import (
 )
 
 from spectral_tokenizer import SpectralConfig, SpectralModel, SpectralProcessor
-
-
-@pytest.fixture(scope="module")
-def rows():
-    return [spectrum(survey, seed) for seed, survey in enumerate(("sdss", "desi", "galah", "apogee"))]
-
-
-@pytest.fixture(scope="module")
-def inputs(rows):
-    return SpectralProcessor()(rows, return_tensors="pt")
 
 
 def train(model, rows, folder, **settings):

@@ -51,16 +51,6 @@ def make_model(**settings):
     return model
 
 
-@pytest.fixture(scope="module")
-def rows():
-    return [spectrum(survey, seed) for seed, survey in enumerate(SURVEYS)]
-
-
-@pytest.fixture(scope="module")
-def inputs(rows):
-    return SpectralProcessor()(rows, return_tensors="pt")
-
-
 def close(one, other, tolerance=1e-5):
     torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
 
