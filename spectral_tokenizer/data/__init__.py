@@ -16,7 +16,6 @@ from .builder import SpectraBuilder, check_options, survey_name
 from .desi import DESI
 from .fits_access import SpectrumFileError
 from .galah import GALAH
-from .input_files import is_searched
 from .lamost import LAMOST
 from .multimodal_universe import MultimodalUniverse
 from .prepare import prepare_files
@@ -80,7 +79,7 @@ def load_survey(
         cache_dir: where the result is kept; by default the cache of Hugging Face Datasets.
         num_proc: number of processes that read.
         strict: raise on the first damaged or foreign file. By default such files are skipped and counted, as long as a
-            folder or a glob has others too.
+            folder has others too.
         **options: of every survey: ``catalogue="allStar.fits"`` takes labels from the survey's catalogue, a FITS table
             or a Parquet file, joined by its identifier; ``unreliable_labels=True`` keeps labels that the survey's
             flags call unreliable and that are blank otherwise (the column ``label_warnings`` names the flags in both
@@ -92,8 +91,8 @@ def load_survey(
         ValueError: an unknown survey.
         TypeError: an option that the survey does not have, or a value that it does not take.
         FileNotFoundError: no files.
-        SpectrumFileError: a damaged or foreign file, or one that the archive does not have, if `strict`; a folder or
-            glob of such files alone; a ``catalogue`` that cannot be read.
+        SpectrumFileError: a damaged or foreign file, or one that the archive does not have, if `strict`; a folder of
+            such files alone; a ``catalogue`` that cannot be read.
         ConnectionError: the archive cannot be reached.
     """
     return _load(find_survey(name), data_files, cache_dir, num_proc, strict, options, base_url)
@@ -187,17 +186,17 @@ def _load(
 def check_some_are_read(
     builder_class: type[SpectraBuilder], entries: list[str | Path | int], report: SurveyReport
 ) -> None:
-    """Of a folder or glob, files that the reader reads none of are another survey's, or an option is wrong. Whoever
-    names files one by one has as many answers as questions, and reads them from the report.
+    """Files that the reader found in a folder by their names, and reads none of, are another survey's, or an option is
+    wrong. Whoever names or globs files takes them whatever their names, and reads what they are from the report.
 
     Raises:
-        SpectrumFileError: there is such an entry, and nothing came of any.
+        SpectrumFileError: there is a folder among the entries, and nothing came of any.
     """
-    searched = [str(entry) for entry in entries if is_searched(entry)]
-    if searched and report.damaged and not report.rows and not report.dropped:
+    folders = [str(entry) for entry in entries if os.path.isdir(os.path.expanduser(str(entry)))]
+    if folders and report.damaged and not report.rows and not report.dropped:
         found = f"{report.files} files, all of them damaged or foreign, the first: {report.messages[0]}"
         expected = f"at least one that the reader {builder_class.__name__} reads"
-        raise SpectrumFileError(", ".join(searched), "files", found, expected)
+        raise SpectrumFileError(", ".join(folders), "files", found, expected)
 
 
 def prepare_survey(

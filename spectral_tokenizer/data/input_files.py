@@ -50,12 +50,6 @@ def find_files(data_files: str | Path | Iterable[str | Path], file_names: Iterab
     return without_repetitions({path: target for files in found.values() for path, target in files.items()}, is_wanted)
 
 
-def is_searched(entry: str | Path | int) -> bool:
-    """Whether an entry is a folder or a glob, whose files nobody named one by one."""
-    path = Path(str(entry)).expanduser()
-    return path.is_dir() or (not path.exists() and has_magic(str(path)))
-
-
 def without_repetitions(files: dict[str, str], is_wanted: Callable[[str], object]) -> list[str]:
     """One path of each file, sorted: of several that lead there the one whose name a reader knows, else the file's own.
 
