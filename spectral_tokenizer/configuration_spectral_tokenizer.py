@@ -239,6 +239,11 @@ class SpectralConfig(PreTrainedConfig):
 
     @output_attentions.setter
     def output_attentions(self, value: bool | None) -> None:
+        self.check_attentions(value)
+
+    @staticmethod
+    def check_attentions(value: bool | None) -> None:
+        """Raise ValueError where attention's weights are asked for, in a configuration or of one call."""
         if value:
             raise ValueError(
                 f"output_attentions: expected False, as attention over packed spectra keeps no weights, found: {value}; "

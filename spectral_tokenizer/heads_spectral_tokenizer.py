@@ -21,7 +21,7 @@ from .modeling_spectral_tokenizer import (
     SpectralPreTrainedModel,
 )
 from .novelty_spectral_tokenizer import SpectralNovelty
-from .packing_spectral_tokenizer import has_enough, is_recorded, pad
+from .packing_spectral_tokenizer import is_recorded, pad, read_mask
 from .shift_spectral_tokenizer import SpectralShift
 from .targets_spectral_tokenizer import BinnedTarget, ShiftTarget, make_targets
 
@@ -332,11 +332,12 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         last_hidden_state: Tensor | None = None,
         output_hidden_states: bool | None = None,
         segment_lengths=None,
+        output_attentions: bool | None = None,
     ) -> SpectralClassifierOutput:
         r"""
         Args:
-            flux, ivar, wavelength, attention_mask, lengths, scale, num_pixels, segment_lengths, output_hidden_states:
-                As for [`SpectralModel`].
+            flux, ivar, wavelength, attention_mask, lengths, scale, num_pixels, segment_lengths, output_hidden_states,
+            output_attentions: As for [`SpectralModel`].
             labels (`Tensor`):
                 One class: (batch,) integers, -100 where unknown. Several classes: (batch, num_labels) of 0 and 1, NaN
                 where unknown. Regression: (batch, num_labels) in the labels' own units, NaN where unknown.
@@ -354,6 +355,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
             ValueError: neither spectra nor what the encoder said of them, or both; labels of another shape or type, or
                 outside of what their target's transform or bins take.
         """
+        self.config.check_attentions(output_attentions)
         encoded = self.encode(
             flux, ivar, wavelength, pooler_output, last_hidden_state, attention_mask=attention_mask, lengths=lengths,
             scale=scale, output_hidden_states=output_hidden_states,
@@ -402,8 +404,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         if has_answer:
             if not self.head.reads_tokens:
                 return SpectralModelOutput(pooler_output=pooler_output)
-            mask = inputs.get("attention_mask")
-            mask = self.spectral.with_latents(has_enough(ivar) if mask is None else mask.bool())
+            mask = self.spectral.with_latents(read_mask(inputs.get("attention_mask"), ivar))
             return SpectralModelOutput(last_hidden_state, pooler_output, mask)
         encoded = self.spectral(flux, ivar, wavelength, **inputs, return_dict=True)
         if encoded.token_mask is None:

@@ -26,11 +26,11 @@ from .packing_spectral_tokenizer import (
     Sequences,
     check_patches,
     check_precision,
-    has_enough,
     interleave,
     is_recorded,
     leading,
     pad,
+    read_mask,
     sequence_of,
     to_device,
     trailing,
@@ -216,6 +216,7 @@ class SpectralModel(SpectralPreTrainedModel):
         num_pixels: Tensor | None = None,
         output_hidden_states: bool | None = None,
         segment_lengths=None,
+        output_attentions: bool | None = None,
     ) -> SpectralModelOutput:
         r"""
         Args:
@@ -229,7 +230,9 @@ class SpectralModel(SpectralPreTrainedModel):
             scale, num_pixels: Accepted so that a processor's whole output can be handed over.
             segment_lengths: Not read: accepted so that Trainer, which drops what is not, leaves the column to a collator.
             output_hidden_states: Also return the tokens before the first layer and after each. None: as configured.
+            output_attentions: Not True: nothing keeps attention's weights.
         """
+        self.config.check_attentions(output_attentions)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         if isinstance(flux, PackedPatches):  # by pre-training; through this door hooks see it, as offloading's must
@@ -265,7 +268,7 @@ class SpectralModel(SpectralPreTrainedModel):
         check_patches(flux, ivar, wavelength, self.config.patch_size, attention_mask, lengths, scale)
         if lengths is not None:
             return PackedPatches(flux[0], ivar[0], wavelength[0].double(), list(lengths)), None
-        is_valid = has_enough(ivar) if attention_mask is None else attention_mask.bool()
+        is_valid = read_mask(attention_mask, ivar)
         lengths = is_valid.sum(1).tolist()
         return PackedPatches(flux[is_valid], ivar[is_valid], wavelength.double()[is_valid], lengths), is_valid
 
@@ -326,7 +329,7 @@ class SpectralModel(SpectralPreTrainedModel):
             raise NotImplementedError("export: expected pooling 'latents' or 'mean', found: 'segments'")
         if lengths is not None:
             raise NotImplementedError("export: expected padded spectra, found: packed ones, with lengths")
-        is_valid = has_enough(ivar) if attention_mask is None else attention_mask.bool()
+        is_valid = read_mask(attention_mask, ivar)
         flat = (each.flatten(0, 1) for each in (flux, ivar, wavelength.double()))
         patches = self.locate(PackedPatches(*flat, lengths=[]))
         hidden_states = self.embeddings(patches.flux, patches.ivar, patches.basis) + patches.code
@@ -415,11 +418,12 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
         num_pixels: Tensor | None = None,
         output_hidden_states: bool | None = None,
         segment_lengths=None,
+        output_attentions: bool | None = None,
     ) -> SpectralForPreTrainingOutput:
         r"""
         Args:
-            flux, ivar, wavelength, attention_mask, lengths, scale, num_pixels, output_hidden_states, segment_lengths:
-                As for [`SpectralModel`].
+            flux, ivar, wavelength, attention_mask, lengths, scale, num_pixels, output_hidden_states, segment_lengths,
+            output_attentions: As for [`SpectralModel`].
             masked_patches (`Tensor` of shape `(batch, patches)`):
                 True for a valid patch that the encoder does not see. Drawn by the objective in training mode and
                 none otherwise, when absent.
@@ -431,6 +435,7 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
             target_flux (`Tensor` of shape `(batch, patches, patch_size)`):
                 What the decoder should answer, where a simulator knows better than `flux`.
         """
+        self.config.check_attentions(output_attentions)
         if is_recorded():
             raise NotImplementedError(
                 "export: expected the encoder, as AutoModel opens it, found: SpectralForPreTraining, whose patches are chosen "

@@ -221,6 +221,31 @@ def check_precision(wavelength: Tensor) -> None:
         )
 
 
+def read_mask(attention_mask: Tensor | None, ivar: Tensor) -> Tensor:
+    """Which patches are valid, (batch, patches): those that the mask says; by `has_enough` where there is none.
+
+    Raises:
+        ValueError: the mask is none of 1 and 0. One that is added to the attention's logits, 0 where a patch is valid,
+            would be read the wrong way round; and of nothing but 0.0 nobody knows which of the two it is.
+    """
+    if attention_mask is None:
+        return has_enough(ivar)
+    expected = (
+        "attention_mask: expected 1 for a valid patch and 0 for one that does not exist, no mask to be added to logits"
+    )
+    if is_recorded():  # which reads no values
+        if attention_mask.is_floating_point():
+            raise ValueError(f"{expected}, in integers or booleans, found: {attention_mask.dtype}")
+        return attention_mask.bool()
+    if attention_mask.dtype != torch.bool:
+        is_valid = attention_mask == 1
+        if not (is_valid | (attention_mask == 0)).all():
+            raise ValueError(f"{expected}, found: {attention_mask.min().item():g} to {attention_mask.max().item():g}")
+        if attention_mask.is_floating_point() and not is_valid.any():
+            raise ValueError(f"{expected}, found: 0.0 everywhere")
+    return attention_mask.bool()
+
+
 def has_enough(ivar: Tensor) -> Tensor:
     """Which patches are valid: (..., patches, patch_size) -> (..., patches), by the processor's own rule."""
     return 2 * (ivar > 0).sum(-1) >= ivar.shape[-1]

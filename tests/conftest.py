@@ -52,6 +52,22 @@ def simulated_surveys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pat
     return simulate(tmp_path_factory.mktemp("simulated") / "surveys", 24, seed=1)
 
 
+@pytest.fixture(scope="module")
+def rows() -> list[dict]:
+    """A small spectrum of the shape of each survey's."""
+    from spectra import spectrum
+
+    return [spectrum(survey, seed) for seed, survey in enumerate(("sdss", "desi", "galah", "apogee"))]
+
+
+@pytest.fixture(scope="module")
+def inputs(rows):
+    """The same as a model takes them."""
+    from spectral_tokenizer import SpectralProcessor
+
+    return SpectralProcessor()(rows, return_tensors="pt")
+
+
 @pytest.fixture(scope="session")
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `make pretrain` leaves in runs/demo/model, but for its size and its training. Not to be written to."""

@@ -4,7 +4,6 @@ from functools import partial
 
 import pytest
 import torch
-from spectra import spectrum
 from test_heads import LABELS, collate, make_model
 from test_modeling import SIZE, close
 from test_modeling import make_model as make_pretraining_model
@@ -17,16 +16,6 @@ from transformers import (
 )
 
 from spectral_tokenizer import SpectralConfig, SpectralModel, SpectralProcessor
-
-
-@pytest.fixture(scope="module")
-def rows():
-    return [spectrum(survey, seed) for seed, survey in enumerate(("sdss", "desi", "galah", "apogee"))]
-
-
-@pytest.fixture(scope="module")
-def inputs(rows):
-    return SpectralProcessor()(rows, return_tensors="pt")
 
 
 def train(model, rows, folder, **settings):
@@ -122,8 +111,16 @@ def test_weights_of_attention_are_refused_not_left_out(implementation, tmp_path)
     with refused():
         AutoModel.from_pretrained(tmp_path, output_attentions=True, attn_implementation=implementation)
     model.config.output_attentions = False
-    with pytest.raises(TypeError, match="output_attentions"):
-        model(output_attentions=True)
+
+
+@pytest.mark.parametrize("make", [make_model, make_pretraining_model, lambda: SpectralModel(SpectralConfig(**SIZE))])
+def test_weights_of_attention_may_be_declined_by_argument(make, inputs):
+    """As libraries do that pass it to every model; asked for, they are refused as in a configuration."""
+    model = make().eval()
+    for declined in (None, False):
+        close(model(**inputs, output_attentions=declined)[0], model(**inputs)[0])
+    with pytest.raises(ValueError, match="output_attentions: expected False.*found: True"):
+        model(**inputs, output_attentions=True)
 
 
 @pytest.mark.parametrize("make", [make_model, make_pretraining_model, lambda: SpectralModel(SpectralConfig(**SIZE))])

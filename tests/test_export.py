@@ -56,6 +56,13 @@ def test_an_exported_head_takes_any_number_of_spectra(distribution):
         torch.testing.assert_close(found[name], expected[name], rtol=0, atol=1e-5, msg=name)
 
 
+def test_a_mask_whose_numbers_are_not_read_is_of_integers_or_booleans():
+    """Of floating-point numbers it might be one to be added to logits, whose 0 is a valid patch."""
+    inputs = batch("sdss", "desi")
+    with pytest.raises(ValueError, match="attention_mask: .* integers or booleans, found: torch.float32"):
+        exported(make_model().spectral.eval(), inputs | {"attention_mask": inputs["attention_mask"].float()})
+
+
 def test_what_stands_in_the_padding_does_not_matter():
     model = make_model().spectral.eval()
     inputs = batch("sdss", "desi")

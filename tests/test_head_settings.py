@@ -4,7 +4,6 @@ from functools import partial
 
 import pytest
 import torch
-from spectra import spectrum
 from test_heads import HEADS, LABELS, REDSHIFT, SIZE, close, make_model
 from transformers import AutoModelForSequenceClassification
 from transformers.quantizers.base import HfQuantizer
@@ -13,14 +12,7 @@ from spectral_tokenizer import (
     SpectralConfig,
     SpectralForPreTraining,
     SpectralForSequenceClassification,
-    SpectralProcessor,
 )
-
-
-@pytest.fixture(scope="module")
-def inputs():
-    rows = [spectrum(survey, seed) for seed, survey in enumerate(("sdss", "desi", "galah", "apogee"))]
-    return SpectralProcessor()(rows, return_tensors="pt")
 
 
 @pytest.mark.parametrize("width", [0, 16])

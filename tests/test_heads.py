@@ -63,16 +63,6 @@ def make_model(head="labels", **settings):
 
 
 @pytest.fixture(scope="module")
-def rows():
-    return [spectrum(survey, seed) for seed, survey in enumerate(("sdss", "desi", "galah", "apogee"))]
-
-
-@pytest.fixture(scope="module")
-def inputs(rows):
-    return SpectralProcessor()(rows, return_tensors="pt")
-
-
-@pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pretrained") / "model"
     torch.manual_seed(1)

@@ -51,16 +51,6 @@ def make_model(**settings):
     return model
 
 
-@pytest.fixture(scope="module")
-def rows():
-    return [spectrum(survey, seed) for seed, survey in enumerate(SURVEYS)]
-
-
-@pytest.fixture(scope="module")
-def inputs(rows):
-    return SpectralProcessor()(rows, return_tensors="pt")
-
-
 def close(one, other, tolerance=1e-5):
     torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
 
@@ -374,6 +364,31 @@ def test_a_spectrum_without_valid_patches_gives_zeros_not_nan(model, inputs):
 def test_wrong_shapes_say_what_was_found(inputs, change, message):
     with pytest.raises(ValueError, match=message):
         make_model()(**{**inputs, **change})
+
+
+@pytest.mark.parametrize(
+    ("write", "found"),
+    [
+        (lambda valid: torch.where(valid, 0.0, -torch.inf), "-inf to 0"),
+        (lambda valid: torch.where(valid, 0.0, torch.finfo(torch.float32).min), "-3.4.*e\\+38 to 0"),
+        (lambda valid: torch.zeros(valid.shape), "0.0 everywhere"),  # such a one where all patches are valid
+        (lambda valid: torch.where(valid, 0, -10000), "-10000 to 0"),
+        (lambda valid: torch.where(valid, 1.0, torch.nan), "nan"),
+    ],
+    ids=["infinite", "float32", "nothing hidden", "integers", "nan"],
+)
+def test_a_mask_to_be_added_to_logits_is_refused(inputs, write, found):
+    """Its 0 is a valid patch: what does not exist would be looked at, and nothing else."""
+    valid = inputs["attention_mask"].bool()
+    with pytest.raises(ValueError, match=f"attention_mask: expected 1 for a valid patch.*found: .*{found}"):
+        make_model().encode(**{**inputs, "attention_mask": write(valid)})
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int32, torch.float32, torch.bfloat16])
+def test_a_mask_of_ones_and_zeros_is_read_in_any_type(inputs, dtype):
+    model, mask = make_model(), inputs["attention_mask"].to(dtype)
+    found = model.encode(**{**inputs, "attention_mask": mask})
+    assert torch.equal(found.pooler_output, model.encode(**inputs).pooler_output)
 
 
 # Training

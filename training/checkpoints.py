@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from recipe import BEFORE
 
 
 STATE = "run.json"
@@ -110,8 +111,8 @@ def load(accelerator, folder: Path, resume: str | None, run: dict) -> dict | Non
             f"{checkpoint}: found {found[-1]}, which would win later: remove what comes after it, or take another --output"
         )
     state = read_whole(checkpoint, found, lambda: json.loads((checkpoint / STATE).read_text()))
-    # Checkpoints from before a setting was written down do not know it.
-    then = run | state.get("run", {})
+    # Checkpoints from before a setting was written down do not know it; but from before there was one, it was not used.
+    then = run | BEFORE | state.get("run", {})
     if differing := sorted(name for name in run if then[name] != run[name]):
         was, now = ({name: each[name] for name in differing} for each in (then, run))
         raise ValueError(

@@ -8,6 +8,8 @@ import yaml
 
 
 ROOT = Path(__file__).resolve().parent.parent
+#: Settings that are written down with a run since they exist: a checkpoint that does not name one is of a run without it.
+BEFORE = {"cool_dwarfs": 0.0, "freeze_encoder": False}
 SIMULATED = "simulated "  # before the name of a survey in what is measured, where there are real spectra beside
 
 

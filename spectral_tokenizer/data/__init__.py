@@ -78,7 +78,8 @@ def load_survey(
             as SPECTRAL_TOKENIZER_DESI_URL, else the survey's own archive.
         cache_dir: where the result is kept; by default the cache of Hugging Face Datasets.
         num_proc: number of processes that read.
-        strict: raise on the first damaged or foreign file. By default such files are skipped and counted.
+        strict: raise on the first damaged or foreign file. By default such files are skipped and counted, as long as a
+            folder has others too.
         **options: of every survey: ``catalogue="allStar.fits"`` takes labels from the survey's catalogue, a FITS table
             or a Parquet file, joined by its identifier; ``unreliable_labels=True`` keeps labels that the survey's
             flags call unreliable and that are blank otherwise (the column ``label_warnings`` names the flags in both
@@ -90,8 +91,8 @@ def load_survey(
         ValueError: an unknown survey.
         TypeError: an option that the survey does not have, or a value that it does not take.
         FileNotFoundError: no files.
-        SpectrumFileError: a damaged or foreign file, or one that the archive does not have, if `strict`; a
-            ``catalogue`` that cannot be read.
+        SpectrumFileError: a damaged or foreign file, or one that the archive does not have, if `strict`; a folder of
+            such files alone; a ``catalogue`` that cannot be read.
         ConnectionError: the archive cannot be reached.
     """
     return _load(find_survey(name), data_files, cache_dir, num_proc, strict, options, base_url)
@@ -165,7 +166,8 @@ def _load(
     base_url: str | None = None,
 ) -> Dataset:
     options = check_options(builder_class, options)
-    sources = find_sources(data_files, builder_class, base_url, cache_dir)
+    entries = [data_files] if isinstance(data_files, (str, Path, int)) else list(data_files)
+    sources = find_sources(entries, builder_class, base_url, cache_dir)
     absent = sources.fetch(sources.files)
     if strict and absent:
         raise next(iter(absent.values()))
@@ -176,8 +178,25 @@ def _load(
     builder = builder_class(cache_dir=cache_dir and str(cache_dir), files=tuple(files), strict=strict, **options)
     dataset = builder.build(num_proc)
     report = survey_report(dataset)
+    check_some_are_read(builder_class, entries, report)
     logger.log(logging.WARNING if report.dropped or report.damaged else logging.INFO, "%s", report)
     return dataset
+
+
+def check_some_are_read(
+    builder_class: type[SpectraBuilder], entries: list[str | Path | int], report: SurveyReport
+) -> None:
+    """Files that the reader found in a folder by their names, and reads none of, are another survey's, or an option is
+    wrong. Whoever names or globs files takes them whatever their names, and reads what they are from the report.
+
+    Raises:
+        SpectrumFileError: there is a folder among the entries, and nothing came of any.
+    """
+    folders = [str(entry) for entry in entries if os.path.isdir(os.path.expanduser(str(entry)))]
+    if folders and report.damaged and not report.rows and not report.dropped:
+        found = f"{report.files} files, all of them damaged or foreign, the first: {report.messages[0]}"
+        expected = f"at least one that the reader {builder_class.__name__} reads"
+        raise SpectrumFileError(", ".join(folders), "files", found, expected)
 
 
 def prepare_survey(

@@ -16,15 +16,21 @@ TOLD = {
 }
 
 
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    """Where the first run leaves its spectra for the second."""
+    return tmp_path_factory.mktemp("simulated")
+
+
 @pytest.mark.parametrize("told", [{}, TOLD], ids=["", "with a label head"])
-def test_the_table_is_made(tmp_path, capsys, told):
+def test_the_table_is_made(tmp_path, simulated, capsys, told):
     torch.manual_seed(0)
     config = SpectralConfig(
         hidden_size=32, num_hidden_layers=1, num_decoder_layers=1, num_attention_heads=4, intermediate_size=64, **told
     )
     SpectralForPreTraining(config).save_pretrained(tmp_path / "model")
     SpectralProcessor().save_pretrained(tmp_path / "model")
-    main(["--model", str(tmp_path / "model"), "--spectra", "40", "--splits", "2", "--folder", str(tmp_path)])
+    main(["--model", str(tmp_path / "model"), "--spectra", "40", "--splits", "2", "--folder", str(simulated)])
     lines = capsys.readouterr().out.splitlines()
     cases = {case["case"]: case for case in json.loads(lines[-1])["cases"]}
     asked = ["redshift", "redshift by the label head"] if told else ["redshift"]

@@ -2,11 +2,16 @@
 
 import copy
 import json
+import sys
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pretrain
 import pytest
 import torch
+from in_process import in_this_process
 
 from benchmarks.science import __main__ as command
 from benchmarks.science import ablations, heads
@@ -56,7 +61,7 @@ def model():
     torch.manual_seed(0)
     return SpectralForPreTraining(
         SpectralConfig(hidden_size=16, num_hidden_layers=1, num_decoder_layers=1, num_attention_heads=2,
-                       intermediate_size=16, num_latents=2)
+                       intermediate_size=16, num_latents=2, num_pixel_periods=4)
     ).eval()  # fmt: skip
 
 
@@ -66,6 +71,12 @@ def bench(model):
     return Bench(
         {"model": model, "pca16": "pca16", "pca16+errors": "pca16+errors", "raw": "raw"}, LITTLE, templates="none"
     )
+
+
+@pytest.fixture
+def few_objects(monkeypatch):
+    """Where a budget is less than a batch of objects: they would all be made, and seen by all surveys."""
+    monkeypatch.setattr(bench_module, "BATCH", 32)
 
 
 def test_probabilities_in_bins_tell_two_peaks_from_their_mean():
@@ -197,9 +208,22 @@ def test_unlike_raw_spectra_get_columns_of_their_own():
     assert first.tolist() == [[1, 1, 1, 0, 0]] * 2 and second.tolist() == [[0, 0, 0, 2, 2]]
 
 
-@pytest.mark.parametrize("table", [classes, redshift, labels, transfer, efficiency, retrieval])
+@pytest.mark.parametrize("table", [classes, redshift, labels, transfer, efficiency])
 def test_tables_have_rows_for_all_features(bench, table):
-    rows = table(bench)
+    check_table(table, table(bench))
+
+
+def test_retrieval_has_rows_for_all_features(bench, few_objects):
+    """Which are seen again in every way: of these surveys one has no partner, and two differ in size."""
+    budget = replace(LITTLE, train=32, test=32)
+    rows = retrieval(Bench(bench.given, budget, "none", surveys=("sdss", "apogee", "galah")))
+    check_table(retrieval, rows)
+    found = {(row["survey"], row["against"]) for row in rows}
+    assert {"noise", "coverage", "galah"} == {against for survey, against in found if survey == "apogee"}
+    assert len(found) == 7
+
+
+def check_table(table, rows: list[dict]) -> None:
     assert {"model", "pca16", "pca16+errors", "raw"} <= {row["features"] for row in rows}
     for row in rows:
         scores = {key: value["mean"] for key, value in row.items() if isinstance(value, dict)}
@@ -283,7 +307,7 @@ def test_recall_at_one():
     assert recall_at_one(directions(features), directions(features[::-1])).mean() < 0.2
 
 
-def test_reconstruction_is_measured_against_the_truth(bench):
+def test_reconstruction_is_measured_against_the_truth(bench, few_objects):
     few = Bench(bench.given, LITTLE, "none", surveys=("desi", "apogee"))
     rows = reconstruction(few, styles=("nothing", "block"))
     by_method = {(row["survey"], row["hidden"], row["method"]): row for row in rows}
@@ -380,10 +404,11 @@ def test_the_curve_follows_compute(model):
     assert slope["error"] == pytest.approx(0.5)
 
 
-def test_the_curve_and_supervised_networks_run(model):
-    rows = curve(Bench({"1k": model, "2k": model}, LITTLE, "none", surveys=("sdss", "apogee")))
+def test_the_curve_and_supervised_networks_run(model, few_objects):
+    little = replace(LITTLE, train=40, test=32)
+    rows = curve(Bench({"1k": model, "2k": model}, little, "none", surveys=("sdss", "apogee")))
     assert len(rows) == 3 and rows[1]["FLOP"] == pytest.approx(2 * rows[0]["FLOP"])
-    rows = supervised(Bench({"scratch:tiny": "scratch:tiny"}, LITTLE, "none", surveys=("apogee", "sdss")))
+    rows = supervised(Bench({"scratch:tiny": "scratch:tiny"}, little, "none", surveys=("apogee", "sdss")))
     assert {(each["task"], each["head"]) for each in rows} == {
         ("class", "all of it"), ("labels apogee", "all of it"),
         *((f"redshift {kind}", head) for kind in ("GALAXY", "QSO") for head in ("all of it", "all of it + bins")),
@@ -420,12 +445,20 @@ def test_every_ablation_is_a_recipe_and_a_model():
         assert (name == "default") == (changed == {}), name
 
 
-def test_ablations_are_trained_measured_and_kept(model, tmp_path, monkeypatch, capsys):
+def train_here(command: list[str], cwd, check: bool) -> None:
+    """A run of the training script, whose imports take longer than its steps."""
+    assert (command[0], Path(cwd, command[1]), check) == (sys.executable, Path(pretrain.__file__), True)
+    in_this_process(pretrain.main, *command[2:])
+
+
+def test_ablations_are_trained_measured_and_kept(model, few_objects, tmp_path, monkeypatch, capsys):
     for part in (model.config, SpectralProcessor()):
         part.save_pretrained(tmp_path / "size")
     monkeypatch.setitem(ablations.RECIPE, "model", str(tmp_path / "size"))
     monkeypatch.setitem(ablations.RECIPE, "validation_spectra", 2)
     monkeypatch.setitem(ablations.RECIPE, "max_spectra", 4)
+    monkeypatch.setitem(ablations.RECIPE, "weights", {"desi": 1.0, "apogee": 1.0})
+    monkeypatch.setattr(ablations, "subprocess", SimpleNamespace(run=train_here))
     monkeypatch.setitem(bench_module.BUDGETS, "tiny", Budget("tiny", 32, 32, 1, {"linear": 1}))
     given = ["--only", "labels and noiseless targets", "--steps", "2", "--seeds", "0", "--budget", "tiny",
              "--templates", "none", "--output", str(tmp_path)]  # fmt: skip
@@ -433,7 +466,7 @@ def test_ablations_are_trained_measured_and_kept(model, tmp_path, monkeypatch, c
     first = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert [row["changed"] for row in first["rows"]] == given[1:2]
     assert all(row["Teff APOGEE"]["mean"] > 0 and row["chi2 block galah"]["mean"] > 0 for row in first["rows"])
-    monkeypatch.setattr(ablations.subprocess, "run", None)  # made again, it would fail
+    monkeypatch.setattr(ablations, "subprocess", None)  # made again, it would fail
     ablations.main(given)
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == first
 

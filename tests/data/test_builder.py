@@ -89,6 +89,26 @@ def test_an_empty_result_is_a_dataset(tmp_path):
         assert survey_report(dataset).dropped == {"sky fibre": 1}
 
 
+def test_a_folder_of_foreign_files_alone_is_no_dataset(tmp_path):
+    """As where a recipe names another survey's folder: nothing would be learned of it, behind one line of a log."""
+    folder = tmp_path / "spectra"
+    folder.mkdir()
+    named = [write_desi(folder / f"spec-{number}.fits", [5]) for number in (1, 2)]
+    for _ in range(2):  # built, and from the cache
+        with pytest.raises(SpectrumFileError) as caught:
+            load(tmp_path, folder)
+        file, field, found, expected = caught.value.args
+        assert (file, field) == (str(folder), "files") and "reader SDSS" in expected
+        assert "2 files, all of them damaged or foreign" in found and "spec-1.fits" in found
+    # Who chose the files has the report of them; and one that is read tells that the folder is the survey's.
+    for chosen in (named, folder / "*.fits"):
+        assert survey_report(load(tmp_path, chosen)).damaged == 2
+    sky = write_sdss(folder / "spec-3.fits", ZWARNING=1)
+    assert survey_report(load(tmp_path, folder)).damaged == 2
+    write_sdss(sky)
+    assert len(load(tmp_path, folder)) == 1
+
+
 def test_changed_added_and_removed_files_are_noticed(tmp_path, folder):
     def plates():
         return [int(name[:4]) for name in load(tmp_path, folder)["object_id"][:]]

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 from recipe import ROOT
-from training_runs import STEPS, SURVEYS, run
+from training_runs import STEPS, SURVEYS, run, run_here
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +31,16 @@ def recipe(tmp_path_factory, simulated_surveys):
 def uninterrupted(recipe, tmp_path_factory):
     output = tmp_path_factory.mktemp("run") / "whole"
     return output, run(recipe, output)
+
+
+@pytest.fixture(scope="session")
+def frozen(recipe, uninterrupted, tmp_path_factory):
+    """A recipe that trains a decoder on the encoder of `uninterrupted`, and what a run of it left."""
+    folder = tmp_path_factory.mktemp("frozen")
+    settings = yaml.safe_load(recipe.read_text())
+    settings |= {
+        "model": str(uninterrupted[0] / "model"), "freeze_encoder": True, "model_options": {"level": "visible"},
+    }  # fmt: skip
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(settings))
+    run_here(folder / "recipe.yaml", folder / "whole")
+    return folder / "recipe.yaml", folder / "whole"

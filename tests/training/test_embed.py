@@ -6,11 +6,13 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import embed
 import embedding_map
 import numpy as np
 import pytest
 from datasets import Dataset, concatenate_datasets
 from embed import load_rows, parse_arguments
+from in_process import in_this_process
 from recipe import ROOT
 
 from spectral_tokenizer.data import load_survey, prepare_survey
@@ -46,7 +48,8 @@ def test_survey_files_become_a_table_and_a_map(pretrained, simulated_surveys, tm
     assert "class_nearest" in json.loads((tmp_path / "out" / "neighbours.json").read_text())
 
     rows.to_parquet(tmp_path / "rows.parquet")
-    run("--model", pretrained, "--output", tmp_path / "again", "--rows", tmp_path / "rows.parquet", "--shard-rows", 50)
+    arguments = {"--model": pretrained, "--output": tmp_path / "again", "--rows": tmp_path / "rows.parquet"}
+    in_this_process(embed.main, *(str(each) for pair in arguments.items() for each in pair), "--shard-rows", "50")
     again = read_embeddings(tmp_path / "again")
     np.testing.assert_allclose(np.array(again["embedding"][:]), np.array(table["embedding"][:]), atol=1e-5)
 

@@ -10,7 +10,7 @@ from training_runs import STEPS, command, environment, losses, run, weights
 from transformers import AutoModel
 
 
-TWO = ("--multi_gpu", "--num_processes", "2")
+TWO = ("--multi_gpu", "--num_processes", "2", "--main_process_port", "0")
 SCRIPT = Path(__file__).with_name("sharded_pretrain.py")
 FSDP = {
     "ACCELERATE_USE_CPU": "true", "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2",
@@ -39,6 +39,17 @@ def test_sharded_weights_learn_the_same_and_are_saved_whole(recipe, uninterrupte
     assert list(losses(output)) == list(range(int(first.name[-8:]) + 1, STEPS + 1))
     resumed = weights(output)
     assert all(torch.equal(resumed[name], each) for name, each in ended.items())
+
+
+@pytest.mark.parametrize("is_sharded", [False, True], ids=["whole", "sharded"])
+def test_two_processes_train_a_decoder_on_an_encoder_that_stays(uninterrupted, frozen, tmp_path, is_sharded):
+    """Weights without a gradient are among those that processes share out, or wait for each other's gradients of."""
+    (recipe, expected), before = frozen, weights(uninterrupted[0])
+    settings = {"script": SCRIPT, "variables": FSDP} if is_sharded else {"variables": {"ACCELERATE_USE_CPU": "true"}}
+    run(recipe, tmp_path / "two", launch=TWO, **settings)
+    assert losses(tmp_path / "two") == pytest.approx(losses(expected), rel=1e-5)
+    for name, each in weights(tmp_path / "two").items():
+        assert torch.equal(each, before[name]) == name.startswith("spectral."), name
 
 
 def test_two_optimizers_are_refused_before_the_first_step(recipe, tmp_path):

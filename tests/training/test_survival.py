@@ -16,7 +16,7 @@ import pytest
 import torch
 from journal import lines_of
 from recipe import ROOT, Recipe
-from training_runs import command, environment, losses, run, weights
+from training_runs import command, environment, losses, run_here, weights
 
 
 def start(recipe, output, **keywords) -> subprocess.Popen:
@@ -53,7 +53,7 @@ def test_killed_at_random_moments_a_run_goes_on_to_the_same_end(recipe, uninterr
             lines, wait = len(lines_of(output / "log.jsonl")), moments.randint(1, 3)
             kill_when(process, lambda lines=lines, wait=wait: len(lines_of(output / "log.jsonl")) >= lines + wait)
         assert all((each / "run.json").exists() for each in checkpoints.complete(output / "checkpoints"))
-    run(recipe, output, "--resume", "auto")
+    run_here(recipe, output, "--resume", "auto")
     assert_same_end(output, expected)
     assert not list((output / "checkpoints").glob(".writing-*"))
 
@@ -70,7 +70,7 @@ def test_told_to_leave_while_it_measures_a_run_leaves_and_keeps_its_model(recipe
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGTERM and not (output / "metrics.json").exists()
     assert_same_end(output, expected)
-    run(recipe, output, "--resume", "auto")
+    run_here(recipe, output, "--resume", "auto")
     assert (output / "metrics.json").exists() and (output / "model" / "README.md").exists()
 
 
@@ -110,15 +110,28 @@ def test_a_checkpoint_from_before_a_setting_was_written_down_still_serves(tmp_pa
     assert checkpoints.load(accelerator, tmp_path, "auto", {"seed": 0, "optimizer": "muon"})["step"] == 2
 
 
+@pytest.mark.parametrize(("name", "before", "now"), [("freeze_encoder", False, True), ("cool_dwarfs", 0.0, 0.1)])
+def test_a_checkpoint_from_before_there_was_a_setting_is_of_a_run_without_it(tmp_path, name, before, now):
+    """With the setting it would end in an optimiser of another size, called damage, or in other spectra without a word."""
+    (tmp_path / "step-00000002").mkdir()
+    run = {**Recipe(stream="physics").identity(), "rows": {}}
+    then = {key: value for key, value in run.items() if key != name}
+    (tmp_path / "step-00000002" / "run.json").write_text(json.dumps({"step": 2, "run": then}))
+    accelerator = SimpleNamespace(load_state=lambda _: None)
+    assert checkpoints.load(accelerator, tmp_path, "auto", {**run, name: before})["step"] == 2
+    with pytest.raises(ValueError, match=f"was of {{'{name}': {before}}}, found: {{'{name}': {now}}}"):
+        checkpoints.load(accelerator, tmp_path, "auto", {**run, name: now})
+
+
 @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.bin", "run.json"])
 def test_a_damaged_checkpoint_is_named_and_what_to_go_on_from(recipe, uninterrupted, tmp_path, file):
     expected, _ = uninterrupted
     shutil.copytree(expected / "checkpoints", tmp_path / "checkpoints")
     earlier, last = checkpoints.complete(tmp_path / "checkpoints")[-2:]
     os.truncate(last / file, 5)
-    _, errors = start(recipe, tmp_path).communicate(timeout=300)
-    assert f"{last.name}: expected a whole checkpoint" in errors
-    assert f"without it --resume auto goes on from {earlier.name}" in errors
+    told = f"{last.name}: expected a whole checkpoint.*without it --resume auto goes on from {earlier.name}"
+    with pytest.raises(ValueError, match=f"(?s){told}"):
+        run_here(recipe, tmp_path, "--resume", "auto")
 
 
 def test_two_runs_do_not_write_to_one_folder(tmp_path):
@@ -147,7 +160,7 @@ def test_a_full_disk_is_said_and_leaves_the_last_checkpoint(recipe, uninterrupte
     assert process.returncode != 0
     assert "expected to write a checkpoint, found" in errors and last in errors
     assert [each.name for each in (output / "checkpoints").iterdir()] == [last]
-    run(recipe, output, "--resume", "auto")
+    run_here(recipe, output, "--resume", "auto")
     assert_same_end(output, expected)
 
 

@@ -1,4 +1,4 @@
-"""Starting the training script as users start it, and reading what it leaves."""
+"""Starting the training scripts, as users start them or in the tests' own process, and reading what they leave."""
 
 import json
 import os
@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pretrain
 import torch
+from in_process import in_this_process
 from recipe import ROOT
 from safetensors.torch import load_file
 
@@ -37,6 +39,12 @@ def run(*arguments, **keywords) -> str:
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout
+
+
+def run_here(recipe: Path, output: Path, *arguments: str) -> str:
+    """As `run`, but without a process of its own, which imports for longer than the steps of these recipes take. For tests
+    of what a run learns and leaves; how it starts and ends, signals and all, is for `run`."""
+    return in_this_process(pretrain.main, "--config", str(recipe), "--output", str(output), *arguments)
 
 
 def losses(output: Path) -> dict[int, float]:
