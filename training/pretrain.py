@@ -102,7 +102,9 @@ def main() -> None:
         accelerator.print("compile: left out, as attention on the CPU goes by the lengths of a step")
     model, *optimizers = accelerator.prepare(model, *make_optimizers(model, recipe))
     state = {"step": 0, "sampler": None, "skipped": 0, "best": None, "spent": {"seconds": 0.0, "flops": 0}}
-    run = recipe.identity() | {"rows": {survey: len(each) for survey, each in train.items()}}
+    # A size is a path: what its folder says may have changed since.
+    level = accelerator.unwrap_model(model).config.level
+    run = recipe.identity() | {"rows": {survey: len(each) for survey, each in train.items()}, "level": level}
     state = checkpoints.load(accelerator, output / "checkpoints", resume, run) or state | {"run": run}
     state.setdefault("spent", {"seconds": math.nan, "flops": math.nan})  # checkpoints from before it was counted
     if state["step"] > recipe.num_steps:

@@ -123,6 +123,18 @@ def test_a_checkpoint_from_before_there_was_a_setting_is_of_a_run_without_it(tmp
         checkpoints.load(accelerator, tmp_path, "auto", {**run, name: now})
 
 
+def test_a_size_whose_level_has_changed_is_not_gone_on_with(recipe, uninterrupted, tmp_path):
+    """The recipe names the size's folder, before as after."""
+    expected, _ = uninterrupted
+    shutil.copytree(expected / "checkpoints", tmp_path / "checkpoints")
+    state = checkpoints.complete(tmp_path / "checkpoints")[-1] / "run.json"
+    found = json.loads(state.read_text())
+    assert found["run"]["level"] == "visible"
+    state.write_text(json.dumps({**found, "run": {**found["run"], "level": "given"}}))
+    with pytest.raises(ValueError, match="was of {'level': 'given'}, found: {'level': 'visible'}"):
+        run_here(recipe, tmp_path, "--resume", "auto")
+
+
 @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.bin", "run.json"])
 def test_a_damaged_checkpoint_is_named_and_what_to_go_on_from(recipe, uninterrupted, tmp_path, file):
     expected, _ = uninterrupted
