@@ -30,6 +30,8 @@ RECENTRINGS = 3
 MAX_LOG_VARIANCE = 15.0
 # Labels closer together than this part of their size are not told apart well in float32, whose digits are 6e-8 of it.
 LEAST_SPREAD = 1e-5
+# Spectra whose distributions over bins are held at a time in calibration: thousands of bins of all would not fit.
+AT_ONCE = 512
 # Where calibration looks for a temperature.
 TEMPERATURES = [10 ** (step / 200) for step in range(-400, 401)]
 TRANSFORMS = {"identity": lambda value: value, "log": torch.log, "log1p": torch.log1p}
@@ -123,6 +125,10 @@ class RegressionTarget:
         """What the outputs say, with the calibrated temperature unless another is given."""
         raise NotImplementedError
 
+    def interval(self, outputs: Tensor, temperature: float) -> Tensor:
+        """The 68 % interval of `predict` alone, (batch, 2)."""
+        return self.predict(outputs, temperature).interval
+
     def negative_log_likelihood(self, outputs: Tensor, u: Tensor) -> Tensor:
         """(labels,) of a known u, up to a constant."""
         raise NotImplementedError
@@ -172,7 +178,7 @@ class RegressionTarget:
         low, high = math.log(TEMPERATURES[0]), math.log(TEMPERATURES[-1])
         for _ in range(30):  # a wider distribution has wider intervals: bisection
             middle = 0.5 * (low + high)
-            interval = self.predict(outputs, math.exp(middle)).interval
+            interval = torch.cat([self.interval(part, math.exp(middle)) for part in outputs.split(AT_ONCE)])
             is_inside = (interval[:, 0] <= labels) & (labels <= interval[:, 1])
             low, high = (low, middle) if is_inside.float().mean() > ONE_SIGMA else (middle, high)
         temperature = math.exp(0.5 * (low + high))
@@ -182,9 +188,12 @@ class RegressionTarget:
                 f"calibrate: label {self.name}: expected errors within a factor of {TEMPERATURES[-1]:g} of what is "
                 f"predicted, found: 68 % intervals hold {coverage:.0%} at temperature {temperature:.3g}, the limit"
             )
-        prediction = self.predict(outputs, temperature)
-        error = (self.transform(prediction.value) - self.transform(labels)).abs()
-        confidence = prediction.confidence[error <= self.tolerance]
+        predictions = [self.predict(part, temperature) for part in outputs.split(AT_ONCE)]
+        value, confidence = (
+            torch.cat([getattr(each, name) for each in predictions]) for name in ("value", "confidence")
+        )
+        error = (self.transform(value) - self.transform(labels)).abs()
+        confidence = confidence[error <= self.tolerance]
         threshold = confidence.double().quantile(false_alarms).item() if len(confidence) else 1.0
         return {"temperature": temperature, "confidence_threshold": threshold}
 
@@ -276,12 +285,7 @@ class BinnedTarget(RegressionTarget):
         All that by the distribution that was trained. A temperature makes peaks as wide as errors are, and so is for
         the interval and the probabilities; of two peaks it would make a heavy one certain.
         """
-        # In float32 most confidences would be 1 or beyond, and rounding decide which of them are flagged.
-        logits = self.logits(outputs).double()
-        trained, tempered = (
-            nn.functional.pad((logits / each).softmax(-1).cumsum(-1), (1, 0))
-            for each in (1.0, temperature or self.config.temperature)
-        )
+        trained, tempered = (self.cumulative(outputs, each) for each in (1.0, temperature or self.config.temperature))
         edges = self.edges(trained)
         batch = outputs.shape[0]  # `len` would fix it in an export
         centers = (0.5 * (edges[1:] + edges[:-1])).expand(batch, -1)
@@ -291,9 +295,22 @@ class BinnedTarget(RegressionTarget):
             value = self.quantile(0.5 * sum(self.window(value, trained)), trained)
         lower, upper = self.window(value, trained)
         confidence = (upper - lower)[:, 0].clamp(max=1.0)
-        tails = tempered.new_tensor([0.5 - ONE_SIGMA / 2, 0.5 + ONE_SIGMA / 2]).expand(batch, 2)
-        interval = self.inverse(self.quantile(tails, tempered)).float()
-        return Prediction(self.inverse(value[:, 0]).float(), interval, confidence, tempered.diff(dim=-1).float())
+        value, interval = self.inverse(value[:, 0]).float(), self.central(tempered)
+        return Prediction(value, interval, confidence, tempered.diff(dim=-1).float())
+
+    def interval(self, outputs: Tensor, temperature: float) -> Tensor:
+        return self.central(self.cumulative(outputs, temperature))
+
+    def cumulative(self, outputs: Tensor, temperature: float) -> Tensor:
+        """Probability below each edge, (batch, num_bins + 1) float64: in float32 most confidences would be 1 or beyond,
+        and rounding decide which of them are flagged."""
+        logits = self.logits(outputs).double() / temperature
+        return nn.functional.pad(logits.softmax(-1).cumsum(-1), (1, 0))
+
+    def central(self, cumulative: Tensor) -> Tensor:
+        """The 68 % interval, (batch, 2) in the label's unit."""
+        tails = cumulative.new_tensor([0.5 - ONE_SIGMA / 2, 0.5 + ONE_SIGMA / 2]).expand(cumulative.shape[0], 2)
+        return self.inverse(self.quantile(tails, cumulative)).float()
 
     def window(self, u: Tensor, cumulative: Tensor) -> tuple[Tensor, Tensor]:
         """Probability below u - tolerance and below u + tolerance, (batch, positions) each."""

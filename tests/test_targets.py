@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from spectral_tokenizer import targets_spectral_tokenizer
 from spectral_tokenizer.configuration_spectral_tokenizer import SpectralConfig, TargetConfig
 from spectral_tokenizer.targets_spectral_tokenizer import (
     ONE_SIGMA,
@@ -180,3 +181,20 @@ def test_nan_is_no_redshift_and_flagged():
     outputs[1, 3] = torch.nan
     answer = targets.answer(outputs)
     assert answer["logits"][:, 0].isnan().tolist() == answer["is_flagged"][:, 0].tolist() == [False, True]
+
+
+@pytest.mark.parametrize("distribution", ["bins", "normal"])
+def test_many_spectra_are_calibrated_in_parts_as_at_once(distribution, monkeypatch):
+    """Thousands of bins of all of them would not fit."""
+    settings = TargetConfig(distribution=distribution, num_bins=32, range=[0, 1], tolerance=0.1)
+    target = targets_spectral_tokenizer.TARGETS[distribution]("z", settings)
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(50, target.num_outputs, generator=generator)
+    labels = torch.rand(50, generator=generator)
+    expected = target.calibrate(outputs, labels, 0.1)
+    monkeypatch.setattr(targets_spectral_tokenizer, "AT_ONCE", 7)
+    sizes, predict = [], target.predict
+    monkeypatch.setattr(target, "predict", lambda part, heat: sizes.append(len(part)) or predict(part, heat))
+    assert target.calibrate(outputs, labels, 0.1) == pytest.approx(expected)
+    assert max(sizes) == 7 and expected["temperature"] != 1
+    torch.testing.assert_close(target.interval(outputs, 2.0), predict(outputs, 2.0).interval)
