@@ -178,7 +178,7 @@ def make_compute_metrics(config) -> Callable:
     Classes: accuracy, purity and completeness, and the log loss, which is small where shares of classes mean what they
     say. Every regression target: the number of known labels, coverage of the
     68 % intervals, NMAD and outliers of a redshift (a target transformed by log1p), the median absolute deviation of
-    others, and for targets in bins how well failures beyond `tolerance` are flagged: by the calibrated threshold
+    others, and for probabilities over bins how well failures beyond `tolerance` are flagged: by the calibrated threshold
     (`flag_caught`, `flag_false_alarms`), and at 5 % false alarms (`caught`). Of both, where `novelty` is the last of the
     predictions (see `with_novelty`): `novel`, the part of spectra for which it is above 1.
     """
@@ -232,7 +232,7 @@ def score_targets(config, predictions: tuple, labels: np.ndarray) -> dict[str, f
         else:
             found |= MedianAbsoluteDeviation().compute(**pair)
         found |= IntervalCoverage().compute(predictions=intervals[:, column], references=references)
-        if target.distribution == "bins":
+        if target.distribution != "normal":
             error = np.abs(transform(target, values[:, column]) - transform(target, references))
             is_right = error <= (target.tolerance or target.scale)  # a prediction that is NaN is not
             is_failure = np.where(np.isnan(references), np.nan, ~is_right)

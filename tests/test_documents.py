@@ -45,7 +45,6 @@ DOCUMENTS = (
     "hub_configs/space/README.md",
     "hub_configs/released/README.md",
     "hub_configs/released_base/README.md",
-    "hub_configs/released_base_redshift/README.md",
     "hub_configs/released_class/README.md",
     "hub_configs/released_labels/README.md",
     "hub_configs/released_redshift/README.md",

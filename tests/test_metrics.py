@@ -109,12 +109,13 @@ def test_the_package_does_not_import_evaluate():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_prediction_that_is_nan_is_a_failure():
+@pytest.mark.parametrize("distribution", ["bins", "shift"])
+def test_a_prediction_that_is_nan_is_a_failure(distribution):
     """Not one that is right."""
     scores = OutlierFraction().compute(predictions=[NAN, NAN, 1.0, 1.0], references=[1.0] * 4)
     assert scores == {"outliers_0.0033": 0.5, "outliers_0.15": 0.5}
     assert FailureFlag().compute(predictions=[0.9, 0.8, NAN], references=[0, 0, 1]) == {"caught": 1.0}
-    redshift = {"distribution": "bins", "transform": "log1p", "range": [0, 5], "tolerance": 0.05}
+    redshift = {"distribution": distribution, "transform": "log1p", "range": [0, 5], "tolerance": 0.05}
     config = SpectralConfig(problem_type="regression", id2label={0: "redshift"}, targets={"redshift": redshift})
     values, flags = np.array([[NAN], [1.0]]), np.array([[True], [False]])
     predictions = (values, values, np.stack([values, values], axis=-1), values, flags)

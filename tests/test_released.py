@@ -56,7 +56,6 @@ HEADS = {
     f"{FOLDER}_class": FOLDER,
     f"{FOLDER}_redshift": FOLDER,
     f"{FOLDER}_labels": FOLDER,
-    f"{FOLDER}_base_redshift": f"{FOLDER}_base",
 }
 
 
@@ -186,7 +185,7 @@ def test_of_noise_heads_say_that_they_do_not_know(pytestconfig, simulated_survey
 
 
 #: Heads that know what they were fitted to, and were not shown spectra lost in noise; and one that was.
-NOVELTY = {f"{FOLDER}_class": 1.0, f"{FOLDER}_base_redshift": 1.0, f"{FOLDER}_redshift": 0.0}
+NOVELTY = {f"{FOLDER}_class": 1.0, f"{FOLDER}_redshift": 0.0}
 
 
 def novelty_of(folder, simulated_surveys):
