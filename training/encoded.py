@@ -30,10 +30,8 @@ def encode_once(
         vectors, problems = embed(model.spectral, processor, rows, progress=True)
         check(problems)
         return rows.remove_columns(list(SPECTRUM)).add_column("pooler_output", list(vectors))
-    batches, columns = (
-        PackedBatches(rows, processor, batch_size=32),
-        {"pooler_output": [], **{each: [] for each in TOKENS}},
-    )
+    batches = PackedBatches(rows, processor, batch_size=32)
+    columns = {name: [] for name in ("pooler_output", *TOKENS)}
     with tqdm(total=len(rows), desc=f"tokens {name}", unit="spectra", leave=False, disable=None) as bar:
         for inputs, problems in batches:
             check(problems)
@@ -83,16 +81,21 @@ class EncodedCollator(SpectralCollator):
     def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
         batch = {"pooler_output": torch.from_numpy(np.array([row["pooler_output"] for row in rows], dtype=np.float32))}
         if set(TOKENS) <= set(rows[0]):
-            shapes = dict(zip(TOKENS, (self.config.hidden_size, self.config.patch_size, self.config.patch_size)))
+            sizes = dict(zip(TOKENS, (self.config.hidden_size, self.config.patch_size, self.config.patch_size)))
             tokens, wavelength, is_usable = (
-                pad_sequence([from_bytes(row[name], TOKENS[name], size) for row in rows], batch_first=True)
-                for name, size in shapes.items()
+                [from_bytes(row[name], TOKENS[name], size) for row in rows] for name, size in sizes.items()
             )
-            # What is padded has no usable pixel, and so is no patch.
-            batch |= {"last_hidden_state": tokens.float(), "wavelength": wavelength, "ivar": is_usable.float()}
+            padded = {
+                "last_hidden_state": tokens,
+                "wavelength": wavelength,
+                "ivar": [each.float() for each in is_usable],
+                "attention_mask": [torch.ones(len(each), dtype=torch.long) for each in wavelength],
+            }
+            batch |= {name: pad_sequence(each, batch_first=True) for name, each in padded.items()}
+            batch["last_hidden_state"] = batch["last_hidden_state"].float()
         return batch | self.labels(rows)
 
 
 def from_bytes(values: bytes, dtype, size: int) -> torch.Tensor:
-    """(positions, size)."""
+    """(positions, size), none of a spectrum without a valid patch."""
     return torch.from_numpy(np.frombuffer(values, dtype=dtype).reshape(-1, size).copy())

@@ -21,7 +21,7 @@ from training.simulated.template_files import STAR_TYPES
 
 from .bench import BATCH, Bench
 from .scores import redshift_scores, summary
-from .shifts import fitted, num_epochs, readers, told
+from .shifts import fitted, num_epochs, readers, saved, told
 from .tables import row
 
 
@@ -56,22 +56,27 @@ def redrock(bench: Bench) -> list[dict]:
 
 
 def shift_rows(bench: Bench, count: int) -> list[dict]:
-    """The same objects by heads that read a shift of tokens, from the same training spectra."""
+    """The same objects by heads that read a shift of tokens: fitted to the same training spectra, and where a model's
+    folder holds one, by that as it is."""
     rows = []
     for name, read in readers(bench).items():
         train = told(bench, read, "desi", "train", limits=FAINT)
-        found = {"GALAXY": [], "QSO": []}
-        for number, fit, _ in bench.draws(len(train), 1, "mlp"):
-            predict = fitted(train, fit, number, num_epochs(bench), name)
-            started = time.perf_counter()
-            test = told(bench, read, "desi", "test", count, FAINT)
-            predicted = predict(test)
-            seconds = (time.perf_counter() - started) / count  # the simulator's included
-            for kind, scores in found.items():
-                is_kind = test.known["kind"] == KINDS.index(kind)
-                scores.append(redshift_scores(predicted[is_kind], test.known["redshift"][is_kind]))
-        about = {"objects": str(count), "seconds_per_spectrum": seconds}
-        rows += [row(name, "shift", summary(scores), kind=kind, **about) for kind, scores in found.items()]
+        places = list(bench.draws(len(train), 1, "mlp"))
+        heads = {"shift": [fitted(train, fit, number, num_epochs(bench), name) for number, fit, _ in places]}
+        if own := saved(bench.given.get(name)):
+            heads["shift, as saved"] = [own]
+        for head, predictors in heads.items():
+            found = {"GALAXY": [], "QSO": []}
+            for predict in predictors:
+                started = time.perf_counter()
+                test = told(bench, read, "desi", "test", count, FAINT)
+                predicted = predict(test)
+                seconds = (time.perf_counter() - started) / count  # the simulator's included
+                for kind, scores in found.items():
+                    is_kind = test.known["kind"] == KINDS.index(kind)
+                    scores.append(redshift_scores(predicted[is_kind], test.known["redshift"][is_kind]))
+            about = {"objects": str(count), "seconds_per_spectrum": seconds}
+            rows += [row(name, head, summary(scores), kind=kind, **about) for kind, scores in found.items()]
     return rows
 
 

@@ -10,6 +10,7 @@ class.
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from spectral_tokenizer import SpectralConfig, SpectralModel
+from spectral_tokenizer import SpectralConfig, SpectralForSequenceClassification, SpectralModel
 from spectral_tokenizer.configuration_spectral_tokenizer import TargetConfig
 from spectral_tokenizer.shift_spectral_tokenizer import SpectralShift
 from spectral_tokenizer.targets_spectral_tokenizer import ShiftTarget
@@ -173,6 +174,21 @@ def fitted(train: Told, fit: np.ndarray, seed: int, num_epochs: int, name: str =
             best, weights = cost, copy.deepcopy(head.state_dict())
     head.load_state_dict(weights)
 
+    return predictor(head, target)
+
+
+def saved(folder) -> Callable[[Told], np.ndarray] | None:
+    """The head of shifts that a model's folder holds, as it is; None where it holds none."""
+    if not isinstance(folder, (str, Path)) or not (Path(folder) / "config.json").is_file():
+        return None
+    config = SpectralConfig.from_pretrained(folder)
+    if not any(each.get("distribution") == "shift" for each in (config.targets or {}).values()):
+        return None
+    model = SpectralForSequenceClassification.from_pretrained(folder).eval()
+    return predictor(model.head.shift, model.targets.targets[0])
+
+
+def predictor(head: SpectralShift, target: ShiftTarget) -> Callable[[Told], np.ndarray]:
     def predict(spectra: Told) -> np.ndarray:
         found = [target.predict(outputs).value for outputs in answered(head, spectra, np.arange(len(spectra)))]
         return torch.cat(found).numpy()

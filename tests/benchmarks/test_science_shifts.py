@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from test_science_tables import bench, model  # noqa: F401
+from transformers import AutoModelForSequenceClassification
 
 from benchmarks.science.bench import BATCH
-from benchmarks.science.shifts import PIXELS, TARGET, Told, fitted, joined, readers, shifts, told
+from benchmarks.science.shifts import PIXELS, TARGET, Told, fitted, joined, reader_of, readers, saved, shifts, told
 from training.simulated.populations import KINDS
 
 
@@ -56,6 +57,18 @@ def test_the_table_has_rows_for_encoders_and_for_pixels(bench, monkeypatch):  # 
         (name, survey, kind) for name in ("model", PIXELS) for survey in ("sdss", "desi") for kind in ("GALAXY", "QSO")
     }
     assert all(np.isfinite(each["nmad"]["mean"]) and each["head"] == "shift" for each in rows)
+
+
+def test_a_saved_head_is_asked_as_it_is(pytestconfig, bench):  # noqa: F811
+    folder = pytestconfig.rootpath / "hub_configs" / "released_redshift"
+    head, released = saved(folder), AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    spectra = told(bench, reader_of(released.spectral), "desi", "test", BATCH)
+    (given,) = bench.batches("desi", "test", BATCH)
+    with torch.no_grad():
+        expected = released(**given.inputs()).logits[:, 0].numpy()[given.kind.numpy() != KINDS.index("STAR")]
+    # Tokens are kept in float16. Two peaks alike may change places.
+    assert np.median(np.abs(head(spectra) - expected)) < 1e-4
+    assert saved(folder.with_name("released")) is None and saved("untrained") is None and saved(released) is None
 
 
 def test_joined_spectra_stay_in_order():
