@@ -404,8 +404,8 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         if has_answer:
             if not self.head.reads_tokens:
                 return SpectralModelOutput(pooler_output=pooler_output)
-            mask = self.spectral.with_latents(read_mask(inputs.get("attention_mask"), ivar))
-            return SpectralModelOutput(last_hidden_state, pooler_output, mask)
+            token_mask = self.spectral.with_latents(read_mask(inputs.get("attention_mask"), ivar))
+            return SpectralModelOutput(last_hidden_state, pooler_output, token_mask)
         encoded = self.spectral(flux, ivar, wavelength, **inputs, return_dict=True)
         if encoded.token_mask is None:
             lengths = [self.config.num_latents + each for each in inputs["lengths"]]
