@@ -46,6 +46,8 @@ class TargetConfig:
         center, scale: Mean and standard deviation of the transformed target, see `fit_scales`.
         range: Smallest and largest value that bins reach to, in the target's unit. Needed for `"bins"` and `"shift"`.
         num_bins: Bins across `range`.
+        label_width: Standard deviation, in bins, of the Gaussian that labels are spread over bins by (arXiv 2403.03950).
+            With thousands of labels a narrower one than this is more precise, with hundreds it learns too slowly.
         num_channels: Of `"shift"`: numbers of each pixel that are compared with spectra at rest.
         wavelengths: Of `"shift"`: vacuum Angstrom; pixels beyond are left out. A spectrum at rest is learnt from the
             first at the largest redshift to the last at the smallest.
@@ -61,6 +63,7 @@ class TargetConfig:
     scale: float | int = 1.0
     range: list[float | int] | tuple[float | int, ...] | None = None
     num_bins: int = 512
+    label_width: float | int = 2.0
     num_channels: int = 8
     wavelengths: list[float | int] | tuple[float | int, ...] = (3500.0, 10500.0)
     tolerance: float | int | None = None
@@ -76,7 +79,7 @@ class TargetConfig:
         lowest = {"identity": -math.inf, "log": 0.0, "log1p": -1.0}[self.transform]
         if self.range is not None and not (len(self.range) == 2 and lowest < self.range[0] < self.range[1] < math.inf):
             raise ValueError(f"range: expected two ascending values above {lowest}, found: {self.range}")
-        for name in ("scale", "temperature", "num_bins", "num_channels"):
+        for name in ("scale", "temperature", "num_bins", "label_width", "num_channels"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: expected a positive number, found: {getattr(self, name)}")
         if self.tolerance is not None and not self.tolerance > 0:

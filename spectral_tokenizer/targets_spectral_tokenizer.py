@@ -20,8 +20,6 @@ logger = logging.get_logger(__name__)
 
 # A central interval of this probability is what one standard deviation to both sides is for a Gaussian.
 ONE_SIGMA = math.erf(2**-0.5)
-# Smoothing of bin labels by a Gaussian, in bins (arXiv 2403.03950).
-LABEL_WIDTH = 2.0
 # Logits over bins are a sum of functions of 8, 16, 32, ... knots, see `BinnedTarget`.
 COARSEST_KNOTS = 8
 # The window that finds a peak stands on a bin's middle; moved to the peak's, it cuts both its sides alike.
@@ -274,7 +272,7 @@ class BinnedTarget(RegressionTarget):
         """Cross-entropy with the label spread over its neighbouring bins by a Gaussian: a bin then knows what lies
         beside it, and the place inside the bin is kept."""
         edges = self.edges(outputs)
-        cumulative = torch.special.ndtr((edges - u[:, None]) / (LABEL_WIDTH * self.width))
+        cumulative = torch.special.ndtr((edges - u[:, None]) / (self.config.label_width * self.width))
         label = cumulative.diff(dim=1)
         return nn.functional.cross_entropy(self.logits(outputs), label / label.sum(1, keepdim=True), reduction="none")
 

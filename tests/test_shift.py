@@ -12,7 +12,7 @@ from test_heads import HEADS, SHIFT, SIZE, close, make_model
 from spectral_tokenizer import SpectralConfig, SpectralForSequenceClassification, SpectralProcessor
 from spectral_tokenizer.configuration_spectral_tokenizer import TargetConfig
 from spectral_tokenizer.shift_spectral_tokenizer import SpectralShift
-from spectral_tokenizer.targets_spectral_tokenizer import ShiftTarget
+from spectral_tokenizer.targets_spectral_tokenizer import BinnedTarget, ShiftTarget
 
 
 STEP = 0.01  # ln(wavelength) from bin to bin
@@ -167,3 +167,21 @@ def test_a_saved_head_answers_the_same(tmp_path):
     inputs = SpectralProcessor()([spectrum("sdss", 0), spectrum("apogee", 1)], return_tensors="pt")
     assert torch.equal(reloaded(**inputs).probabilities["redshift"], model(**inputs).probabilities["redshift"])
     assert reloaded.config.targets == model.config.targets
+
+
+@pytest.mark.parametrize("target_class", [ShiftTarget, BinnedTarget])
+@pytest.mark.parametrize("width", [1, 2.0, 5])
+def test_labels_are_spread_over_as_many_bins_as_is_said(target_class, width):
+    settings = TargetConfig(transform="log1p", range=[0.2, 1.3], num_bins=256, label_width=width)
+    target = target_class("redshift", settings)
+    outputs = torch.zeros(1, target.num_outputs)
+    logits = target.logits(outputs).detach().requires_grad_()
+    target.logits = lambda given: logits
+    target.negative_log_likelihood(outputs, torch.tensor([0.5])).sum().backward()
+    label = logits.softmax(-1) - logits.grad  # of cross-entropy
+    place = torch.arange(256) + 0.5
+    mean = (label * place).sum()
+    spread = (label * (place - mean) ** 2).sum().sqrt()
+    assert mean.item() == pytest.approx((0.5 - target.low) / target.width, abs=1e-3)
+    # Of the Gaussian, and of the bin itself.
+    assert spread.item() == pytest.approx(math.sqrt(width**2 + 1 / 12), abs=1e-2)

@@ -66,7 +66,7 @@ def shift_rows(bench: Bench, count: int) -> list[dict]:
         if own := saved(bench.given.get(name)):
             heads["shift, as saved"] = [own]
         for head, predictors in heads.items():
-            found = {"GALAXY": [], "QSO": []}
+            found = {kind: [] for kind in KINDS}
             for predict in predictors:
                 started = time.perf_counter()
                 test = told(bench, read, "desi", "test", count, FAINT)

@@ -3,8 +3,8 @@
 
     python -m benchmarks.science shifts --encoder hub_configs/released untrained
 
-One head for galaxies and quasars of both surveys, which is more than the heads of `redshift` are asked, who know the
-class.
+One head for all objects of both surveys, stars among them, which is more than the heads of `redshift` are asked, who know
+the class.
 """
 
 import copy
@@ -34,7 +34,8 @@ from .tables import BANDS, row
 
 PIXELS = "pixels, no encoder"
 TARGET = {
-    "distribution": "shift", "transform": "log1p", "range": [-0.01, 4.5], "num_bins": 5120, "tolerance": 0.01,
+    "distribution": "shift", "transform": "log1p", "range": [-0.01, 4.5], "num_bins": 5120, "label_width": 1,
+    "tolerance": 0.01,
 }  # fmt: skip
 PATCH_SIZE = 32  # of the simulated spectra
 NUM_EPOCHS = {"tiny": 1}
@@ -62,7 +63,7 @@ class Told:
 
 
 def shifts(bench: Bench) -> list[dict]:
-    """Redshift of galaxies and quasars, by a shift of tokens: NMAD and outlier fractions of dz / (1 + z)."""
+    """Redshift of galaxies, quasars and stars, by a shift of tokens: NMAD and outlier fractions of dz / (1 + z)."""
     rows = []
     for name, read in readers(bench).items():
         train = joined([told(bench, read, survey, "train") for survey in bench.surveys("optical")])
@@ -72,7 +73,7 @@ def shifts(bench: Bench) -> list[dict]:
             predict = fitted(train, fit, number, num_epochs(bench), name)
             for survey, test in tests.items():
                 predicted = predict(test)
-                for kind in ("GALAXY", "QSO"):
+                for kind in KINDS:
                     scores = by_band(predicted, test.known, KINDS.index(kind))
                     found.setdefault((survey, kind), []).append(scores)
         rows += [
@@ -128,15 +129,14 @@ def inputs_of(model: SpectralModel) -> Callable[[Spectra], Tensor]:
 
 @torch.no_grad()
 def told(bench: Bench, read: Callable, survey: str, split: str, count: int | None = None, limits=None) -> Told:
-    """Galaxies and quasars among `count` objects of a survey, as a reader has them; `limits` as `observe` takes them."""
+    """`count` objects of a survey or a few more, as a reader has them; `limits` as `observe` takes them."""
     found, count = Told([], [], [], {name: np.zeros(0) for name in KNOWN}), count or bench.num_objects(survey, split)
     batches = bench.batches(survey, split, count, limits)
     for spectra in tqdm(batches, total=-(-count // BATCH), desc=f"{survey} {split}", leave=False, disable=None):
         tokens = read(spectra).half().cpu()
-        chosen = np.flatnonzero(spectra.kind.cpu().numpy() != KINDS.index("STAR"))
         parts = (tokens, spectra.wavelength[0].cpu(), spectra.ivar[0].cpu() > 0)
-        lists = [[part.split(spectra.lengths)[place].clone() for place in chosen] for part in parts]
-        known = {name: getattr(spectra, name).cpu().numpy()[chosen] for name in KNOWN}
+        lists = [list(part.split(spectra.lengths)) for part in parts]
+        known = {name: getattr(spectra, name).cpu().numpy() for name in KNOWN}
         found = joined([found, Told(*lists, known)])
     return found
 
