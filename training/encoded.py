@@ -4,13 +4,16 @@ import numpy as np
 import pyarrow as pa
 import torch
 from datasets import Dataset
+from datasets.fingerprint import generate_random_fingerprint
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
 from spectral_tokenizer import SpectralConfig, SpectralForSequenceClassification, SpectralProcessor
 from spectral_tokenizer.data.collator import SpectralCollator
 from spectral_tokenizer.data.embedding import PackedBatches, embed
+from spectral_tokenizer.data.packing import count_patches
 from spectral_tokenizer.data.schema import SPECTRUM
+from spectral_tokenizer.modeling_spectral_tokenizer import SpectralModelOutput
 
 
 #: Columns of a head that reads tokens, as bytes: those of latents and then of valid patches, and the pixels of these.
@@ -21,27 +24,64 @@ def encode_once(
     model: SpectralForSequenceClassification, processor: SpectralProcessor, rows: Dataset, name: str = ""
 ) -> Dataset:
     """Rows with `pooler_output` in place of pixels, and where the head reads tokens with `TOKENS` too. They are held in
-    memory, some 100 kB a spectrum at the tiny size.
+    memory, once: some 100 kB a spectrum at the tiny size.
 
     Raises:
         ValueError: the processor refuses a spectrum, as it says.
     """
-    if not model.head.reads_tokens:
+    if model.head.reads_tokens:
+        columns = with_tokens(model, processor, rows, name)
+    else:
         vectors, problems = embed(model.spectral, processor, rows, progress=True)
         check(problems)
-        return rows.remove_columns(list(SPECTRUM)).add_column("pooler_output", list(vectors))
-    batches = PackedBatches(rows, processor, batch_size=32)
-    columns = {name: [] for name in ("pooler_output", *TOKENS)}
-    with tqdm(total=len(rows), desc=f"tokens {name}", unit="spectra", leave=False, disable=None) as bar:
-        for inputs, problems in batches:
-            check(problems)
-            for column, values in encoded(model, inputs).items():
-                columns[column] += values
-            bar.update(len(problems))
+        columns = {"pooler_output": list(vectors)}
     rows = rows.remove_columns(list(SPECTRUM))
     for column, values in columns.items():
-        rows = rows.add_column(column, pa.array(values, pa.large_binary()) if column in TOKENS else values)
+        # Without a fingerprint Datasets would pickle the whole table to find one.
+        rows = rows.add_column(column, values, new_fingerprint=generate_random_fingerprint())
     return rows
+
+
+def with_tokens(
+    model: SpectralForSequenceClassification, processor: SpectralProcessor, rows: Dataset, name: str
+) -> dict[str, list | pa.Array]:
+    """`pooler_output` and `TOKENS` of all rows. There is room for all of them before the first batch: arrays kept from
+    each batch would lie scattered among the encoder's large ones, and what those gave back could not be used again."""
+    config = model.config
+    num_patches = int(count_patches(rows, config.patch_size).sum())  # of which some may have no usable pixel
+    heights = dict.fromkeys(TOKENS, num_patches) | {"tokens": num_patches + config.num_latents * len(rows)}
+    room = {
+        column: np.empty((height, token_size(config, column)), TOKENS[column]) for column, height in heights.items()
+    }
+    ends, vectors = {column: [0] for column in TOKENS}, np.empty((len(rows), config.pooled_size), np.float32)
+    with tqdm(total=len(rows), desc=f"tokens {name}", unit="spectra", leave=False, disable=None) as bar:
+        for number, (inputs, problems) in enumerate(batches := PackedBatches(rows, processor, batch_size=32)):
+            check(problems)
+            found, start = encoded(model, inputs), number * batches.batch_size
+            vectors[start : start + len(problems)] = found.pooler_output.float().cpu()
+            lengths = np.array(inputs["lengths"])
+            for column, values, sizes in (
+                ("tokens", found.last_hidden_state, config.num_latents + lengths),
+                ("pixel_wavelength", inputs["wavelength"], lengths),
+                ("pixel_usable", inputs["ivar"] > 0, lengths),
+            ):
+                reached = ends[column][-1] + sizes.cumsum()
+                room[column][ends[column][-1] : reached[-1]] = values[0].cpu()
+                ends[column] += reached.tolist()
+            bar.update(len(problems))
+    return {"pooler_output": list(vectors)} | {column: as_bytes(room[column], ends[column]) for column in TOKENS}
+
+
+def token_size(config: SpectralConfig, column: str) -> int:
+    """Numbers of one token, or pixels of one patch."""
+    return config.hidden_size if column == "tokens" else config.patch_size
+
+
+def as_bytes(values: np.ndarray, ends: list[int]) -> pa.Array:
+    """Rows `ends[place]` to `ends[place + 1]` of values, for each place, without a copy."""
+    offsets = np.array(ends, dtype=np.int64) * values.itemsize * values.shape[1]
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(values[: ends[-1]])]
+    return pa.Array.from_buffers(pa.large_binary(), len(ends) - 1, buffers)
 
 
 def check(problems: list[str | None]) -> None:
@@ -50,25 +90,15 @@ def check(problems: list[str | None]) -> None:
 
 
 @torch.no_grad()
-def encoded(model: SpectralForSequenceClassification, inputs: dict) -> dict[str, list]:
-    """What the encoder says of packed spectra, in evaluation: column -> values."""
+def encoded(model: SpectralForSequenceClassification, inputs: dict) -> SpectralModelOutput:
+    """What the encoder says of packed spectra, in evaluation."""
     was_training, device = model.training, model.device
     model.eval()
     found = model.spectral(
         **{name: each.to(device) if torch.is_tensor(each) else each for name, each in inputs.items()}
     )
     model.train(was_training)
-    lengths = inputs["lengths"]
-    packed = {
-        "tokens": (found.last_hidden_state, [model.config.num_latents + length for length in lengths]),
-        "pixel_wavelength": (inputs["wavelength"], lengths),
-        "pixel_usable": (inputs["ivar"] > 0, lengths),
-    }
-    columns = {
-        name: [each.cpu().numpy().astype(TOKENS[name]).tobytes() for each in values[0].split(sizes)]
-        for name, (values, sizes) in packed.items()
-    }
-    return {"pooler_output": list(found.pooler_output.float().cpu().numpy()), **columns}
+    return found
 
 
 class EncodedCollator(SpectralCollator):
@@ -81,9 +111,8 @@ class EncodedCollator(SpectralCollator):
     def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
         batch = {"pooler_output": torch.from_numpy(np.array([row["pooler_output"] for row in rows], dtype=np.float32))}
         if set(TOKENS) <= set(rows[0]):
-            sizes = dict(zip(TOKENS, (self.config.hidden_size, self.config.patch_size, self.config.patch_size)))
             tokens, wavelength, is_usable = (
-                [from_bytes(row[name], TOKENS[name], size) for row in rows] for name, size in sizes.items()
+                [from_bytes(row[name], TOKENS[name], token_size(self.config, name)) for row in rows] for name in TOKENS
             )
             padded = {
                 "last_hidden_state": tokens,
