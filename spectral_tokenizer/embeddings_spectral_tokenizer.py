@@ -96,14 +96,16 @@ class SpectralPatchEmbeddings(nn.Module):
                 f"neftune_noise_alpha: expected None, found: {alpha}. Its noise is for sequences of one length, and here "
                 "spectra of any length are packed: use hidden_dropout"
             )
+        return self.projection(self.features(flux, ivar, basis).to(input_dtype(self.projection)))
+
+    def features(self, flux: Tensor, ivar: Tensor, basis: Tensor) -> Tensor:
+        """What the encoder is told of each patch, (total, features) float32."""
         is_usable = ivar > 0
         flux = torch.where(is_usable, flux.float(), 0.0)
         sigma = torch.where(is_usable, ivar.float(), 1.0).rsqrt()
         if self.config.patch_inputs == "flux_and_error":
-            features = torch.cat([flux.asinh(), torch.where(is_usable, sigma, 0.0)], dim=-1)
-        else:
-            features = self.noise_scaled(flux, sigma, is_usable, basis)
-        return self.projection(features.to(input_dtype(self.projection)))
+            return torch.cat([flux.asinh(), torch.where(is_usable, sigma, 0.0)], dim=-1)
+        return self.noise_scaled(flux, sigma, is_usable, basis)
 
     def noise_scaled(self, flux: Tensor, sigma: Tensor, is_usable: Tensor, basis: Tensor) -> Tensor:
         # Fed as plain flux, lines that are 5 % of the continuum vanish behind it. In units of the noise they stand

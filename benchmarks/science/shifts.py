@@ -119,10 +119,8 @@ def inputs_of(model: SpectralModel) -> Callable[[Spectra], Tensor]:
 
     def read(spectra: Spectra) -> Tensor:
         flux, ivar, wavelength = (getattr(spectra, name)[0] for name in ("flux", "ivar", "wavelength"))
-        is_usable = ivar > 0
         _, basis = model.code_and_basis(wavelength.double())
-        sigma = torch.where(is_usable, ivar, 1.0).rsqrt()
-        return model.embeddings.noise_scaled(torch.where(is_usable, flux, 0.0), sigma, is_usable, basis)
+        return model.embeddings.features(flux, ivar, basis)
 
     return read
 

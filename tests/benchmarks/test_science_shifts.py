@@ -7,7 +7,19 @@ from test_science_tables import bench, model  # noqa: F401
 from transformers import AutoModelForSequenceClassification
 
 from benchmarks.science.bench import BATCH
-from benchmarks.science.shifts import PIXELS, TARGET, Told, fitted, joined, reader_of, readers, saved, shifts, told
+from benchmarks.science.shifts import (
+    PIXELS,
+    TARGET,
+    Told,
+    fitted,
+    inputs_of,
+    joined,
+    reader_of,
+    readers,
+    saved,
+    shifts,
+    told,
+)
 from training.simulated.populations import KINDS
 
 
@@ -30,6 +42,17 @@ def test_tokens_stand_beside_their_own_pixels(bench):  # noqa: F811
         spectra.flux[:, own], spectra.ivar[:, own], spectra.wavelength[:, own], lengths=[spectra.lengths[place]]
     ).last_hidden_state[0, encoder.config.num_latents :]
     torch.testing.assert_close(of_model.tokens[place].float(), alone, rtol=2e-3, atol=2e-3)
+
+
+@torch.no_grad()
+def test_of_pixels_a_head_reads_what_the_encoder_is_told(bench):  # noqa: F811
+    encoder = bench.encoders["model"].model.spectral
+    (spectra,) = bench.batches("desi", "test", BATCH)
+    told_of, count = inputs_of(encoder)(spectra), encoder.config.num_latents
+    code, _ = encoder.code_and_basis(spectra.wavelength[0].double())
+    first = encoder(**spectra.inputs(), output_hidden_states=True).hidden_states[0][0]
+    patches = torch.cat([each[count:] for each in first.split([count + length for length in spectra.lengths])])
+    torch.testing.assert_close(encoder.embeddings.projection(told_of) + code, patches)
 
 
 def line_spectra(redshift: np.ndarray) -> Told:
