@@ -93,19 +93,47 @@ class SpectralAttentionPooling(nn.Module):
         return torch.where(has_token[:, None], pooled.transpose(1, 2).flatten(1), 0.0)
 
 
-class SpectralHead(nn.Module):
-    """Tokens -> the numbers that the targets give a meaning to. Features are standardised first: those of a
-    self-supervised encoder differ in spread by orders of magnitude, and a linear layer would see the largest alone."""
+class SpectralFeatureHead(nn.Module):
+    """What every head has: features of each spectrum with their scales, and what is known of them for `novelty`."""
 
-    def __init__(self, config: SpectralConfig, num_outputs: int):
+    def __init__(self, config: SpectralConfig, size: int, pooling: SpectralAttentionPooling | None = None):
         super().__init__()
-        size = config.num_pooling_queries * config.hidden_size or config.pooled_size
-        self.pooling = SpectralAttentionPooling(config) if config.num_pooling_queries else None
+        self.pooling = pooling
         # Saved with the weights; see `fit_scales`.
         self.register_buffer("feature_mean", torch.zeros(size))
         self.register_buffer("feature_scale", torch.ones(size))
         self.novelty = SpectralNovelty(config, size) if config.num_novelty_axes else None
         self.dropout = nn.Dropout(config.classifier_dropout)
+
+    def pool(self, encoded: SpectralModelOutput) -> Tensor:
+        """What is read of each spectrum, before standardisation: (batch, features) float32."""
+        if self.pooling is None:
+            return encoded.pooler_output.float()
+        return self.pooling(encoded.last_hidden_state, encoded.token_mask).float()
+
+    @torch.no_grad()
+    def set_scales(self, mean: Tensor, spread: Tensor) -> None:
+        """Standardise features (features,) by these from now on. A trained head answers as before."""
+        # A feature that never changes says nothing, but must not become a division by zero.
+        spread = torch.where(spread > 1e-6, spread, 1.0)
+        if self.is_trained:
+            self.keep_answers(mean, spread)
+        self.feature_mean.copy_(mean)
+        self.feature_scale.copy_(spread)
+
+    def fit_novelty(self, config: SpectralConfig, features: Tensor) -> None:
+        """Know spectra of such features, (spectra, features) float64, from now on."""
+        self.novelty = SpectralNovelty(config, features.shape[1]).to(features.device)
+        self.novelty.fit(features)
+
+
+class SpectralHead(SpectralFeatureHead):
+    """Tokens -> the numbers that the targets give a meaning to. Features are standardised first: those of a
+    self-supervised encoder differ in spread by orders of magnitude, and a linear layer would see the largest alone."""
+
+    def __init__(self, config: SpectralConfig, num_outputs: int):
+        size = config.num_pooling_queries * config.hidden_size or config.pooled_size
+        super().__init__(config, size, SpectralAttentionPooling(config) if config.num_pooling_queries else None)
         width = config.classifier_hidden_size
         self.dense = nn.Linear(size, width) if width else None
         self.out_proj = nn.Linear(width or size, num_outputs)
@@ -120,30 +148,12 @@ class SpectralHead(nn.Module):
         """A fresh head answers the same to everything."""
         return bool(self.out_proj.weight.any())
 
-    @torch.no_grad()
-    def set_scales(self, mean: Tensor, spread: Tensor) -> None:
-        """Standardise features (features,) by these from now on. A trained head answers as before: the change goes into
-        its first layer."""
-        # A feature that never changes says nothing, but must not become a division by zero.
-        spread = torch.where(spread > 1e-6, spread, 1.0)
-        if self.is_trained:
-            layer = self.out_proj if self.dense is None else self.dense
-            weight = layer.weight.double() / self.feature_scale.double()
-            layer.bias.add_(weight @ (mean - self.feature_mean.double()))
-            layer.weight.copy_(weight * spread)
-        self.feature_mean.copy_(mean)
-        self.feature_scale.copy_(spread)
-
-    def fit_novelty(self, config: SpectralConfig, features: Tensor) -> None:
-        """Know spectra of such features, (spectra, features) float64, from now on."""
-        self.novelty = SpectralNovelty(config, features.shape[1]).to(features.device)
-        self.novelty.fit(features)
-
-    def pool(self, encoded: SpectralModelOutput) -> Tensor:
-        """What is read of each spectrum, before standardisation: (batch, features) float32."""
-        if self.pooling is None:
-            return encoded.pooler_output.float()
-        return self.pooling(encoded.last_hidden_state, encoded.token_mask).float()
+    def keep_answers(self, mean: Tensor, spread: Tensor) -> None:
+        """Enter a change of scales to these into the first layer."""
+        layer = self.out_proj if self.dense is None else self.dense
+        weight = layer.weight.double() / self.feature_scale.double()
+        layer.bias.add_(weight @ (mean - self.feature_mean.double()))
+        layer.weight.copy_(weight * spread)
 
     def forward(self, encoded: SpectralModelOutput, wavelength=None, ivar=None) -> Tensor:
         """What the encoder says of padded spectra -> (batch, num_outputs) float32."""
@@ -157,32 +167,23 @@ class SpectralHead(nn.Module):
             return self.out_proj(hidden).float()
 
 
-class SpectralShiftHead(nn.Module):
+class SpectralShiftHead(SpectralFeatureHead):
     """Tokens and their pixels -> logits of a redshift's bins; see `SpectralShift`. Features are for `novelty` alone."""
 
-    reads_tokens, pooling = True, None
+    reads_tokens = True
 
     def __init__(self, config: SpectralConfig, target: ShiftTarget):
-        super().__init__()
+        super().__init__(config, config.pooled_size)
         self.num_latents = config.num_latents
-        self.register_buffer("feature_mean", torch.zeros(config.pooled_size))
-        self.register_buffer("feature_scale", torch.ones(config.pooled_size))
-        self.novelty = SpectralNovelty(config, config.pooled_size) if config.num_novelty_axes else None
-        self.dropout = nn.Dropout(config.classifier_dropout)
         self.shift = SpectralShift(config, target)
-
-    pool, fit_novelty = SpectralHead.pool, SpectralHead.fit_novelty
 
     @property
     def is_trained(self) -> bool:
         """A fresh head finds all redshifts alike."""
         return bool(self.shift.rest.any())
 
-    @torch.no_grad()
-    def set_scales(self, mean: Tensor, spread: Tensor) -> None:
-        """As of `SpectralHead`; the answer does not depend on them."""
-        self.feature_mean.copy_(mean)
-        self.feature_scale.copy_(torch.where(spread > 1e-6, spread, 1.0))
+    def keep_answers(self, mean: Tensor, spread: Tensor) -> None:
+        """They do not depend on scales."""
 
     def forward(self, encoded: SpectralModelOutput, wavelength: Tensor, ivar: Tensor) -> Tensor:
         """What the encoder says of padded spectra, and their pixels (batch, patches, patch_size) -> (batch, num_bins)
@@ -277,7 +278,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
             init.zeros_(module.out_proj.weight)
         if isinstance(module, SpectralShift):
             init.zeros_(module.rest)
-        if isinstance(module, (SpectralHead, SpectralShiftHead)):
+        if isinstance(module, SpectralFeatureHead):
             init.zeros_(module.feature_mean)
             init.ones_(module.feature_scale)
         if isinstance(module, SpectralNovelty):
