@@ -361,7 +361,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
             flux, ivar, wavelength, pooler_output, last_hidden_state, attention_mask=attention_mask, lengths=lengths,
             scale=scale, output_hidden_states=output_hidden_states,
         )  # fmt: skip
-        outputs, novelty = self.outputs(encoded, wavelength, ivar, lengths), self.novelty(encoded)
+        outputs = self.outputs(encoded, wavelength, ivar, lengths)
         self.warn_of_lost_scales()
         loss = None
         if labels is not None:
@@ -370,6 +370,13 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
             labels = labels.to(outputs.device)
             count = self.targets.count(labels) if num_items_in_batch is None else num_items_in_batch
             loss = self.targets.cost(outputs, labels) / torch.as_tensor(count).clamp(min=1)  # none may be known
+        return self.answer(encoded, outputs, loss)
+
+    def answer(
+        self, encoded: SpectralModelOutput, outputs: Tensor, loss: Tensor | None = None
+    ) -> SpectralClassifierOutput:
+        """What `outputs` of the head mean: the model's output. Heads with the same encoder can share `encoded`."""
+        novelty = self.novelty(encoded)
         if encoded.token_mask is not None:
             # Of a spectrum without a valid patch nothing was seen, and a head says something of zeros too.
             is_seen = encoded.token_mask[:, self.config.num_latents :].any(1)

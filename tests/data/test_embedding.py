@@ -70,7 +70,7 @@ def write(model, rows, folder, **settings):
 
 def test_no_rows_are_no_folder_of_embeddings(model, rows, tmp_path):
     """It would refuse the right ones afterwards."""
-    with pytest.raises(ValueError, match="expected spectra to embed, found none"):
+    with pytest.raises(ValueError, match="expected spectra, found none"):
         write_embeddings(model, SpectralProcessor(), rows.select([]), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

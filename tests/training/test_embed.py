@@ -19,9 +19,9 @@ from spectral_tokenizer.data import load_survey, prepare_survey
 from spectral_tokenizer.data.embedding import read_embeddings
 
 
-def run(*arguments, launch=(), **variables) -> str:
+def run(*arguments, launch=(), script="embed.py", **variables) -> str:
     done = subprocess.run(
-        [sys.executable, *launch, str(ROOT / "training" / "embed.py"), *map(str, arguments)],
+        [sys.executable, *launch, str(ROOT / "training" / script), *map(str, arguments)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", **variables},
         cwd=ROOT,
         capture_output=True,

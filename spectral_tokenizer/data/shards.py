@@ -1,0 +1,232 @@
+"""What a model says of rows, as Parquet in shards that are there whole or not at all.
+
+What it says comes batch by batch from a function that is handed in: vectors (`embedding`), a catalogue's columns
+(`catalogue`).
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from datasets import Dataset
+from fsspec.implementations.local import LocalFileSystem
+from tqdm.auto import tqdm
+
+from .packing import as_arrays, rows_of
+from .schema import RESOLUTION, SPECTRUM
+from .storage import sweep, write_aside
+
+
+#: Column that is null, or says why there is no answer of this row.
+PROBLEM = "problem"
+#: Settings of a model that change with who saved it where, and nothing that it computes.
+BOOKKEEPING = ("transformers_version", "architectures", "auto_map", "dtype", "_name_or_path")
+SAMPLE = 1000  # rows of which pixels are looked at
+
+
+@dataclass(frozen=True)
+class Shards:
+    """What a folder holds. It stands in `NAME.json` there, so that a run that goes on with other rows or another model is
+    refused instead of mixed in.
+
+    Args:
+        rows: Fingerprint of the rows: which objects of which files, in which order, with which labels and pixels.
+        model: Fingerprint of the weights and settings.
+        num_rows, shard_rows: Rows in all, and in each shard but the last.
+        size: Numbers that are said of each row, or 0.
+        name: Of the files.
+    """
+
+    rows: str
+    model: str
+    num_rows: int
+    shard_rows: int
+    size: int = 0
+    name: str = "embeddings"
+
+    def __len__(self) -> int:
+        return -(-self.num_rows // self.shard_rows)
+
+    def path(self, folder: Path, number: int) -> Path:
+        return folder / f"{self.name}-{number:05d}-of-{len(self):05d}.parquet"
+
+
+class PackedBatches(torch.utils.data.Dataset):
+    """Packed batches of consecutive rows, prepared ahead by a loader's workers. A row that the processor refuses is
+    left out, and what it said is kept: one bad spectrum in a million must not end the run."""
+
+    def __init__(self, rows: Dataset, processor: Callable, batch_size: int):
+        self.rows, self.processor, self.batch_size = as_arrays(rows), processor, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch_size)
+
+    def __getitem__(self, number: int) -> tuple[dict | None, list[str | None]]:
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        start = number * self.batch_size
+        spectra = rows_of(self.rows, list(range(start, min(start + self.batch_size, len(self.rows)))))
+        problems: list[str | None] = [None] * len(spectra)
+        try:
+            return dict(self.processor(spectra, packed=True, return_tensors="pt")), problems
+        except ValueError:
+            for position, spectrum in enumerate(spectra):
+                try:
+                    self.processor([spectrum], packed=True)
+                except ValueError as error:
+                    problems[position] = str(error)
+        good = [spectrum for spectrum, problem in zip(spectra, problems) if problem is None]
+        return dict(self.processor(good, packed=True, return_tensors="pt")) if good else None, problems
+
+
+def write_answers(
+    rows: Dataset,
+    folder: str | Path,
+    shards: Shards,
+    answers: Callable[[Dataset], Iterable[dict[str, pa.Array]]],
+    process_index: int = 0,
+    num_processes: int = 1,
+    progress: bool = True,
+) -> list[Path]:
+    """Write what is said of rows into Parquet files, behind the rows' metadata (all columns but pixels).
+
+    Shards that are there are left as they are, so that an interrupted run goes on where it stopped. A shard is written
+    aside and renamed. Process `process_index` of `num_processes` writes every `num_processes`-th shard.
+
+    Args:
+        rows: All of them, on every process.
+        folder: Made where there is none.
+        shards: What the folder will hold.
+        answers: Rows -> batch by batch, in order, the same columns, `problem` among them.
+
+    Returns:
+        Paths of all shards in order, written by whichever process.
+
+    Raises:
+        ValueError: a column has the name of one that the rows have, or the folder holds what was said of other rows, by
+            another model or in other shards. Names which.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    claim(folder, shards)
+    mine = [number for number in range(len(shards)) if number % num_processes == process_index]
+    missing = [number for number in mine if not shards.path(folder, number).exists()]
+    size = shards.shard_rows
+    ranges = {number: range(number * size, min((number + 1) * size, len(rows))) for number in mine}
+    total, done = (sum(len(ranges[number]) for number in numbers) for numbers in (mine, set(mine) - set(missing)))
+    with tqdm(total=total, initial=done, desc=shards.name, unit="spectra", disable=not progress) as bar:
+        for number in missing:
+            part, found = rows.select(ranges[number]), []
+            for columns in answers(part):
+                found.append(pa.table(columns))
+                bar.update(len(found[-1]))
+            write_shard(part, pa.concat_tables(found), shards.path(folder, number))
+    return [shards.path(folder, number) for number in range(len(shards))]
+
+
+def write_shard(rows: Dataset, found: pa.Table, path: Path) -> None:
+    """One Parquet file, under its name only when it is whole."""
+    pixels = [name for name in rows.column_names if name in SPECTRUM or name in RESOLUTION]
+    table = rows.remove_columns(pixels).with_format("arrow")[:]
+    if twice := sorted(set(table.column_names) & set(found.column_names)):
+        raise ValueError(f"rows: expected no column of the names {twice}, which are those of what is said of them")
+    for name, column in zip(found.column_names, found.columns):
+        table = table.append_column(name, column)
+    with write_aside(
+        LocalFileSystem(), str(path)
+    ) as unfinished:  # by a name of its own: another job may write the same
+        pq.write_table(table.replace_schema_metadata(None), unfinished)
+    sweep(LocalFileSystem(), str(path))
+
+
+def read_answers(
+    folder: str | Path,
+    columns: Sequence[str] | None = None,
+    rows: Sequence[int] | None = None,
+    name: str = "embeddings",
+) -> Dataset:
+    """All shards of a folder as one dataset: the rows' metadata, and what was said of them.
+
+    Args:
+        folder: Of the shards.
+        columns: Those alone.
+        rows: Numbers of the rows to read, ascending; no more than these and one shard are in memory. None: all.
+        name: Of the files.
+
+    Raises:
+        FileNotFoundError: the folder holds none, or not all shards yet. Names the first that is missing.
+    """
+    folder = Path(folder)
+    manifest = folder / f"{name}.json"
+    if not manifest.exists():
+        raise FileNotFoundError(f"{folder}: expected a folder of {name} with {manifest.name}, found none")
+    shards = Shards(**json.loads(manifest.read_text()))
+    paths = [shards.path(folder, number) for number in range(len(shards))]
+    missing = [path.name for path in paths if not path.exists()]
+    if missing:
+        raise FileNotFoundError(f"{folder}: {len(missing)} of {len(shards)} shards are not written yet: {missing[0]}")
+    tables, chosen = [], None if rows is None else np.asarray(rows, dtype=np.int64)
+    for number, path in enumerate(paths):
+        first = number * shards.shard_rows
+        if chosen is None:
+            tables.append(pq.read_table(path, columns=columns))
+        elif len(mine := chosen[(first <= chosen) & (chosen < first + shards.shard_rows)]):
+            tables.append(pq.read_table(path, columns=columns).take(mine - first))
+    return Dataset(pa.concat_tables(tables))
+
+
+def claim(folder: Path, shards: Shards) -> None:
+    """Say in the folder what it will hold, or check that it is this."""
+    path = folder / f"{shards.name}.json"
+    if path.exists():
+        found = Shards(**json.loads(path.read_text()))
+        different = [name for name, value in asdict(shards).items() if getattr(found, name) != value]
+        if different:
+            told = ", ".join(
+                f"{name}: found {getattr(found, name)}, expected {getattr(shards, name)}" for name in different
+            )
+            raise ValueError(f"{folder}: holds other {shards.name} ({told}). Take another folder, or remove this one")
+        return
+    with write_aside(LocalFileSystem(), str(path)) as unfinished:
+        Path(unfinished).write_text(json.dumps(asdict(shards), indent=2) + "\n")
+
+
+def rows_fingerprint(rows: Dataset) -> str:
+    """Changes with the objects, their files, their order, their labels, `snr`, and with pixels of a thousand rows, as
+    another calibration changes; but not with where or when the rows were read.
+
+    Raises:
+        ValueError: there are no rows.
+    """
+    if not len(rows):
+        raise ValueError("rows: expected spectra, found none: no row was read")
+    digest = hashlib.sha256()
+    names = [name for name, feature in rows.features.items() if getattr(feature, "dtype", "list") != "list"]
+    table = rows.select_columns(sorted(names)).with_format("arrow")[:]
+    for name, column in zip(table.column_names, table.columns):
+        is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+        values = column.to_pylist() if is_text else column.to_numpy().tolist()
+        digest.update(json.dumps([name, values]).encode())
+    sample = np.unique(np.linspace(0, len(rows) - 1, SAMPLE).astype(int))
+    for spectrum in rows_of(as_arrays(rows), sample.tolist()):
+        for name in SPECTRUM:
+            digest.update(np.ascontiguousarray(spectrum[name]))
+    return digest.hexdigest()[:16]
+
+
+def model_fingerprint(model, processor=None, leaving_out: Sequence[str] = ()) -> str:
+    """Changes with any weight, with the model's settings (some may be left out), and with those of its processor."""
+    given = [each.to_dict() for each in (model.config, processor) if each is not None]
+    left_out = {*BOOKKEEPING, *leaving_out}
+    settings = [{name: value for name, value in each.items() if name not in left_out} for each in given]
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(weight.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,77 @@
+"""The catalogue script as users start it."""
+
+import numpy as np
+import predict
+import pytest
+import torch
+from astropy.table import Table
+from in_process import in_this_process
+from recipe import ROOT
+from test_embed import run as run_embed
+from transformers import AutoModelForSequenceClassification, AutoProcessor
+
+from spectral_tokenizer import SpectralProcessor
+from spectral_tokenizer.data import load_survey
+from spectral_tokenizer.data.catalogue import read_catalogue
+
+
+HEADS = [str(ROOT / "hub_configs" / f"released_{name}") for name in ("class", "redshift")]
+
+
+def test_survey_files_become_a_catalogue(simulated_surveys, tmp_path):
+    """Two surveys; then on two processes, with FITS: what the heads say of the rows themselves."""
+    data = [f"{survey}={simulated_surveys[survey]}" for survey in ("sdss", "desi")]
+    arguments = ["--heads", *HEADS, "--data", *data, "--shard-rows", "8"]
+    printed = in_this_process(predict.main, *arguments, "--output", str(tmp_path / "one"), "--fits")
+    table = read_catalogue(tmp_path / "one")
+    rows = load_survey("sdss", simulated_surveys["sdss"])
+    assert len(table) > len(rows) and table["object_id"][: len(rows)] == rows["object_id"][:]
+    assert table["redshift"][: len(rows)] == pytest.approx(rows["redshift"][:], nan_ok=True)  # the survey's own
+    assert f"{len(table)} spectra, 0 without an answer" in printed
+    flagged = sum(table["predicted_redshift_is_flagged"][:])
+    assert f"redshift{len(table):29} answers, {flagged:8} flagged" in printed
+    assert (tmp_path / "one" / "catalogue.png").stat().st_size > 10_000
+    model, processor = (each.from_pretrained(HEADS[1]) for each in (AutoModelForSequenceClassification, AutoProcessor))
+    with torch.no_grad():
+        alone = model.eval()(**processor(rows[:5], return_tensors="pt"))
+    assert table["predicted_redshift"][:5] == pytest.approx(alone.logits[:, 0].tolist(), rel=1e-4, abs=1e-4)
+
+    found = Table.read(tmp_path / "one" / "catalogue.fits")
+    assert list(found.colnames) == table.column_names and len(found) == len(table)
+    assert list(found["predicted_class"]) == table["predicted_class"][:]
+    assert list(found["object_id"]) == table["object_id"][:]
+    np.testing.assert_array_equal(found["predicted_redshift"], np.array(table["predicted_redshift"][:], np.float32))
+    np.testing.assert_array_equal(found["predicted_redshift_is_flagged"], table["predicted_redshift_is_flagged"][:])
+
+
+def test_two_processes_write_the_same(simulated_surveys, tmp_path):
+    arguments = ["--heads", *HEADS, "--data", f"desi={simulated_surveys['desi']}", "--shard-rows", "8"]
+    printed = run_embed(
+        *arguments, "--output", tmp_path / "two", script="predict.py",
+        launch=("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"),
+        ACCELERATE_USE_CPU="true",
+    )  # fmt: skip
+    assert printed.count("without an answer") == 1  # one of the two says so, for both
+    in_this_process(predict.main, *arguments, "--output", str(tmp_path / "one"))
+    one, two = (read_catalogue(tmp_path / name) for name in ("one", "two"))
+    assert one["predicted_class"][:] == two["predicted_class"][:]
+    for name in ("predicted_redshift", "predicted_redshift_novelty", "probability_QSO"):
+        np.testing.assert_allclose(one[name][:], two[name][:], rtol=1e-4, atol=1e-5)
+
+
+def test_half_the_digits_in_the_encoder_are_enough(simulated_surveys, tmp_path):
+    """Of the head's own numbers none is rounded: in bfloat16 a redshift of 2 would be one of 2.00 or 2.02."""
+    arguments = ["--heads", *HEADS, "--data", f"desi={simulated_surveys['desi']}", "--output"]
+    for dtype in ("float32", "bfloat16"):
+        in_this_process(predict.main, *arguments, str(tmp_path / dtype), "--dtype", dtype)
+    full, half = (read_catalogue(tmp_path / dtype) for dtype in ("float32", "bfloat16"))
+    is_sure = ~np.array(full["predicted_redshift_is_flagged"][:])
+    change = np.array(half["predicted_redshift"][:]) - np.array(full["predicted_redshift"][:])
+    assert is_sure.sum() > 5 and 0 < np.median(np.abs(change[is_sure])) < 1e-3
+
+
+def test_heads_with_unlike_processors_are_asked_in_two_runs(tmp_path):
+    for each in (AutoModelForSequenceClassification.from_pretrained(HEADS[1]), SpectralProcessor(patch_size=16)):
+        each.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="expected heads with the same processor, found others in"):
+        predict.load_heads([HEADS[0], str(tmp_path)], torch.float32, "cpu")

@@ -1,0 +1,53 @@
+"""What a catalogue holds, at a glance."""
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from datasets import Dataset
+
+from spectral_tokenizer.data.catalogue import PREDICTED
+
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402 (the backend comes first)
+
+
+NUM_BINS = 40
+SHOWN = (0.5, 99.5)  # percentiles of a label that its panel reaches to
+
+
+def labels(table: Dataset) -> list[str]:
+    """Labels that heads were asked for: "class", or those with an interval."""
+    numbers = [name.removesuffix("_low") for name in table.column_names if name.endswith("_low")]
+    names = [f"{PREDICTED}class", *numbers] if f"{PREDICTED}class" in table.column_names else numbers
+    return [name.removeprefix(PREDICTED) for name in names]
+
+
+def draw(table: Dataset, path: Path) -> Path:
+    """One panel per label: how many have which value, those that are flagged apart; classes as bars. Values below or
+    above the panel are in its first and last bin."""
+    names = labels(table)
+    figure, axes = plt.subplots(1, len(names), figsize=(4.2 * len(names), 3.4), squeeze=False, layout="constrained")
+    for axis, name in zip(axes[0], names):
+        values = np.asarray(table[f"{PREDICTED}{name}"][:])
+        if name == "class":
+            found, count = np.unique([each for each in values if each is not None], return_counts=True)
+            axis.bar(found, count, color="C0")
+        else:
+            is_known = np.isfinite(values)
+            flagged = np.asarray(table[f"{PREDICTED}{name}_is_flagged"][:], dtype=bool)[is_known]
+            low, high = np.percentile(values[is_known], SHOWN) if is_known.any() else (0.0, 1.0)
+            high = high if high > low else low + 1.0
+            kept = np.clip(values[is_known], low, high)
+            parts = {"": kept[~flagged], "flagged": kept[flagged]}
+            axis.hist(
+                list(parts.values()), NUM_BINS, range=(low, high), stacked=True, color=["C0", "0.7"],
+                label=[f"{what or 'not flagged'}: {len(each)}" for what, each in parts.items()],
+            )  # fmt: skip
+            axis.legend(fontsize="small")
+        axis.set(xlabel=f"predicted {name}", ylabel="spectra")
+    figure.suptitle(f"{len(table)} spectra")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+    return path

@@ -1,0 +1,92 @@
+"""Rows that a command line gives, and how processes share the work on them: what scripts over many spectra have alike."""
+
+import argparse
+from pathlib import Path
+
+import surveys
+import torch
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
+from datasets import Dataset, concatenate_datasets, load_dataset, load_from_disk
+from devices import PATIENCE, needs_cpu
+from recipe import Recipe, parse_data
+
+from spectral_tokenizer.data import load_prepared
+from spectral_tokenizer.data.input_files import find_files
+from spectral_tokenizer.data.prepared import check_shards, is_prepared
+from spectral_tokenizer.data.schema import SPECTRUM
+from spectral_tokenizer.data.simulation import SURVEYS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is read, and how fast."""
+    several = {"nargs": "+", "action": "extend", "default": []}
+    parser.add_argument("--data", **several, metavar="SURVEY=PATH", help="survey files, folder or glob")
+    parser.add_argument("--rows", **several, help="prepared rows: Parquet files, or a folder of save_to_disk")
+    parser.add_argument("--simulate", type=int, default=300, help="spectra per survey where nothing is given")
+    parser.add_argument("--seed", type=int, default=0, help="of simulated spectra, and of what is drawn for pictures")
+    parser.add_argument("--shard-rows", type=int, default=8192, help="rows per file (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--num-workers", type=int, default=0, help="processes that prepare batches ahead")
+    parser.add_argument(
+        "--dtype", choices=["float32", "bfloat16"], default="float32", help="number type of the encoder"
+    )
+
+
+def checked(parser: argparse.ArgumentParser, given: argparse.Namespace) -> argparse.Namespace:
+    if given.rows and given.data:
+        parser.error("expected --rows or --data, found both")
+    return given
+
+
+def load_rows(arguments: argparse.Namespace) -> Dataset:
+    """Rows from survey files, from prepared tables, or of simulated spectra."""
+    if arguments.rows:
+        parts = [read_rows(path) for path in arguments.rows]
+    else:
+        recipe = Recipe(
+            data=parse_data(arguments.data), simulate=dict.fromkeys(SURVEYS, arguments.simulate),
+            output=arguments.output, seed=arguments.seed,
+        )  # fmt: skip
+        parts = list(surveys.load(recipe).values())
+    return concatenate_datasets(parts)
+
+
+def read_rows(path: str) -> Dataset:
+    """Rows from Parquet files (a file, a glob or a folder of them) or a folder that `save_to_disk` wrote.
+
+    Raises:
+        FileNotFoundError: nothing is there, or of shards that `prepare` wrote one is missing.
+        ValueError: columns of a spectrum are missing.
+    """
+    if (Path(path) / "dataset_info.json").exists():
+        rows = load_from_disk(path)
+    elif is_prepared(path):
+        rows = load_prepared(path)
+    else:
+        files = find_files(path, ["*.parquet"])
+        check_shards(files)
+        rows = load_dataset("parquet", data_files=files, split="train")
+    missing = sorted({"object_id", *SPECTRUM} - set(rows.column_names))
+    if missing:
+        raise ValueError(
+            f"{path}: expected rows with the columns of a spectrum, missing: {missing}. A table of one's own, with no more than "
+            f"wavelength, flux and ivar, goes in as --data NAME={path}"
+        )
+    return rows
+
+
+def processes() -> PartialState:
+    """This process among those that were launched."""
+    # Told that there is no accelerator, or none to be used: else each of several processes takes itself for the only
+    # one.
+    use_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available() or needs_cpu()
+    return PartialState(cpu=use_cpu, timeout=PATIENCE)
+
+
+def sharing(arguments: argparse.Namespace, state: PartialState) -> dict:
+    """As `write_embeddings` and `write_catalogue` take it: shards, batches, processes."""
+    return {
+        "shard_rows": arguments.shard_rows, "batch_size": arguments.batch_size, "num_workers": arguments.num_workers,
+        "process_index": state.process_index, "num_processes": state.num_processes, "progress": state.is_main_process,
+    }  # fmt: skip

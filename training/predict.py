@@ -1,0 +1,109 @@
+"""Ask trained heads of spectra: a catalogue of class, redshift, labels, one Parquet row per spectrum.
+
+    python training/predict.py --heads hub_configs/released_class hub_configs/released_redshift --data desi=/data/desi
+    accelerate launch --multi_gpu --num_processes 4 training/predict.py --heads ... --rows prepared/*.parquet
+    python training/predict.py --heads ... --data sdss=/data/sdss --fits    # and catalogue.fits
+
+Each row has the spectrum's metadata, the survey's own labels among them, and behind them what the heads say with its
+68 % interval, its confidence, its flag and its novelty. Heads on the same encoder let it read each spectrum once. Shards
+are written aside and renamed: a run that was interrupted goes on where it stopped, started again with the same arguments.
+At the end: how many are flagged, and a picture.
+"""
+
+import argparse
+from pathlib import Path
+
+import catalogue_figures
+import numpy as np
+import torch
+from astropy.table import Table
+from datasets import Dataset
+from fsspec.implementations.local import LocalFileSystem
+from given_rows import add_arguments, checked, load_rows, processes, sharing
+from recipe import find
+from transformers import AutoModelForSequenceClassification, AutoProcessor
+
+from spectral_tokenizer.data.catalogue import PREDICTED, read_catalogue, write_catalogue
+from spectral_tokenizer.data.shards import PROBLEM
+from spectral_tokenizer.data.storage import write_aside
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Ask trained heads of spectra: a catalogue.")
+    parser.add_argument(
+        "--heads", nargs="+", required=True, metavar="FOLDER", help="trained heads, with labels of their own each"
+    )
+    parser.add_argument("--output", default="runs/catalogue", help="folder to write to (default: %(default)s)")
+    parser.add_argument("--fits", action="store_true", help="write all of it as catalogue.fits, too")
+    add_arguments(parser)
+    return checked(parser, parser.parse_args(arguments))
+
+
+def load_heads(folders: list[str], dtype: torch.dtype, device) -> tuple[list, object]:
+    """Heads, and the processor of all of them.
+
+    Raises:
+        ValueError: they were saved with unlike processors.
+    """
+    heads, processors = [], []
+    for folder in map(str, map(find, folders)):
+        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+        model.spectral.to(dtype)  # of the head's own numbers none may be rounded
+        heads.append(model.to(device))
+        processors.append(AutoProcessor.from_pretrained(folder))
+        if processors[-1].to_dict() != processors[0].to_dict():
+            raise ValueError(
+                f"--heads: expected heads with the same processor, found others in {folders[0]} and {folder}: "
+                "ask them in two runs"
+            )
+    return heads, processors[0]
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    state = processes()
+    output = Path(arguments.output)
+    with state.main_process_first():
+        rows = load_rows(arguments)
+    heads, processor = load_heads(arguments.heads, getattr(torch, arguments.dtype), state.device)
+    write_catalogue(heads, processor, rows, output, **sharing(arguments, state))
+    state.wait_for_everyone()
+    if state.is_main_process:
+        finish(output, arguments)
+
+
+def finish(output: Path, arguments: argparse.Namespace) -> None:
+    """Count, draw, and copy to FITS if that is wanted."""
+    table = read_catalogue(output)
+    problems = [each for each in table[PROBLEM][:] if each]
+    print(f"{len(table)} spectra, {len(problems)} without an answer" + (f": {problems[0]}" if problems else ""))
+    for name, (count, flagged, novel) in told(table).items():
+        print(f"{name:<28} {count:8} answers, {flagged:8} flagged, {novel:8} unlike what the head was fitted to")
+    if arguments.fits:
+        print(f"\nFITS: {write_fits(table, output / 'catalogue.fits')}")
+    print(f"\ncatalogue: {output}\npicture: {catalogue_figures.draw(table, output / 'catalogue.png')}")
+
+
+def told(table: Dataset) -> dict[str, tuple[int, int, int]]:
+    """Label -> answers, flagged ones, those with a novelty above 1."""
+    found = {}
+    for name in catalogue_figures.labels(table):
+        column = table.with_format("numpy")[f"{PREDICTED}{name}"][:]
+        is_known = column.astype(str) != "None" if column.dtype.kind in "OU" else np.isfinite(column)
+        flagged, novel = (
+            np.asarray(table[f"{PREDICTED}{name}{what}"][:]) if f"{PREDICTED}{name}{what}" in table.column_names else 0
+            for what in ("_is_flagged", "_novelty")
+        )
+        found[name] = int(is_known.sum()), int((is_known & (flagged > 0)).sum()), int((is_known & (novel > 1)).sum())
+    return found
+
+
+def write_fits(table: Dataset, path: Path) -> Path:
+    """One binary table of all rows; text that is unknown is empty. For TOPCAT and astropy; it is held in memory."""
+    with write_aside(LocalFileSystem(), str(path)) as unfinished:
+        Table.from_pandas(table.to_pandas()).write(unfinished, format="fits", overwrite=True)
+    return path
+
+
+if __name__ == "__main__":
+    main()
