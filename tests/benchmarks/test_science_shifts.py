@@ -9,7 +9,6 @@ from transformers import AutoModelForSequenceClassification
 from benchmarks.science.bench import BATCH
 from benchmarks.science.shifts import (
     PIXELS,
-    TARGET,
     Told,
     fitted,
     inputs_of,
@@ -71,7 +70,6 @@ def test_a_head_learns_where_a_line_stands_and_is_kept_at_its_best(monkeypatch):
     predict = fitted(train, np.arange(len(train)), seed=0, num_epochs=12)
     error = (predict(test) - test.known["redshift"]) / (1 + test.known["redshift"])
     assert np.median(np.abs(error)) < 1e-3
-    assert TARGET["range"][1] > 1.4
 
 
 def test_the_table_has_rows_for_encoders_and_for_pixels(bench, monkeypatch):  # noqa: F811
