@@ -29,27 +29,35 @@ LEVELS = {
 }
 PREDICTIONS = ("model", *BASELINES)
 HELD = "spectra held apart"
+PACKAGE = "import spectral_tokenizer  # by this the Auto classes know the model\n\n"
+CODE = {
+    True: "`trust_remote_code=True` runs the code in this repository; it is\nnot needed where the package is installed.",
+    False: "This copy holds the weights alone and needs\nthe package; `training/publish.py` adds the code.",
+}
 EXAMPLE = '''\
 """Embed a spectrum given as arrays: flux, inverse variance (0: unusable) and wavelength (vacuum Angstrom)."""
+
 import numpy as np
 from transformers import {auto}, AutoProcessor
 
-wavelength = np.linspace(4000.0, 9000.0, 4000)
+{package}wavelength = np.linspace(4000.0, 9000.0, 4000)
 flux, ivar = 1 + 0.1 * np.sin(wavelength / 300), np.full(4000, 1e4)
-where = dict(pretrained_model_name_or_path="{name}", {revision}trust_remote_code=True)
-processor, model = AutoProcessor.from_pretrained(**where), {auto}.from_pretrained(**where).eval()
+where = dict(pretrained_model_name_or_path="{name}"{where})
+processor = AutoProcessor.from_pretrained(**where)
+model = {auto}.from_pretrained(**where).eval()
 output = model(**processor(flux, ivar, wavelength, return_tensors="pt"))
 print(output.{answer})
 '''
 
 
-def example(metrics: dict, name: str, revision: str | None = None) -> str:
+def example(metrics: dict, name: str, revision: str | None = None, has_code: bool = True) -> str:
     """Ten lines that embed a spectrum with a model, or classify it: in the card, and in the repository as a file."""
     auto, answer = (
         ("AutoModelForSequenceClassification", "logits") if is_head(metrics) else ("AutoModel", "pooler_output.shape")
     )
-    pinned = f'revision="{revision}", ' if revision else ""
-    return EXAMPLE.format(auto=auto, name=name, revision=pinned, answer=answer)
+    pinned = f', revision="{revision}"' if revision else ""
+    package, where = ("", f"{pinned}, trust_remote_code=True") if has_code else (PACKAGE, pinned)
+    return EXAMPLE.format(auto=auto, name=name, package=package, where=where, answer=answer)
 
 
 def write_card(
@@ -61,6 +69,7 @@ def write_card(
     revision: str | None = None,
     datasets: list[str] | None = None,
     evaluation: dict | None = None,
+    has_code: bool = True,
 ) -> None:
     """Write README.md, and put the figure beside it.
 
@@ -73,6 +82,7 @@ def write_card(
         datasets: Repositories on the Hub of the data it was trained on.
         evaluation: What `evaluation.json` holds, of further spectra: their `name`, `num_spectra` and whether they are
             `simulated`; and, as in `metrics`, `chi2`, or `test` and `test_by_survey` of a head.
+        has_code: Whether the code lies beside the weights. If not, the example imports this package.
 
     Raises:
         ValueError: the metadata would not be read back as they are.
@@ -88,7 +98,8 @@ def write_card(
     text = Template(template.read_text()).substitute(
         values,
         title=title(metrics, name),
-        example=example(metrics, name or "path/to/this/folder", revision).rstrip(),
+        example=example(metrics, name or "path/to/this/folder", revision, has_code).rstrip(),
+        code=CODE[has_code],
         figure=f"![{'predictions' if is_head(metrics) else 'reconstructions'}]({figure.name})" if figure else "",
         compute=compute_table(metrics.get("compute")),
         surveys=survey_list([*surveys_of(metrics), *(evaluation or {}).get("num_spectra", {})]),

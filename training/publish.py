@@ -2,10 +2,12 @@
 
     python training/publish.py runs/demo/model USER/NAME --dry-run runs/published
     python training/publish.py runs/demo/model USER/NAME --private --tag v1
+    python training/publish.py runs/demo/model hub_configs/NAME --release
 
 The model folder that `pretrain.py` or `finetune.py` left, and the figures measured beside it -> weights in
 safetensors, processor, code, card, figures as JSON, licence, citation and example. Whoever publishes is logged in: `hf
-auth login`, or a token in HF_TOKEN.
+auth login`, or a token in HF_TOKEN. With `--release` nothing is uploaded: the folder becomes one of this project, whose code,
+licence and citation are there already.
 """
 
 import argparse
@@ -28,6 +30,10 @@ SUFFIXES = {".safetensors", ".json", ".py", ".md", ".png", ".cff"}
 NAMES = {"LICENSE"}
 # A pickle that Trainer leaves beside every model. It is neither opened nor published.
 OF_TRAINER = "training_args.bin"
+# Pictures that measure.py leaves beside evaluation.json.
+OF_EVALUATION = ("evaluation.png", "stars.png")
+# Settings that say where code lies, or what Trainer did.
+OF_A_RUN = {"auto_map", "use_cache"}
 AUTO_CLASSES = {
     "SpectralForPreTraining": AutoModelForPreTraining,
     "SpectralForSequenceClassification": AutoModelForSequenceClassification,
@@ -45,6 +51,8 @@ class Publication:
         tag: Name of the revision that this commit becomes.
         datasets: Repositories on the Hub of the training data.
         max_shard_size: Of a file of weights, as for `save_pretrained`.
+        pictures: Of the evaluation.
+        is_release: For whoever has this project: without its code, licence and citation.
     """
 
     folder: Path
@@ -54,6 +62,8 @@ class Publication:
     tag: str | None = None
     datasets: tuple[str, ...] = ()
     max_shard_size: str = "50GB"
+    pictures: tuple[Path, ...] = ()
+    is_release: bool = False
 
 
 def check_files(folder: Path, names: set[str] = NAMES) -> None:
@@ -76,7 +86,7 @@ def is_pickle(name: str) -> bool:
     return name.endswith(PICKLES)
 
 
-def read_figures(folder: Path, given: Path | None, name: str) -> dict | None:
+def find_figures(folder: Path, given: Path | None, name: str) -> Path | None:
     """JSON that a run left beside its model, or in it; None where there is none.
 
     Raises:
@@ -86,7 +96,7 @@ def read_figures(folder: Path, given: Path | None, name: str) -> dict | None:
     found = next((path for path in places if path.exists()), None)
     if given and found is None:
         raise FileNotFoundError(f"{given}: expected the figures of {folder}, found no such file")
-    return None if found is None else json.loads(found.read_text())
+    return found
 
 
 def public(metrics: dict) -> dict:
@@ -125,6 +135,8 @@ def assemble(publication: Publication, target: Path) -> Path:
         model.save_pretrained(aside, max_shard_size=publication.max_shard_size)
         processor.save_pretrained(aside)
         write_texts(publication, aside)
+        if publication.is_release:
+            remove_code(aside)
         check_files(aside)
         aside.rename(target)
     finally:
@@ -133,23 +145,37 @@ def assemble(publication: Publication, target: Path) -> Path:
 
 
 def write_texts(publication: Publication, folder: Path) -> None:
-    """Card, picture, figures, example, licence and citation."""
+    """Card, pictures, figures and, unless it is a release, example, licence and citation."""
     metrics = public(publication.metrics)
     write_card(
         folder,
         metrics,
-        next(iter(sorted(publication.folder.glob("*.png"))), None),
+        next((path for path in sorted(publication.folder.glob("*.png")) if path.name not in OF_EVALUATION), None),
         name=publication.name,
         revision=publication.tag,
         datasets=list(publication.datasets),
         evaluation=publication.evaluation,
+        has_code=not publication.is_release,
     )
-    (folder / "example.py").write_text(example(metrics, publication.name, publication.tag))
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     if publication.evaluation:
         (folder / "evaluation.json").write_text(json.dumps(publication.evaluation, indent=2) + "\n")
-    for name in ("LICENSE", "CITATION.cff"):
-        shutil.copy(ROOT / name, folder / name)
+    copies = () if publication.is_release else (ROOT / "LICENSE", ROOT / "CITATION.cff")
+    for path in (*publication.pictures, *copies):
+        shutil.copy(path, folder / path.name)
+    if not publication.is_release:
+        (folder / "example.py").write_text(example(metrics, publication.name, publication.tag))
+
+
+def remove_code(folder: Path) -> None:
+    """Leave what needs this package, for everyone to read: weights come out of safetensors for their owner alone."""
+    for path in folder.glob("*.py"):
+        path.unlink()
+    for path in (folder / "config.json", folder / "preprocessor_config.json"):
+        settings = {name: value for name, value in json.loads(path.read_text()).items() if name not in OF_A_RUN}
+        path.write_text(json.dumps(settings, indent=2) + "\n")
+    for path in folder.iterdir():
+        path.chmod(0o644)
 
 
 def push(folder: Path, publication: Publication, private: bool, revision: str | None) -> str:
@@ -206,7 +232,14 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--simulated", action="store_true", help="the training data were simulated, whatever the figures say"
     )
     parser.add_argument("--dry-run", type=Path, metavar="OUT", help="leave the complete folder there, upload nothing")
+    parser.add_argument(
+        "--release",
+        action="store_true",
+        help="write the folder hub_configs/NAME, for this project, and upload nothing",
+    )
     given = parser.parse_args(arguments)
+    if given.release and (given.private or given.tag or given.revision):
+        parser.error("--release uploads nothing: expected no --private, --tag or --revision beside it")
     if given.name.count("/") != 1:
         parser.error(f"expected USER/NAME, found: {given.name!r}")
     return given
@@ -216,16 +249,26 @@ def main(arguments: list[str] | None = None) -> None:
     given = parse_arguments(arguments)
     if not (given.folder / "config.json").exists():
         raise FileNotFoundError(f"{given.folder}: expected a model's folder, found no config.json")
-    metrics = read_figures(given.folder, given.metrics, "metrics.json")
-    if metrics is None:
+    figures = find_figures(given.folder, given.metrics, "metrics.json")
+    if figures is None:
         raise FileNotFoundError(f"{given.folder}: expected metrics.json in it or above it, found none; see --metrics")
+    metrics = json.loads(figures.read_text())
     metrics["simulated"] |= given.simulated
-    evaluation = read_figures(given.folder, given.evaluation, "evaluation.json")
+    measured = find_figures(given.folder, given.evaluation, "evaluation.json")
+    pictures = [measured.with_name(name) for name in OF_EVALUATION] if measured else []
     publication = Publication(
-        given.folder, given.name, metrics, evaluation, given.tag, tuple(given.datasets), given.max_shard_size
+        given.folder,
+        given.name,
+        metrics,
+        json.loads(measured.read_text()) if measured else None,
+        given.tag,
+        tuple(given.datasets),
+        given.max_shard_size,
+        tuple(path for path in pictures if path.exists()),
+        given.release,
     )
-    if given.dry_run:
-        print(f"complete, and not uploaded: {assemble(publication, given.dry_run)}")
+    if given.dry_run or given.release:
+        print(f"complete, and not uploaded: {assemble(publication, given.dry_run or Path(given.name))}")
         return
     with tempfile.TemporaryDirectory() as aside:
         folder = assemble(publication, Path(aside) / "repository")

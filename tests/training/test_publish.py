@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 
 import pytest
 import torch
@@ -83,6 +84,39 @@ def test_a_dry_run_leaves_the_complete_folder(trained, tmp_path, capsys):
     assert names(tmp_path / "again") == {*names(out)} - {path.name for path in out.glob("*.safetensors*")} | {
         "model.safetensors"
     }
+
+
+def test_a_release_is_a_folder_of_this_project(trained, tmp_path, monkeypatch, capsys):
+    (trained.parent / "evaluation.json").write_text(json.dumps(EVALUATION))
+    (trained.parent / "evaluation.png").write_bytes(b"another picture")
+    settings = json.loads((trained / "config.json").read_text())
+    (trained / "config.json").write_text(json.dumps(settings | {"use_cache": False}))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main([str(trained), "hub_configs/mine", "--release", "--tag", "v1"])
+    main([str(trained), "hub_configs/mine", "--release"])
+    assert "not uploaded" in capsys.readouterr().out
+    folder = tmp_path / "hub_configs" / "mine"
+    assert names(folder) == {
+        "README.md", "config.json", "preprocessor_config.json", "model.safetensors", "metrics.json", "reconstructions.png",
+        "evaluation.json", "evaluation.png",
+    }  # fmt: skip
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in folder.iterdir())
+    # As it is in the folders that are there.
+    for name in ("config.json", "preprocessor_config.json"):
+        assert not {"auto_map", "use_cache"} & set(json.loads((folder / name).read_text()))
+    assert json.loads((folder / "config.json").read_text()).items() <= settings.items()
+    written = load_file(folder / "model.safetensors")
+    assert all(torch.equal(written[name], each) for name, each in load_file(trained / "model.safetensors").items())
+    card = (folder / "README.md").read_text()
+    assert "/home/someone" not in card + (folder / "metrics.json").read_text()
+    assert "![reconstructions](reconstructions.png)" in card and "trust_remote_code" not in card
+    exec(re.search(r"```python\n(.*?)```", card, re.DOTALL)[1], {})
+    assert capsys.readouterr().out.strip() == "torch.Size([1, 512])"
+    # On the Hub it has its code, and the same picture.
+    main([str(folder), "me/mine", "--dry-run", str(tmp_path / "out")])
+    assert names(folder) | TEXTS | {"modeling_spectral_tokenizer.py"} <= names(tmp_path / "out")
+    assert "![reconstructions](reconstructions.png)" in (tmp_path / "out" / "README.md").read_text()
 
 
 PUBLISH = """
