@@ -145,8 +145,6 @@ def test_heads_read_simulated_spectra(pytestconfig, simulated_surveys, head):
     chosen = np.array(rows["class"][:], dtype=object)
     if name == "labels":
         rows = rows.select(np.flatnonzero(np.isfinite(np.array(rows["teff"][:]))))
-    elif name == "redshift":
-        rows = rows.select(np.flatnonzero(np.isin(chosen.astype(str), ["GALAXY", "QSO"])))
     else:
         rows = rows.select(np.flatnonzero(chosen != None))  # noqa: E711 (of an array, place by place)
     with torch.no_grad():
@@ -161,7 +159,10 @@ def test_heads_read_simulated_spectra(pytestconfig, simulated_surveys, head):
     else:
         truth = torch.tensor(rows["redshift"][:])
         error = (output.logits[:, 0] - truth).abs() / (1 + truth)
-        assert (error[~output.is_flagged[:, 0]] < 0.05).float().mean() > 0.8
+        is_sure = ~output.is_flagged[:, 0].numpy()
+        for kind in ("GALAXY", "QSO", "STAR"):
+            known = error[is_sure & (np.array(rows["class"][:]) == kind)]
+            assert len(known) and (known < 0.0033).float().mean() > 0.8
 
 
 #: Heads that were shown spectra lost in noise -> the surveys that they are for.
@@ -225,7 +226,7 @@ def test_heads_call_most_spectra_that_are_turned_round_new(pytestconfig, simulat
     assert turned.median() > 1
 
 
-@pytest.mark.xfail(strict=True, reason="intervals of noise are +- 0.0004 to 0.8: flagged, and far too narrow")
+@pytest.mark.xfail(strict=True, reason="intervals of noise are +- 0.0002 to 1: flagged, and far too narrow")
 def test_a_redshift_of_noise_may_be_anything(pytestconfig, simulated_surveys):
     folder = pytestconfig.rootpath / f"{FOLDER}_redshift"
     model, processor = (each.from_pretrained(folder) for each in (AutoModelForSequenceClassification, AutoProcessor))
