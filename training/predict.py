@@ -23,7 +23,7 @@ from given_rows import add_arguments, checked, load_rows, processes, sharing
 from recipe import find
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
-from spectral_tokenizer.data.catalogue import PREDICTED, read_catalogue, write_catalogue
+from spectral_tokenizer.data.catalogue import PREDICTED, check_labels, read_catalogue, write_catalogue
 from spectral_tokenizer.data.shards import PROBLEM
 from spectral_tokenizer.data.storage import write_aside
 
@@ -43,11 +43,20 @@ def load_heads(folders: list[str], dtype: torch.dtype, device) -> tuple[list, ob
     """Heads, and the processor of all of them.
 
     Raises:
-        ValueError: they were saved with unlike processors.
+        ValueError: one of them is no trained head, two answer the same, or they were saved with unlike processors.
     """
     heads, processors = [], []
     for folder in map(str, map(find, folders)):
-        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True
+        )
+        if missing := sorted(
+            loading["missing_keys"]
+        ):  # Transformers draws them at random, and a catalogue of that looks fine
+            raise ValueError(
+                f"--heads: {folder}: expected a trained head ({type(model).__name__}), found "
+                f"{model.config.architectures} without {', '.join(missing)}"
+            )
         model.spectral.to(dtype)  # of the head's own numbers none may be rounded
         heads.append(model.to(device))
         processors.append(AutoProcessor.from_pretrained(folder))
@@ -56,6 +65,7 @@ def load_heads(folders: list[str], dtype: torch.dtype, device) -> tuple[list, ob
                 f"--heads: expected heads with the same processor, found others in {folders[0]} and {folder}: "
                 "ask them in two runs"
             )
+    check_labels(heads)
     return heads, processors[0]
 
 
@@ -63,9 +73,10 @@ def main() -> None:
     arguments = parse_arguments()
     state = processes()
     output = Path(arguments.output)
+    # First, as they are read in seconds, and the files of a survey in hours.
+    heads, processor = load_heads(arguments.heads, getattr(torch, arguments.dtype), state.device)
     with state.main_process_first():
         rows = load_rows(arguments)
-    heads, processor = load_heads(arguments.heads, getattr(torch, arguments.dtype), state.device)
     write_catalogue(heads, processor, rows, output, **sharing(arguments, state))
     state.wait_for_everyone()
     if state.is_main_process:

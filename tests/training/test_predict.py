@@ -75,3 +75,18 @@ def test_heads_with_unlike_processors_are_asked_in_two_runs(tmp_path):
         each.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="expected heads with the same processor, found others in"):
         predict.load_heads([HEADS[0], str(tmp_path)], torch.float32, "cpu")
+
+
+def test_only_trained_heads_are_asked(tmp_path):
+    """An encoder alone would get a head of random numbers. Before any spectrum is read: that can take hours."""
+    for folders, message in (
+        (("released_base",), r"released_base: expected a trained head \(SpectralForSequenceClassification\), found "
+                             r"\['SpectralForPreTraining'\] without .*head.out_proj.weight"),
+        (("released_class", "released_class"), r"each label of one head alone, found several for \['class'\]"),
+    ):  # fmt: skip
+        heads = [str(ROOT / "hub_configs" / name) for name in folders]
+        with pytest.raises(ValueError, match=message):
+            in_this_process(
+                predict.main, "--heads", *heads, "--data", "desi=nowhere", "--output", str(tmp_path / "no")
+            )
+    assert not (tmp_path / "no").exists()
