@@ -9,6 +9,7 @@ from transformers import AutoModelForSequenceClassification
 from benchmarks.science.bench import BATCH
 from benchmarks.science.shifts import (
     PIXELS,
+    TARGET,
     Told,
     fitted,
     inputs_of,
