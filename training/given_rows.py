@@ -36,6 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def checked(parser: argparse.ArgumentParser, given: argparse.Namespace) -> argparse.Namespace:
     if given.rows and given.data:
         parser.error("expected --rows or --data, found both")
+    least = {"shard_rows": 1, "batch_size": 1, "num_workers": 0}
+    for name, limit in least.items():
+        if (found := getattr(given, name)) < limit:
+            parser.error(f"--{name.replace('_', '-')}: expected {limit} or more, found {found}")
     return given
 
 

@@ -90,3 +90,10 @@ def test_only_trained_heads_are_asked(tmp_path):
                 predict.main, "--heads", *heads, "--data", "desi=nowhere", "--output", str(tmp_path / "no")
             )
     assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("setting", ["--shard-rows", "--batch-size"])
+def test_numbers_that_make_no_sense_are_refused(setting, capsys):
+    with pytest.raises(SystemExit):
+        predict.parse_arguments(["--heads", *HEADS, setting, "0"])
+    assert f"{setting}: expected 1 or more, found 0" in capsys.readouterr().err
