@@ -212,7 +212,7 @@ def rows_fingerprint(rows: Dataset) -> str:
     for name, column in zip(table.column_names, table.columns):
         is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
         values = column.to_pylist() if is_text else column.to_numpy().tolist()
-        digest.update(json.dumps([name, values]).encode())
+        digest.update(json.dumps([name, values], default=str).encode())  # JSON knows no dates
     sample = np.unique(np.linspace(0, len(rows) - 1, SAMPLE).astype(int))
     for spectrum in rows_of(as_arrays(rows), sample.tolist()):
         for name in SPECTRUM:

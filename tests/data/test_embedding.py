@@ -1,3 +1,5 @@
+from datetime import datetime
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -7,6 +9,7 @@ from spectra import spectrum
 
 from spectral_tokenizer import SpectralConfig, SpectralModel, SpectralProcessor
 from spectral_tokenizer.data.embedding import embed, nearest, read_embeddings, write_embeddings
+from spectral_tokenizer.data.shards import rows_fingerprint
 
 
 SURVEYS = ("sdss", "desi", "galah", "apogee")
@@ -186,3 +189,10 @@ def test_nearest_of_fewer_than_asked_and_of_none():
     assert (index == -1).all() and np.isnan(similarity).all()
     with pytest.raises(ValueError, match="reference: expected vectors, found none that is finite among 3"):
         nearest(np.full((3, 3), np.nan), queries, 1)
+
+
+def test_rows_may_have_dates(rows):
+    """A column of one's own beside the survey's: it is part of what the rows are."""
+    days = [[datetime(2020, 1, day)] * len(rows) for day in (1, 2)]
+    prints = [rows_fingerprint(rows.add_column("observed", each)) for each in days]
+    assert len({*prints, rows_fingerprint(rows)}) == 3
