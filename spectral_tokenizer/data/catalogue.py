@@ -15,6 +15,7 @@ from .shards import (
     PROBLEM,
     PackedBatches,
     Shards,
+    check_names,
     model_fingerprint,
     read_answers,
     rows_fingerprint,
@@ -60,7 +61,7 @@ def write_catalogue(
         Paths of all shards in order, written by whichever process.
 
     Raises:
-        ValueError: two heads answer the same, or as `write_answers`.
+        ValueError: two heads answer the same, the rows have a column of such a name, or as `write_answers`.
     """
     check_labels(models)
     fingerprint = "-".join(model_fingerprint(each, processor) for each in models)
@@ -69,6 +70,7 @@ def write_catalogue(
     flat = np.ones(256)
     # The columns' names and types, for batches of which nothing can be read.
     example = asked(families, processor(flat, flat, np.linspace(5000, 5200, 256), packed=True, return_tensors="pt"))
+    check_names(rows, (*example, PROBLEM))
 
     def answers(part: Dataset) -> Iterator[dict[str, pa.Array]]:
         batches = PackedBatches(part, processor, batch_size)

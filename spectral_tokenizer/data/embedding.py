@@ -13,7 +13,16 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 
 from .pair_metric import PairMetric
-from .shards import PROBLEM, PackedBatches, Shards, model_fingerprint, read_answers, rows_fingerprint, write_answers
+from .shards import (
+    PROBLEM,
+    PackedBatches,
+    Shards,
+    check_names,
+    model_fingerprint,
+    read_answers,
+    rows_fingerprint,
+    write_answers,
+)
 
 
 NAME, MANIFEST = "embeddings", "embeddings.json"
@@ -96,9 +105,10 @@ def write_embeddings(
         Paths of all shards in order, written by whichever process.
 
     Raises:
-        ValueError: there are no rows, or the folder holds embeddings of other rows, of another model or in other
-            shards. Names which.
+        ValueError: there are no rows, they have a column `embedding` or `problem`, or the folder holds embeddings of
+            other rows, of another model or in other shards. Names which.
     """
+    check_names(rows, (EMBEDDING, PROBLEM))
     size = vector_size(model, processor)
     shards = Shards(rows_fingerprint(rows), model_fingerprint(model, processor), len(rows), shard_rows, size, NAME)
 

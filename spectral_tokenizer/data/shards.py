@@ -109,8 +109,7 @@ def write_answers(
         Paths of all shards in order, written by whichever process.
 
     Raises:
-        ValueError: a column has the name of one that the rows have, or the folder holds what was said of other rows, by
-            another model or in other shards. Names which.
+        ValueError: the folder holds what was said of other rows, by another model or in other shards. Names which.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -130,12 +129,20 @@ def write_answers(
     return [shards.path(folder, number) for number in range(len(shards))]
 
 
+def check_names(rows: Dataset, names: Iterable[str]) -> None:
+    """Before the folder is claimed and anything computed.
+
+    Raises:
+        ValueError: what will be said of the rows has the name of a column that they have. Names which.
+    """
+    if twice := sorted(set(rows.column_names) & set(names)):
+        raise ValueError(f"rows: expected no column of the names {twice}, which are those of what is said of them")
+
+
 def write_shard(rows: Dataset, found: pa.Table, path: Path) -> None:
     """One Parquet file, under its name only when it is whole."""
     pixels = [name for name in rows.column_names if name in SPECTRUM or name in RESOLUTION]
     table = rows.remove_columns(pixels).with_format("arrow")[:]
-    if twice := sorted(set(table.column_names) & set(found.column_names)):
-        raise ValueError(f"rows: expected no column of the names {twice}, which are those of what is said of them")
     for name, column in zip(found.column_names, found.columns):
         table = table.append_column(name, column)
     with write_aside(
