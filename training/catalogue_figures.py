@@ -4,7 +4,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from datasets import Dataset
+import pyarrow as pa
 
 from spectral_tokenizer.data.catalogue import PREDICTED
 
@@ -17,26 +17,27 @@ NUM_BINS = 40
 SHOWN = (0.5, 99.5)  # percentiles of a label that its panel reaches to
 
 
-def labels(table: Dataset) -> list[str]:
+def labels(table: pa.Table) -> list[str]:
     """Labels that heads were asked for: "class", or those with an interval."""
     numbers = [name.removesuffix("_low") for name in table.column_names if name.endswith("_low")]
     names = [f"{PREDICTED}class", *numbers] if f"{PREDICTED}class" in table.column_names else numbers
     return [name.removeprefix(PREDICTED) for name in names]
 
 
-def draw(table: Dataset, path: Path) -> Path:
+def draw(table: pa.Table, path: Path) -> Path:
     """One panel per label: how many have which value, those that are flagged apart; classes as bars. Values below or
     above the panel are in its first and last bin."""
     names = labels(table)
     figure, axes = plt.subplots(1, len(names), figsize=(4.2 * len(names), 3.4), squeeze=False, layout="constrained")
     for axis, name in zip(axes[0], names):
-        values = np.asarray(table[f"{PREDICTED}{name}"][:])
+        values = table[f"{PREDICTED}{name}"]
         if name == "class":
-            found, count = np.unique([each for each in values if each is not None], return_counts=True)
-            axis.bar(found, count, color="C0")
+            counts = sorted((each["values"], each["counts"]) for each in values.drop_null().value_counts().to_pylist())
+            axis.bar([found for found, _ in counts], [count for _, count in counts], color="C0")
         else:
+            values = values.to_numpy()
             is_known = np.isfinite(values)
-            flagged = np.asarray(table[f"{PREDICTED}{name}_is_flagged"][:], dtype=bool)[is_known]
+            flagged = table[f"{PREDICTED}{name}_is_flagged"].to_numpy()[is_known]
             low, high = np.percentile(values[is_known], SHOWN) if is_known.any() else (0.0, 1.0)
             high = high if high > low else low + 1.0
             kept = np.clip(values[is_known], low, high)

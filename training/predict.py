@@ -14,18 +14,15 @@ import argparse
 from pathlib import Path
 
 import catalogue_figures
-import numpy as np
+import pyarrow as pa
 import torch
-from astropy.table import Table
-from datasets import Dataset
-from fsspec.implementations.local import LocalFileSystem
+from catalogue_fits import write_fits
 from given_rows import add_arguments, checked, load_rows, processes, sharing
 from recipe import find
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
 from spectral_tokenizer.data.catalogue import PREDICTED, check_labels, read_catalogue, write_catalogue
 from spectral_tokenizer.data.shards import PROBLEM
-from spectral_tokenizer.data.storage import write_aside
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -85,35 +82,31 @@ def main() -> None:
 
 def finish(output: Path, arguments: argparse.Namespace) -> None:
     """Count, draw, and copy to FITS if that is wanted."""
-    table = read_catalogue(output)
-    problems = [each for each in table[PROBLEM][:] if each]
-    print(f"{len(table)} spectra, {len(problems)} without an answer" + (f": {problems[0]}" if problems else ""))
+    columns = read_catalogue(output, rows=[0]).column_names
+    if not arguments.fits:  # then of millions of spectra no more is read than is counted and drawn
+        columns = [name for name in columns if name.startswith(PREDICTED) or name == PROBLEM]
+    table = read_catalogue(output, columns).with_format("arrow")[:]
+    problems = table[PROBLEM].drop_null()
+    print(f"{len(table)} spectra, {len(problems)} without an answer" + (f": {problems[0]}" if len(problems) else ""))
     for name, (count, flagged, novel) in told(table).items():
         print(f"{name:<28} {count:8} answers, {flagged:8} flagged, {novel:8} unlike what the head was fitted to")
     if arguments.fits:
         print(f"\nFITS: {write_fits(table, output / 'catalogue.fits')}")
-    print(f"\ncatalogue: {output}\npicture: {catalogue_figures.draw(table, output / 'catalogue.png')}")
+    print(f"\ncatalogue: {output}")
+    print(f"picture: {catalogue_figures.draw(table, output / 'catalogue.png')}")
 
 
-def told(table: Dataset) -> dict[str, tuple[int, int, int]]:
+def told(table: pa.Table) -> dict[str, tuple[int, int, int]]:
     """Label -> answers, flagged ones, those with a novelty above 1."""
     found = {}
     for name in catalogue_figures.labels(table):
-        column = table.with_format("numpy")[f"{PREDICTED}{name}"][:]
-        is_known = column.astype(str) != "None" if column.dtype.kind in "OU" else np.isfinite(column)
+        is_known = ~table[f"{PREDICTED}{name}"].is_null(nan_is_null=True).to_numpy()
         flagged, novel = (
-            np.asarray(table[f"{PREDICTED}{name}{what}"][:]) if f"{PREDICTED}{name}{what}" in table.column_names else 0
+            table[f"{PREDICTED}{name}{what}"].to_numpy() if f"{PREDICTED}{name}{what}" in table.column_names else 0
             for what in ("_is_flagged", "_novelty")
         )
         found[name] = int(is_known.sum()), int((is_known & (flagged > 0)).sum()), int((is_known & (novel > 1)).sum())
     return found
-
-
-def write_fits(table: Dataset, path: Path) -> Path:
-    """One binary table of all rows; text that is unknown is empty. For TOPCAT and astropy; it is held in memory."""
-    with write_aside(LocalFileSystem(), str(path)) as unfinished:
-        Table.from_pandas(table.to_pandas()).write(unfinished, format="fits", overwrite=True)
-    return path
 
 
 if __name__ == "__main__":
