@@ -18,10 +18,9 @@ SHOWN = (0.5, 99.5)  # percentiles of a label that its panel reaches to
 
 
 def labels(table: pa.Table) -> list[str]:
-    """Labels that heads were asked for: "class", or those with an interval."""
-    numbers = [name.removesuffix("_low") for name in table.column_names if name.endswith("_low")]
-    names = [f"{PREDICTED}class", *numbers] if f"{PREDICTED}class" in table.column_names else numbers
-    return [name.removeprefix(PREDICTED) for name in names]
+    """Labels that heads were asked for: "class", or those with an interval. Tags are neither."""
+    asked = [name.removeprefix(PREDICTED) for name in table.column_names if name.startswith(PREDICTED)]
+    return [name.removesuffix("_low") for name in asked if name == "class" or name.endswith("_low")]
 
 
 def draw(table: pa.Table, path: Path) -> Path:

@@ -93,7 +93,8 @@ def finish(output: Path, arguments: argparse.Namespace) -> None:
     if arguments.fits:
         print(f"\nFITS: {write_fits(table, output / 'catalogue.fits')}")
     print(f"\ncatalogue: {output}")
-    print(f"picture: {catalogue_figures.draw(table, output / 'catalogue.png')}")
+    if catalogue_figures.labels(table):
+        print(f"picture: {catalogue_figures.draw(table, output / 'catalogue.png')}")
 
 
 def told(table: pa.Table) -> dict[str, tuple[int, int, int]]:

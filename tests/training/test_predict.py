@@ -2,9 +2,11 @@
 
 import numpy as np
 import predict
+import pyarrow as pa
 import pytest
 import torch
 from astropy.table import Table
+from datasets import Dataset
 from in_process import in_this_process
 from recipe import ROOT
 from test_embed import run as run_embed
@@ -13,6 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoProcessor
 from spectral_tokenizer import SpectralProcessor
 from spectral_tokenizer.data import load_survey
 from spectral_tokenizer.data.catalogue import read_catalogue
+from spectral_tokenizer.data.shards import Shards, write_answers
 
 
 HEADS = [str(ROOT / "hub_configs" / f"released_{name}") for name in ("class", "redshift")]
@@ -97,3 +100,26 @@ def test_numbers_that_make_no_sense_are_refused(setting, capsys):
     with pytest.raises(SystemExit):
         predict.parse_arguments(["--heads", *HEADS, setting, "0"])
     assert f"{setting}: expected 1 or more, found 0" in capsys.readouterr().err
+
+
+def test_columns_of_ones_own_are_no_labels():
+    """Nor do tags have a label to draw: a run over a million spectra must not end at its picture."""
+    table = pa.table(
+        {"flux_low": [1.0], "predicted_teff": [np.nan], "predicted_teff_low": [np.nan], "predicted_class": ["STAR"]}
+    )
+    assert predict.catalogue_figures.labels(table) == ["teff", "class"]
+    assert {name: count for name, (count, *_) in predict.told(table).items()} == {"teff": 0, "class": 1}
+    assert (
+        predict.catalogue_figures.labels(pa.table({"probability_blue": [0.5], "predicted_class_novelty": [0.5]})) == []
+    )
+
+
+def test_a_catalogue_of_tags_has_no_picture(tmp_path, capsys):
+    shards = Shards("rows", "model", 1, 1, name="catalogue")
+    write_answers(
+        Dataset.from_dict({"object_id": ["a"]}), tmp_path, shards,
+        lambda rows: [{"probability_blue": pa.array([0.5]), "problem": pa.array([None], pa.string())}],
+    )  # fmt: skip
+    predict.finish(tmp_path, predict.parse_arguments(["--heads", "tags", "--fits"]))
+    assert "1 spectra, 0 without an answer" in capsys.readouterr().out
+    assert (tmp_path / "catalogue.fits").exists() and not (tmp_path / "catalogue.png").exists()
