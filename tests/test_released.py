@@ -161,8 +161,9 @@ def test_heads_read_simulated_spectra(pytestconfig, simulated_surveys, head):
         error = (output.logits[:, 0] - truth).abs() / (1 + truth)
         is_sure = ~output.is_flagged[:, 0].numpy()
         for kind in ("GALAXY", "QSO", "STAR"):
-            known = error[is_sure & (np.array(rows["class"][:]) == kind)]
-            assert len(known) and (known < 0.0033).float().mean() > 0.8
+            is_kind = np.array(rows["class"][:]) == kind
+            assert is_sure[is_kind].mean() > 0.6
+            assert (error[is_sure & is_kind] < 0.0033).float().mean() > 0.8
 
 
 #: Heads that were shown spectra lost in noise -> the surveys that they are for.
