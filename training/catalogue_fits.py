@@ -7,16 +7,31 @@ import pyarrow as pa
 from astropy.table import MaskedColumn, Table
 from fsspec.implementations.local import LocalFileSystem
 
+from spectral_tokenizer.data.catalogue import PREDICTED
+from spectral_tokenizer.data.schema import UNITS
 from spectral_tokenizer.data.storage import sweep, write_aside
+
+
+IN_UNIT_OF_LABEL = ("_error", "_low", "_high")
 
 
 def write_fits(table: pa.Table, path: Path) -> Path:
     """One binary table of all rows; it is held in memory."""
     columns = Table({name: fits_column(table[name]) for name in table.column_names}, copy=False)
+    for name in columns.colnames:
+        columns[name].unit = UNITS.get(label_of(name))
     with write_aside(LocalFileSystem(), str(path)) as unfinished:
         columns.write(unfinished, format="fits", overwrite=True)
     sweep(LocalFileSystem(), str(path))
     return path
+
+
+def label_of(name: str) -> str:
+    """The label that a column is of, or its name: `predicted_teff_low` is of `teff`."""
+    if not name.startswith(PREDICTED):
+        return name
+    ending = next((each for each in IN_UNIT_OF_LABEL if name.endswith(each)), "")
+    return name.removeprefix(PREDICTED).removesuffix(ending)
 
 
 def fits_column(column: pa.ChunkedArray) -> np.ndarray:

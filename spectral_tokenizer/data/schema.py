@@ -61,6 +61,9 @@ LABELS = {
     "snr": Value("float32"),
 }
 
+#: Units of labels as FITS writes them, which knows no dex.
+UNITS = {"radial_velocity": "km/s", "teff": "K", "ra": "deg", "dec": "deg"}
+
 #: Where the row comes from. ``object_id`` is the survey's own identifier as text (64-bit integers stay exact);
 #: ``source`` is the file's name with the row or group inside it where a file holds several; a table's name, or DESI's,
 #: comes after the folders that tell it from others of that name among the files that are read together.

@@ -48,3 +48,13 @@ def test_what_a_killed_run_left_is_removed(tmp_path):
     (tmp_path / ".catalogue.fits.0123abcd.unfinished").touch()
     np.testing.assert_array_equal(written(tmp_path, 1.5, None, 2.5), [1.5, np.nan, 2.5])
     assert [path.name for path in tmp_path.iterdir()] == ["catalogue.fits"]
+
+
+def test_labels_and_what_is_predicted_of_them_have_units(tmp_path):
+    units = {
+        "ra": "deg", "teff": "K", "predicted_teff": "K", "predicted_teff_low": "K", "predicted_radial_velocity_error": "km / s",
+        "predicted_teff_confidence": None, "predicted_teff_is_flagged": None, "redshift": None, "predicted_fe_h_high": None,
+    }  # fmt: skip
+    table = pa.table({name: pa.array([1.5, 2.5]) for name in units})
+    found = Table.read(write_fits(table, tmp_path / "catalogue.fits"))
+    assert {name: None if found[name].unit is None else str(found[name].unit) for name in units} == units
