@@ -28,6 +28,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", default="runs/demo/model", help="checkpoint (default: %(default)s)")
     parser.add_argument("--output", default="runs/embeddings", help="folder to write to (default: %(default)s)")
     add_arguments(parser)
+    parser.add_argument("--simulate", type=int, default=300, help="spectra per survey where nothing is given")
+    parser.add_argument("--seed", type=int, default=0, help="of simulated spectra and of the map")
     parser.add_argument("--map-rows", type=int, default=20000, help="spectra that the map shows, at most")
     parser.add_argument("--map-only", action="store_true", help="do not embed: read what is there")
     return checked(parser, parser.parse_args(arguments))

@@ -23,8 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     several = {"nargs": "+", "action": "extend", "default": []}
     parser.add_argument("--data", **several, metavar="SURVEY=PATH", help="survey files, folder or glob")
     parser.add_argument("--rows", **several, help="prepared rows: Parquet files, or a folder of save_to_disk")
-    parser.add_argument("--simulate", type=int, default=300, help="spectra per survey where nothing is given")
-    parser.add_argument("--seed", type=int, default=0, help="of simulated spectra, and of what is drawn for pictures")
     parser.add_argument("--shard-rows", type=int, default=8192, help="rows per file (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--num-workers", type=int, default=0, help="processes that prepare batches ahead")
@@ -44,14 +42,14 @@ def checked(parser: argparse.ArgumentParser, given: argparse.Namespace) -> argpa
 
 
 def load_rows(arguments: argparse.Namespace) -> Dataset:
-    """Rows from survey files, from prepared tables, or of simulated spectra."""
+    """Rows from survey files or from prepared tables; where neither is given, `simulate` spectra of each survey."""
     if arguments.rows:
         parts = [read_rows(path) for path in arguments.rows]
     else:
-        recipe = Recipe(
-            data=parse_data(arguments.data), simulate=dict.fromkeys(SURVEYS, arguments.simulate),
-            output=arguments.output, seed=arguments.seed,
-        )  # fmt: skip
+        simulated = (
+            {} if arguments.data else {"simulate": dict.fromkeys(SURVEYS, arguments.simulate), "seed": arguments.seed}
+        )
+        recipe = Recipe(data=parse_data(arguments.data), output=arguments.output, **simulated)
         parts = list(surveys.load(recipe).values())
     return concatenate_datasets(parts)
 

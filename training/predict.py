@@ -33,7 +33,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", default="runs/catalogue", help="folder to write to (default: %(default)s)")
     parser.add_argument("--fits", action="store_true", help="write all of it as catalogue.fits, too")
     add_arguments(parser)
-    return checked(parser, parser.parse_args(arguments))
+    given = checked(parser, parser.parse_args(arguments))
+    if not (given.data or given.rows):
+        parser.error("expected --data or --rows, found neither")
+    return given
 
 
 def load_heads(folders: list[str], dtype: torch.dtype, device) -> tuple[list, object]:
@@ -54,6 +57,8 @@ def load_heads(folders: list[str], dtype: torch.dtype, device) -> tuple[list, ob
                 f"--heads: {folder}: expected a trained head ({type(model).__name__}), found "
                 f"{model.config.architectures} without {', '.join(missing)}"
             )
+        if not model.head.is_trained:
+            raise ValueError(f"--heads: {folder}: expected a trained head, found a fresh one, which answers all alike")
         model.spectral.to(dtype)  # of the head's own numbers none may be rounded
         heads.append(model.to(device))
         processors.append(AutoProcessor.from_pretrained(folder))

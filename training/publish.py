@@ -108,7 +108,9 @@ def public(metrics: dict) -> dict:
                 settings["data"] = dict.fromkeys(settings.get("data") or {}, "")
                 settings["options"] = dict.fromkeys(settings.get("options") or {}, "")
                 for name in {"output", "model", "stream"} & set(settings):
-                    settings[name] = Path(settings[name] or "").name
+                    given = Path(settings[name] or "")
+                    # A folder of this project is everybody's.
+                    settings[name] = given.as_posix() if given.parent == Path("hub_configs") else given.name
     return metrics
 
 

@@ -95,6 +95,21 @@ def test_only_trained_heads_are_asked(tmp_path):
     assert not (tmp_path / "no").exists()
 
 
+def test_a_head_that_was_never_trained_is_refused(tmp_path):
+    """It answers the same to everything, and is saved like any other."""
+    fresh = AutoModelForSequenceClassification.from_pretrained(ROOT / "hub_configs" / "released", num_labels=3)
+    for each in (fresh, SpectralProcessor()):
+        each.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="expected a trained head, found a fresh one"):
+        predict.load_heads([str(tmp_path)], torch.float32, "cpu")
+
+
+def test_nothing_is_simulated_for_a_catalogue(capsys):
+    with pytest.raises(SystemExit):
+        predict.parse_arguments(["--heads", *HEADS])
+    assert "expected --data or --rows, found neither" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("setting", ["--shard-rows", "--batch-size"])
 def test_numbers_that_make_no_sense_are_refused(setting, capsys):
     with pytest.raises(SystemExit):
@@ -120,6 +135,6 @@ def test_a_catalogue_of_tags_has_no_picture(tmp_path, capsys):
         Dataset.from_dict({"object_id": ["a"]}), tmp_path, shards,
         lambda rows: [{"probability_blue": pa.array([0.5]), "problem": pa.array([None], pa.string())}],
     )  # fmt: skip
-    predict.finish(tmp_path, predict.parse_arguments(["--heads", "tags", "--fits"]))
+    predict.finish(tmp_path, predict.parse_arguments(["--heads", "tags", "--data", "sdss=none", "--fits"]))
     assert "1 spectra, 0 without an answer" in capsys.readouterr().out
     assert (tmp_path / "catalogue.fits").exists() and not (tmp_path / "catalogue.png").exists()

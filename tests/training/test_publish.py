@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 from hub_clients import run
-from publish import main
+from publish import main, public
 from recipe import ROOT, has_weights
 from safetensors.torch import load_file
 from test_card import EVALUATION, HEAD, METRICS
@@ -117,6 +117,13 @@ def test_a_release_is_a_folder_of_this_project(trained, tmp_path, monkeypatch, c
     main([str(folder), "me/mine", "--dry-run", str(tmp_path / "out")])
     assert names(folder) | TEXTS | {"modeling_spectral_tokenizer.py"} <= names(tmp_path / "out")
     assert "![reconstructions](reconstructions.png)" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_folder_of_this_project_is_named_and_none_of_a_machine():
+    given = {"arguments": {"model": "hub_configs/released", "output": "/home/someone/runs/mine", "stream": "../there"}}
+    found = public(given)["arguments"]
+    assert found["model"] == "hub_configs/released" and found["output"] == "mine" and found["stream"] == "there"
+    assert public({"arguments": {"model": "/home/hub_configs/mine"}})["arguments"]["model"] == "mine"
 
 
 PUBLISH = """
