@@ -54,8 +54,11 @@ def write_catalogue(
         models: [`SpectralForSequenceClassification`], each on its device, with labels of its own.
         processor: Of all of them.
         rows: With the columns that the processor reads and `object_id`.
+        shard_rows: Rows of each file but the last.
         batch_size: Spectra at a time.
         num_workers: Processes that prepare batches ahead.
+        process_index, num_processes: Which shards are this process's.
+        progress: Show a bar.
 
     Returns:
         Paths of all shards in order, written by whichever process.
