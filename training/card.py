@@ -81,7 +81,7 @@ def write_card(
         revision: Tag that the example pins.
         datasets: Repositories on the Hub of the data it was trained on.
         evaluation: What `evaluation.json` holds, of further spectra: their `name`, `num_spectra` and whether they are
-            `simulated`; and, as in `metrics`, `chi2`, or `test` and `test_by_survey` of a head.
+            `simulated`; and, as in `metrics`, `chi2`, or `test`, `test_by_survey` and `test_by_class` of a head.
         has_code: Whether the code lies beside the weights. If not, the example imports this package.
 
     Raises:
@@ -242,11 +242,10 @@ def head_values(metrics: dict, evaluation: dict | None) -> dict[str, str]:
         **{part: shown(counts.get(part), ",d") for part in ("calibration", "test")},
         "parameters": parameter_words(metrics),
         "metrics": table(["metric", "value"], [[name, shown(value)] for name, value in metrics["test"].items()]),
-        "by_survey": survey_table(metrics),
+        "by_survey": table_by("survey", metrics),
+        "by_class": f"### By class\n\n{table_by('class', metrics)}" if "test_by_class" in metrics else "",
         "further": further_words(evaluation),
-        "real": f"{kind_of(evaluation)}\n\n{survey_table(evaluation)}"
-        if evaluation
-        else f"{NOT_MEASURED.capitalize()}.",
+        "real": head_evaluation_words(evaluation),
     }
 
 
@@ -377,14 +376,22 @@ def kind_of(evaluation: dict) -> str:
     return f"{kind}, none of them trained on: {evaluation['name']} ({counts})."
 
 
-def survey_table(metrics: dict) -> str:
-    """A head's metrics survey by survey."""
+def table_by(column: str, metrics: dict) -> str:
+    """A head's metrics survey by survey, or class by class."""
     rows = [
-        [survey, name, shown(value)]
-        for survey, scores in (metrics.get("test_by_survey") or {}).items()
+        [part, name, shown(value)]
+        for part, scores in (metrics.get(f"test_by_{column}") or {}).items()
         for name, value in scores.items()
     ]
-    return table(["survey", "metric", "value"], rows)
+    return table([column, "metric", "value"], rows)
+
+
+def head_evaluation_words(evaluation: dict | None) -> str:
+    """A head's metrics on further spectra, or that there are none."""
+    if not evaluation:
+        return f"{NOT_MEASURED.capitalize()}."
+    by_class = f"\n\n{table_by('class', evaluation)}" if "test_by_class" in evaluation else ""
+    return f"{kind_of(evaluation)}\n\n{table_by('survey', evaluation)}{by_class}"
 
 
 def evaluation_words(evaluation: dict | None) -> str:

@@ -134,8 +134,9 @@ def measure_head(
     calibrate: float | None = None,
     seed: int = 0,
 ) -> dict:
-    """`test` and `test_by_survey` as in a head's `metrics.json`, and a picture of the predictions. With `calibrate`
-    the model is saved beside the picture, calibrated on this part of the objects; the figures are of the others.
+    """`test`, `test_by_survey` and `test_by_class` as in a head's `metrics.json`, and a picture of the predictions. With
+    `calibrate` the model is saved beside the picture, calibrated on this part of the objects; the figures are of the
+    others.
 
     Raises:
         ValueError: no label is known, rows have no such column, or one object alone is to calibrate and to measure.
@@ -179,11 +180,11 @@ def measure_head(
         stars, survey = trainer.predict(rows_of_all).predictions, np.array(rows_of_all["survey"])
         head_figures.draw_stars(model.config, stars, survey, figure.with_name("stars.png"), is_simulated)
     counts = {survey: known["survey"][:].count(survey) for survey in dict.fromkeys(known["survey"][:])}
-    by_survey = finetune.by_survey(trainer, known, tested)
+    apart = finetune.told_apart(trainer, known, tested)
     if calibrate:
         for each in (model, processor):
             each.save_pretrained(figure.parent / "model")
-    return {"num_spectra": counts, **calibrated, "test": scores, "test_by_survey": by_survey}
+    return {"num_spectra": counts, **calibrated, "test": scores, **apart}
 
 
 def labelled_rows(

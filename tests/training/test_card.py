@@ -166,6 +166,17 @@ def test_a_fine_tuned_models_card(tmp_path):
     assert result["dataset"]["type"] == "sdss" and len(result["metrics"]) == 1
 
 
+def test_a_head_for_numbers_is_told_apart_by_class(tmp_path):
+    """Where that was measured: of runs from before, and of heads for classes, it was not."""
+    scores = {"GALAXY": {"redshift_nmad": 1e-4}, "QSO": {"redshift_nmad": 2e-3}}
+    text = written(tmp_path, {**HEAD, "test_by_class": scores}, evaluation=EVALUATION | {"test_by_class": scores})[0]
+    rows = "| GALAXY | redshift_nmad | 0.0001 |\n| QSO | redshift_nmad | 0.002 |"
+    assert f"### By class\n\n| class | metric | value |\n| --- | --- | --- |\n{rows}\n\n###" in text
+    assert rows in text.split("### On real spectra")[1]
+    text, _ = written(tmp_path, HEAD, evaluation=EVALUATION)
+    assert "| class |" not in text and "### By class" not in text and "\n\n\n" not in text
+
+
 def test_templates_of_a_head_are_told(tmp_path):
     published = "from published templates of galaxies, quasars and stars"
     settings = {**HEAD["arguments"], "data": {}, "templates": {"sdss": 100}}

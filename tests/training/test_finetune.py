@@ -74,6 +74,7 @@ def test_a_class_run_leaves_what_it_promises(class_run, pretrained, simulated_su
     metrics = json.loads((output / "metrics.json").read_text())
     assert "accuracy" in printed and 0 <= metrics["test"]["accuracy"] <= 1
     assert set(metrics["test_by_survey"]) == {"sdss", "desi"} and not metrics["simulated"]
+    assert "test_by_class" not in metrics  # it is the label
     assert metrics["num_parameters"]["trained"] == 3 * 16 * 32 + 3
     assert 0 <= metrics["test"]["novel"] <= 1 and "novel" in metrics["test_by_survey"]["desi"]
     assert (output / "predictions.png").stat().st_size > 5_000
@@ -120,9 +121,15 @@ def test_redshifts_and_stellar_labels_come_out_in_their_units(pretrained, simula
         targets={"redshift": redshift, "teff": {"transform": "log"}}, head={"num_pooling_queries": 2},
     )  # fmt: skip
     printed = run_here(recipe)
-    scores = json.loads((tmp_path / "run" / "metrics.json").read_text())["test"]
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    scores, by_class = metrics["test"], metrics["test_by_class"]
     for name in ("redshift_nmad", "redshift_outliers_0.0033", "redshift_caught", "teff_mad", "teff_coverage"):
         assert name in scores and name in printed
+    assert len(by_class) > 1 and set(by_class) <= set(CLASSES) and set(by_class["STAR"]) == set(scores)
+    for name in ("redshift_known", "teff_known"):
+        assert sum(each[name] for each in by_class.values()) == scores[name]
+    assert by_class["STAR"]["teff_known"] == scores["teff_known"] > 0
+    assert "### By class" in (tmp_path / "run" / "model" / "README.md").read_text()
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "model")
     rows = load_survey("apogee", simulated_surveys["apogee"])
     inputs = AutoProcessor.from_pretrained(tmp_path / "run" / "model")(rows[:3], return_tensors="pt")

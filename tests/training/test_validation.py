@@ -115,6 +115,7 @@ def test_a_head_is_measured_on_files_whose_labels_are_known(tmp_path, simulated_
         found = json.loads((folder / "evaluation.json").read_text())
         assert found["num_spectra"] == {"sdss": expected[name]} and found["simulated"]
         assert set(found["test_by_survey"]["sdss"]) == set(found["test"]) == scores[name]
+        assert "test_by_class" not in found  # the label itself, or of quasars alone
         assert (folder / "evaluation.png").exists()
     monkeypatch.setattr(sys, "argv", [*line, "--select", "class=COMET"])
     with pytest.raises(ValueError, match=r"expected spectra with one of \['redshift'\] and .*COMET.*, found none"):
@@ -136,7 +137,9 @@ def test_a_head_is_calibrated_on_some_objects_and_measured_on_the_others(tmp_pat
     found = json.loads((output / "evaluation.json").read_text())
     assert 0 < found["num_calibrated"] < known
     assert found["num_spectra"]["sdss"] == found["test"]["redshift_known"] == known - found["num_calibrated"]
-    assert found["test_before_calibration"].keys() == found["test"].keys()
+    assert found["test_before_calibration"].keys() == found["test"].keys() == found["test_by_class"]["QSO"].keys()
+    counts = [each["redshift_known"] for each in found["test_by_class"].values()]
+    assert len(counts) > 1 and sum(counts) == found["test"]["redshift_known"]
     assert found["test_before_calibration"]["redshift_mad"] == found["test"]["redshift_mad"]
     calibrated = AutoModelForSequenceClassification.from_pretrained(output / "model")
     before, after = (vars(each.config.regression_targets["redshift"]) for each in (head, calibrated))
