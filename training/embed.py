@@ -17,7 +17,7 @@ import embedding_map
 import numpy as np
 import torch
 from given_rows import add_arguments, checked, load_rows, processes, sharing
-from recipe import find
+from recipe import find_model
 from transformers import AutoModel, AutoProcessor
 
 from spectral_tokenizer.data.embedding import read_embeddings, write_embeddings
@@ -25,7 +25,7 @@ from spectral_tokenizer.data.embedding import read_embeddings, write_embeddings
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Embed spectra with a trained encoder.")
-    parser.add_argument("--model", default="runs/demo/model", help="checkpoint (default: %(default)s)")
+    parser.add_argument("--model", default="runs/demo/model", help="folder, or OWNER/NAME (default: %(default)s)")
     parser.add_argument("--output", default="runs/embeddings", help="folder to write to (default: %(default)s)")
     add_arguments(parser)
     parser.add_argument("--simulate", type=int, default=300, help="spectra per survey where nothing is given")
@@ -40,9 +40,9 @@ def main() -> None:
     state = processes()
     output = Path(arguments.output)
     if not arguments.map_only:
+        folder = find_model("--model", arguments.model)  # before the files of a survey, which are read in hours
         with state.main_process_first():
             rows = load_rows(arguments)
-        folder = str(find(arguments.model))
         model = AutoModel.from_pretrained(folder, dtype=getattr(torch, arguments.dtype)).to(state.device)
         write_embeddings(model, AutoProcessor.from_pretrained(folder), rows, output, **sharing(arguments, state))
         state.wait_for_everyone()

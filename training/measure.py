@@ -24,7 +24,7 @@ import torch
 import yaml
 from datasets import Dataset, concatenate_datasets
 from devices import needs_cpu
-from recipe import Recipe, parse_data
+from recipe import Recipe, find_model, parse_data
 from transformers import (
     AutoConfig,
     AutoModelForPreTraining,
@@ -206,6 +206,7 @@ def labelled_rows(
 
 def main() -> None:
     given = parse_arguments()
+    given.model = find_model("--model", given.model)
     rows, is_simulated = load(given)
     given.output.mkdir(parents=True, exist_ok=True)
     figure = given.output / "evaluation.png"

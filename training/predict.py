@@ -18,7 +18,7 @@ import pyarrow as pa
 import torch
 from catalogue_fits import write_fits
 from given_rows import add_arguments, checked, load_rows, processes, sharing
-from recipe import find
+from recipe import find_model
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
 from spectral_tokenizer.data.catalogue import PREDICTED, check_labels, read_catalogue, write_catalogue
@@ -28,7 +28,11 @@ from spectral_tokenizer.data.shards import PROBLEM
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Ask trained heads of spectra: a catalogue.")
     parser.add_argument(
-        "--heads", nargs="+", required=True, metavar="FOLDER", help="trained heads, with labels of their own each"
+        "--heads",
+        nargs="+",
+        required=True,
+        metavar="FOLDER|OWNER/NAME",
+        help="trained heads, with labels of their own each",
     )
     parser.add_argument("--output", default="runs/catalogue", help="folder to write to (default: %(default)s)")
     parser.add_argument("--fits", action="store_true", help="write all of it as catalogue.fits, too")
@@ -43,10 +47,11 @@ def load_heads(folders: list[str], dtype: torch.dtype, device) -> tuple[list, ob
     """Heads, and the processor of all of them.
 
     Raises:
+        FileNotFoundError: one of them is no model's folder, nor named as one on the Hub is.
         ValueError: one of them is no trained head, two answer the same, or they were saved with unlike processors.
     """
     heads, processors = [], []
-    for folder in map(str, map(find, folders)):
+    for folder in [find_model("--heads", each) for each in folders]:
         model, loading = AutoModelForSequenceClassification.from_pretrained(
             folder, dtype=torch.float32, output_loading_info=True
         )

@@ -1,6 +1,7 @@
 """A run's settings: one YAML file, every key known, every path found."""
 
 import argparse
+import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 #: Settings that are written down with a run since they exist: a checkpoint that does not name one is of a run without it.
 BEFORE = {"cool_dwarfs": 0.0, "freeze_encoder": False}
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 SIMULATED = "simulated "  # before the name of a survey in what is measured, where there are real spectra beside
 
 
@@ -172,6 +174,27 @@ def find(path: str) -> Path:
     if not found.exists():
         raise FileNotFoundError(f"{path}: found neither in the working directory nor in {ROOT}")
     return found
+
+
+def find_model(argument: str, given: str) -> str:
+    """A model's folder, where `find` looks for it, or its name on the Hub, as it was given.
+
+    Raises:
+        FileNotFoundError: it is neither. Names the argument that it was given by.
+    """
+    places = [base / given for base in (Path(), ROOT)]
+    folder = next((each for each in places if each.exists()), None)
+    # runs/modle is a folder misspelt where there are runs, and nobody's model.
+    if folder is None and HUB_NAME.fullmatch(given) and not any(each.parent.exists() for each in places):
+        return given
+    if folder is None or not (folder / "config.json").is_file():
+        found = (
+            sorted(each.name for each in folder.iterdir())[:8] if folder and folder.is_dir() else folder or "nothing"
+        )
+        raise FileNotFoundError(
+            f"{argument}: {given}: expected a model's folder, with config.json, or OWNER/NAME on the Hub, found: {found}"
+        )
+    return str(folder)
 
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")

@@ -1,5 +1,7 @@
 """The catalogue script as users start it."""
 
+import embed
+import measure
 import numpy as np
 import predict
 import pyarrow as pa
@@ -93,6 +95,36 @@ def test_only_trained_heads_are_asked(tmp_path):
                 predict.main, "--heads", *heads, "--data", "desi=nowhere", "--output", str(tmp_path / "no")
             )
     assert not (tmp_path / "no").exists()
+
+
+def test_folders_without_a_model_are_told_by_our_own_words(tmp_path):
+    """Of a run's folder, whose model lies one below; and before spectra are read."""
+    (tmp_path / "model").mkdir()
+    folders = {str(tmp_path): r"found: \['model'\]", str(tmp_path / "modle"): "found: nothing",
+               "hub_configs/released_clas": "found: nothing", str(ROOT / "Makefile"): "found: .*/Makefile"}  # fmt: skip
+    for script, argument in ((predict, "--heads"), (embed, "--model"), (measure, "--model")):
+        for folder, found in folders.items():
+            message = (
+                f"{argument}: {folder}: expected a model's folder, with config.json, or OWNER/NAME on the Hub, {found}"
+            )
+            with pytest.raises(FileNotFoundError, match=message):
+                in_this_process(
+                    script.main, argument, folder, "--data", "desi=nowhere", "--output", str(tmp_path / "no")
+                )
+    assert not (tmp_path / "no").exists()
+
+
+def test_heads_on_the_hub_are_asked_by_name(monkeypatch):
+    """Where there is no folder of that name."""
+    asked = []
+    for each in (AutoModelForSequenceClassification, AutoProcessor):
+        monkeypatch.setattr(
+            each,
+            "from_pretrained",
+            lambda name, own=each.from_pretrained, **how: asked.append(name) or own(HEADS[0], **how),
+        )
+    predict.load_heads(["someone/head-of.theirs"], torch.float32, "cpu")
+    assert asked == ["someone/head-of.theirs"] * 2
 
 
 def test_a_head_that_was_never_trained_is_refused(tmp_path):
