@@ -203,6 +203,11 @@ class SpectralConfig(PreTrainedConfig):
     num_novelty_axes: int = 0
     novelty_threshold: float | int | None = None
 
+    # Of a head, and not of the encoder that it stands on: heads on the same one let it read each spectrum once.
+    settings_of_heads = (
+        "problem_type", "id2label", "label2id", "targets", "num_trainable_layers", "num_pooling_queries",
+        "classifier_hidden_size", "classifier_dropout", "classifier_temperature", "num_novelty_axes", "novelty_threshold",
+    )  # fmt: skip
     # Transformers leaves these out of what `Trainer.predict` collects: a thousand numbers per spectrum, or one per
     # batch; or booleans, which it would fill up with -100, that is with true.
     keys_to_ignore_at_inference = [

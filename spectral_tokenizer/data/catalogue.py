@@ -24,11 +24,6 @@ from .shards import (
 
 
 NAME = "catalogue"
-#: Settings of a head, and not of the encoder that it stands on.
-OF_HEADS = (
-    "problem_type", "id2label", "label2id", "targets", "classifier_dropout", "classifier_hidden_size",
-    "classifier_temperature", "num_pooling_queries", "num_novelty_axes", "novelty_threshold", "num_trainable_layers",
-)  # fmt: skip
 #: By kind of number: what is said of a spectrum that the processor refused.
 MISSING = {"f": np.nan, "b": True, "O": None}
 PREDICTED = "predicted_"  # before a label's name: the survey's own label has its name as a column
@@ -111,7 +106,7 @@ def by_encoder(models: Sequence) -> list[list]:
     """The models in groups that have the same encoder."""
     groups: dict[tuple, list] = {}
     for model in models:
-        encoder = model_fingerprint(model.spectral, leaving_out=OF_HEADS)
+        encoder = model_fingerprint(model.spectral, leaving_out=model.config.settings_of_heads)
         groups.setdefault((encoder, str(model.device)), []).append(model)
     return list(groups.values())
 
