@@ -63,7 +63,8 @@ def write_catalogue(
     """
     check_labels(models)
     fingerprint = "-".join(model_fingerprint(each, processor) for each in models)
-    shards = Shards(rows_fingerprint(rows), fingerprint, len(rows), shard_rows, name=NAME)
+    folders = ", ".join(each.name_or_path or "unknown" for each in models)
+    shards = Shards(rows_fingerprint(rows), fingerprint, len(rows), shard_rows, name=NAME, models=folders)
     families = by_encoder(models)
     flat = np.ones(256)
     # The columns' names and types, for batches of which nothing can be read.

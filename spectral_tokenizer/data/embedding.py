@@ -110,7 +110,10 @@ def write_embeddings(
     """
     check_names(rows, (EMBEDDING, PROBLEM))
     size = vector_size(model, processor)
-    shards = Shards(rows_fingerprint(rows), model_fingerprint(model, processor), len(rows), shard_rows, size, NAME)
+    folder_of_model = getattr(model, "name_or_path", "") or "unknown"
+    shards = Shards(
+        rows_fingerprint(rows), model_fingerprint(model, processor), len(rows), shard_rows, size, NAME, folder_of_model
+    )
 
     def answers(part: Dataset) -> Iterator[dict[str, pa.Array]]:
         for vectors, problems in embedded_batches(model, PackedBatches(part, processor, batch_size), num_workers):

@@ -41,6 +41,7 @@ class Shards:
         num_rows, shard_rows: Rows in all, and in each shard but the last.
         size: Numbers that are said of each row, or 0.
         name: Of the files.
+        models: Where the weights were loaded from, for whoever is refused; they may have been moved.
     """
 
     rows: str
@@ -49,6 +50,7 @@ class Shards:
     shard_rows: int
     size: int = 0
     name: str = "embeddings"
+    models: str = "unknown"
 
     def __len__(self) -> int:
         return -(-self.num_rows // self.shard_rows)
@@ -194,7 +196,7 @@ def claim(folder: Path, shards: Shards) -> None:
     if path.exists():
         found = Shards(**json.loads(path.read_text()))
         different = [name for name, value in asdict(shards).items() if getattr(found, name) != value]
-        if different:
+        if set(different) - {"models"}:
             told = ", ".join(
                 f"{name}: found {getattr(found, name)}, expected {getattr(shards, name)}" for name in different
             )

@@ -1,5 +1,7 @@
 """What heads say of rows, as a table: the same that each says alone, whichever of them share an encoder."""
 
+import json
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -93,6 +95,22 @@ def test_a_run_goes_on_and_other_heads_are_refused(rows, tmp_path):
     for others in (models[:1], heads("classes", "shift"), models[::-1]):
         with pytest.raises(ValueError, match="holds other catalogue.*model: found"):
             write(others, rows, tmp_path)
+
+
+def test_heads_of_another_catalogue_are_named(rows, tmp_path):
+    """By where they were loaded from, which is no matter else."""
+    model, other, moved = heads("redshift", "shift", "redshift")
+    moved.load_state_dict(model.state_dict())
+    for each, folder in ((model, "runs/z"), (other, "runs/shift"), (moved, "moved/z")):
+        each.name_or_path = folder
+    paths = write([model], rows, tmp_path)
+    with pytest.raises(ValueError, match="model: found .*, models: found runs/z, expected runs/shift"):
+        write([other], rows, tmp_path)
+    assert write([moved], rows, tmp_path) == paths
+    record = json.loads((tmp_path / "catalogue.json").read_text())
+    del record["models"]  # as of a run from before
+    (tmp_path / "catalogue.json").write_text(json.dumps(record))
+    assert len(read_catalogue(tmp_path)) == len(rows) and write([model], rows, tmp_path) == paths
 
 
 def test_two_heads_do_not_answer_the_same(rows, tmp_path):
