@@ -49,6 +49,8 @@ class TargetConfig:
         label_width: Standard deviation, in bins, of the Gaussian that labels are spread over bins by (arXiv 2403.03950).
             With thousands of labels 1 was more precise than 2 for galaxies and stars, with hundreds it learns too slowly.
         num_channels: Of `"shift"`: numbers of each pixel that are compared with spectra at rest.
+        num_kinds: Of `"shift"`: spectra at rest that are learnt, of which every object is one. More than 1 where stars and
+            quasars, or galaxies, are asked together.
         wavelengths: Of `"shift"`: vacuum Angstrom; pixels beyond are left out. A spectrum at rest is learnt from the
             first at the largest redshift to the last at the smallest.
         tolerance: How far a prediction may be off to count as right, in the transformed target. None: `scale`.
@@ -65,6 +67,7 @@ class TargetConfig:
     num_bins: int = 512
     label_width: float | int = 2.0
     num_channels: int = 8
+    num_kinds: int = 1
     wavelengths: list[float | int] | tuple[float | int, ...] = (3500.0, 10500.0)
     tolerance: float | int | None = None
     temperature: float | int = 1.0
@@ -79,7 +82,7 @@ class TargetConfig:
         lowest = {"identity": -math.inf, "log": 0.0, "log1p": -1.0}[self.transform]
         if self.range is not None and not (len(self.range) == 2 and lowest < self.range[0] < self.range[1] < math.inf):
             raise ValueError(f"range: expected two ascending values above {lowest}, found: {self.range}")
-        for name in ("scale", "temperature", "num_bins", "label_width", "num_channels"):
+        for name in ("scale", "temperature", "num_bins", "label_width", "num_channels", "num_kinds"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: expected a positive number, found: {getattr(self, name)}")
         if self.tolerance is not None and not self.tolerance > 0:

@@ -1,6 +1,7 @@
 # Copyright 2026 The spectral_tokenizer authors. Licensed under the Apache License, Version 2.0.
 """Redshift read as what it is: a shift of the whole spectrum in ln(wavelength)."""
 
+import itertools
 import math
 
 import torch
@@ -21,18 +22,30 @@ class SpectralShift(nn.Module):
     which is the cross-correlation of Tonry & Davis (1979, AJ 84, 1511), with both sides of it learnt. All shifts share
     the spectrum at rest, so that what was learnt of a line at one redshift is known at all others; and pixels are placed
     by their wavelengths, so that the answer is as fine as the grid they came on, whatever survey's that is.
+
+    No one spectrum at rest is a star's and a quasar's too. With `num_kinds` there are as many of them, and the answer is
+    a mixture, its shares read from the mean token of the spectrum:
+
+        logit(u) = ln sum over kinds of  share(kind) * exp(logit(u) of that kind's spectrum at rest)
+
+    Nobody says which object is of which kind; the mixture finds what helps.
     """
 
     def __init__(self, config: SpectralConfig, target: ShiftTarget):
         super().__init__()
         settings = target.config
         self.patch_size, self.num_channels = config.patch_size, settings.num_channels
-        self.num_shifts, self.step = target.num_bins, target.width
+        self.num_shifts, self.step, self.num_kinds = target.num_bins, target.width, settings.num_kinds
         shortest, longest = map(math.log, settings.wavelengths)
         # Pixels are shared between the two places beside them.
         self.lowest, self.num_places = shortest, math.ceil((longest - shortest) / self.step) + 1
         self.projection = nn.Linear(config.hidden_size, config.patch_size * settings.num_channels)
-        self.rest = nn.Parameter(torch.empty(settings.num_channels, self.num_places + self.num_shifts - 1))
+        num_at_rest = self.num_places + self.num_shifts - 1
+        self.rest = nn.Parameter(torch.empty(self.num_kinds * settings.num_channels, num_at_rest))
+        self.size_of_transforms = fast_size(num_at_rest)
+        if self.num_kinds > 1:
+            self.kind_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+            self.kind = nn.Linear(config.hidden_size, self.num_kinds)
 
     def forward(self, tokens: Tensor, wavelength: Tensor, is_usable: Tensor) -> Tensor:
         """
@@ -56,15 +69,31 @@ class SpectralShift(nn.Module):
         grid = said.new_zeros(batch * self.num_places, self.num_channels)
         grid = grid.index_add(0, index, (said * (1 - share)).flatten(0, 2))
         grid = grid.index_add(0, index + 1, (said * share).flatten(0, 2))
-        return self.compare(grid.unflatten(0, (batch, self.num_places)).transpose(1, 2))
+        agreement = self.compare(grid.unflatten(0, (batch, self.num_places)).transpose(1, 2))
+        if self.num_kinds == 1:
+            return agreement[:, 0]
+        return (agreement + self.log_shares(tokens, is_inside.any(-1))[..., None]).logsumexp(1)
+
+    def log_shares(self, tokens: Tensor, has_pixel: Tensor) -> Tensor:
+        """Tokens, and (batch, patches) booleans that say which are looked at -> (batch, num_kinds), of sum 1 in exp."""
+        tokens, count = torch.where(has_pixel[..., None], tokens, 0.0), has_pixel.sum(1, keepdim=True)
+        return self.kind(self.kind_norm(tokens.sum(1) / count.clamp(min=1))).log_softmax(-1)
 
     def compare(self, said: Tensor) -> Tensor:
-        """(batch, channels, places) -> (batch, num_bins): the sum over all places for every shift, by Fourier
+        """(batch, channels, places) -> (batch, num_kinds, num_bins): the sum over all places for every shift, by Fourier
         transforms, as thousands of shifts of thousands of places would take as long as the encoder."""
-        size = 2 ** math.ceil(math.log2(self.rest.shape[1]))
-        product = torch.fft.rfft(said, size).conj() * torch.fft.rfft(self.rest, size)
+        size = self.size_of_transforms
+        said, rest = torch.fft.rfft(said, size).conj(), torch.fft.rfft(self.rest, size)
+        # Kind by kind: one product of matrices for every frequency took three times as long.
+        product = torch.stack([(said * each).sum(1) for each in rest.chunk(self.num_kinds)], dim=1)
         # At the smallest shift a pixel is furthest to the red of the spectrum at rest.
-        return torch.fft.irfft(product.sum(1), size)[:, : self.num_shifts].flip(1)
+        return torch.fft.irfft(product, size)[..., : self.num_shifts].flip(-1)
+
+
+def fast_size(count: int) -> int:
+    """The least number from `count` on without a prime factor above 5: Fourier transforms of that size are fast, and the
+    next power of two may be almost twice as long."""
+    return next(size for size in itertools.count(count) if 30 ** size.bit_length() % size == 0)
 
 
 __all__ = ["SpectralShift"]

@@ -19,11 +19,11 @@ STEP = 0.01  # ln(wavelength) from bin to bin
 NUM_BINS, SHORTEST, LONGEST = 50, 4000.0, 8000.0
 
 
-def make_shift(num_channels=3, patch_size=8, hidden_size=5) -> SpectralShift:
+def make_shift(num_channels=3, patch_size=8, hidden_size=5, num_kinds=1) -> SpectralShift:
     highest = math.expm1(STEP * NUM_BINS)
     settings = TargetConfig(
         distribution="shift", transform="log1p", range=[0, highest], num_bins=NUM_BINS, num_channels=num_channels,
-        wavelengths=[SHORTEST, LONGEST],
+        num_kinds=num_kinds, wavelengths=[SHORTEST, LONGEST],
     )  # fmt: skip
     torch.manual_seed(0)
     shift = SpectralShift(
@@ -59,8 +59,26 @@ def test_the_answer_is_the_sum_over_pixels_that_it_is_said_to_be():
             assert found[row, number].item() == pytest.approx(expected, abs=1e-9)
 
 
-def test_what_moves_by_a_number_of_bins_moves_its_answer_by_as_many():
-    shift = make_shift()
+def test_an_answer_of_several_kinds_is_their_mixture():
+    """Each with a spectrum at rest of its own, and a share that the mean token says."""
+    shift, alone = make_shift(num_kinds=3), make_shift()
+    tokens, wavelength, is_usable = make_input(shift)
+    tokens, is_usable[1, 2] = tokens / 30, False  # logits of a few: with larger ones the largest is all of a mixture
+    alone.projection.load_state_dict(shift.projection.state_dict())
+    seen = is_usable.any(-1)[..., None]
+    shares = shift.kind(shift.kind_norm((tokens * seen).sum(1) / seen.sum(1))).softmax(-1)
+    expected = 0.0
+    for kind, rest in enumerate(shift.rest.chunk(3)):
+        alone.rest.data = rest
+        expected = expected + shares[:, kind, None] * alone(tokens, wavelength, is_usable).exp()
+    found = shift(tokens, wavelength, is_usable)
+    torch.testing.assert_close(found.exp(), expected)
+    assert shares.std(0).min() > 1e-3 and found.shape == (2, NUM_BINS)
+
+
+@pytest.mark.parametrize("num_kinds", [1, 3])
+def test_what_moves_by_a_number_of_bins_moves_its_answer_by_as_many(num_kinds):
+    shift = make_shift(num_kinds=num_kinds)
     tokens, wavelength, is_usable = make_input(shift)
     found = shift(tokens, wavelength, is_usable)
     moved = shift(tokens, wavelength * math.exp(9 * STEP), is_usable)
@@ -68,8 +86,9 @@ def test_what_moves_by_a_number_of_bins_moves_its_answer_by_as_many():
     assert (moved - found).abs().max() > 1
 
 
-def test_order_of_patches_padding_and_unusable_pixels_change_nothing():
-    shift = make_shift()
+@pytest.mark.parametrize("num_kinds", [1, 3])
+def test_order_of_patches_padding_and_unusable_pixels_change_nothing(num_kinds):
+    shift = make_shift(num_kinds=num_kinds)
     tokens, wavelength, is_usable = make_input(shift)
     is_usable[:, 2] = False
     found = shift(tokens, wavelength, is_usable)
@@ -82,8 +101,9 @@ def test_order_of_patches_padding_and_unusable_pixels_change_nothing():
     assert not shift(tokens, wavelength, torch.zeros_like(is_usable)).any()
 
 
-def test_pixels_beyond_the_wavelengths_are_left_out():
-    shift = make_shift()
+@pytest.mark.parametrize("num_kinds", [1, 3])
+def test_pixels_beyond_the_wavelengths_are_left_out(num_kinds):
+    shift = make_shift(num_kinds=num_kinds)
     tokens, wavelength, is_usable = make_input(shift, lowest=3000.0, highest=9000.0)
     is_inside = (wavelength >= SHORTEST) & (wavelength < LONGEST)
     assert 0 < is_inside.sum() < is_inside.numel()
@@ -102,12 +122,14 @@ def lines_at(redshift: float, seed: int) -> dict:
     return {"flux": flux, "ivar": np.full_like(flux, 100.0), "wavelength": wavelength}
 
 
-def test_redshifts_are_read_at_which_nothing_was_trained():
+@pytest.mark.parametrize("num_kinds", [1, 3])
+def test_redshifts_are_read_at_which_nothing_was_trained(num_kinds):
     """All shifts share what is learnt: of z from 0.55 to 0.85 nothing was shown. The encoder is random, and frozen."""
     generator = np.random.default_rng(0)
     shown = np.concatenate([generator.uniform(0.35, 0.55, 48), generator.uniform(0.85, 1.05, 48)])
     asked = generator.uniform(0.57, 0.83, 32)
     target = SHIFT | {"range": [0.2, 1.3], "num_bins": 1300, "wavelengths": [3700, 7000], "num_channels": 4}
+    target["num_kinds"] = num_kinds
     model = make_model("shift", targets={"redshift": target}, hidden_size=128, num_trainable_layers=0)
     torch.nn.init.zeros_(model.head.shift.rest)
     processor = SpectralProcessor()
@@ -149,6 +171,7 @@ def test_what_the_encoder_said_before_is_as_good_as_spectra():
         ({"targets": {"redshift": SHIFT | {"range": None}}}, "distribution 'shift' needs a range"),
         ({"targets": {"redshift": SHIFT | {"wavelengths": [9000, 4000]}}}, "wavelengths: expected two ascending"),
         ({"targets": {"redshift": SHIFT | {"num_channels": 0}}}, "num_channels: expected a positive number"),
+        ({"targets": {"redshift": SHIFT | {"num_kinds": 0}}}, "num_kinds: expected a positive number"),
         ({"id2label": {0: "redshift", 1: "teff"}}, "expected no label beside a shift, found: .*teff"),
         ({"classifier_hidden_size": 64}, "classifier_hidden_size: expected 0 with a shift, found: 64"),
         ({"num_pooling_queries": 2}, "num_pooling_queries: expected 0 with a shift, found: 2"),
@@ -160,13 +183,27 @@ def test_a_wrong_setting_is_refused(settings, message):
         SpectralConfig(**SIZE | HEADS["shift"] | settings)
 
 
-def test_a_saved_head_answers_the_same(tmp_path):
-    model = make_model("shift")
+@pytest.mark.parametrize("num_kinds", [1, 3])
+def test_a_saved_head_answers_the_same(tmp_path, num_kinds):
+    model = make_model("shift", targets={"redshift": SHIFT | {"num_kinds": num_kinds}})
     model.save_pretrained(tmp_path)
     reloaded = SpectralForSequenceClassification.from_pretrained(tmp_path).eval()
     inputs = SpectralProcessor()([spectrum("sdss", 0), spectrum("apogee", 1)], return_tensors="pt")
     assert torch.equal(reloaded(**inputs).probabilities["redshift"], model(**inputs).probabilities["redshift"])
     assert reloaded.config.targets == model.config.targets
+
+
+def test_a_fresh_head_of_several_kinds_finds_all_redshifts_alike_and_learns_them_apart():
+    """From one gradient: kinds that started the same would stay the same."""
+    config = SpectralConfig(**SIZE | HEADS["shift"] | {"targets": {"redshift": SHIFT | {"num_kinds": 3}}})
+    model = SpectralForSequenceClassification(config).eval()
+    assert not model.head.is_trained
+    inputs = SpectralProcessor()([spectrum("sdss", 0), spectrum("desi", 1)], return_tensors="pt")
+    found = model(**inputs, labels=torch.tensor([[0.1], [0.2]]))
+    assert found.probabilities["redshift"].std(-1).max() < 1e-6
+    found.loss.backward()
+    slopes = model.head.shift.rest.grad.chunk(3)
+    assert all((slopes[0] - each).abs().max() > 1e-4 * slopes[0].abs().max() for each in slopes[1:])
 
 
 @pytest.mark.parametrize("target_class", [ShiftTarget, BinnedTarget])

@@ -66,9 +66,10 @@ class FineTuningArguments:
         simulate: Simulated spectra per survey, used where `data` is empty.
         templates: Survey -> number of spectra from published templates, as a stream of pre-training has them
             (`simulated.stream`): beside `data` or `simulate`, or alone. They are held in memory, some 0.1 MB each.
-        faint_templates: The same, lost in noise: signal-to-noise from 0.03 to where that of `templates` begins; to train
-            on alone. From them a head learns how little it knows of such spectra; without, it may be sure of
-            anything.
+        faint_templates: The same, lost in noise, to train on alone. From them a head learns how little it knows of such
+            spectra; without, it may be sure of anything.
+        faint_snr: Their signal-to-noise per pixel, from and to, drawn evenly in its logarithm. None: from 0.03 to where
+            that of `templates` begins.
         cool_dwarfs: Number of spectra of M dwarfs in APOGEE from published templates, beside those. Their class is
             known; they have no labels.
         simulation_seed: Of all of them. Other than pre-training's, so that they are objects never seen.
@@ -95,6 +96,7 @@ class FineTuningArguments:
     simulate: dict = field(default_factory=dict)
     templates: dict = field(default_factory=dict)
     faint_templates: dict = field(default_factory=dict)
+    faint_snr: list[float] | None = None
     cool_dwarfs: int = 0
     simulation_seed: int = 1
     test_fraction: float = 0.2

@@ -1,5 +1,7 @@
 """Survey files -> labelled rows: to train on, to calibrate on, to test on."""
 
+import math
+
 import numpy as np
 import surveys
 from datasets import Dataset, concatenate_datasets
@@ -11,14 +13,15 @@ from spectral_tokenizer.data.schema import SPECTRUM
 
 
 PARTS = ("train", "calibration", "test")
+LEAST_SIGNAL = 0.03  # signal-to-noise per pixel at which a spectrum says nothing
 
 
 def load(settings, output: str) -> dict[str, Dataset]:
     """Rows of all surveys that have one of the labels and the values asked for, shuffled, in three parts.
 
     Args:
-        settings: `data`, `options`, `label_table`, `simulate`, `templates`, `faint_templates`, `cool_dwarfs` and
-            `simulation_seed`, `labels` (columns), `classes`, `select` (column -> values to keep),
+        settings: `data`, `options`, `label_table`, `simulate`, `templates`, `faint_templates`, `faint_snr`,
+            `cool_dwarfs` and `simulation_seed`, `labels` (columns), `classes`, `select` (column -> values to keep),
             `calibration_fraction`, `test_fraction`, `split_seed`; see `FineTuningArguments`.
         output: Simulated files are put beside this folder.
 
@@ -60,6 +63,7 @@ def of_templates(settings) -> dict[str, Dataset]:
     """Rows simulated from published templates, in parts that share neither a template nor a row of labels."""
     if not asks_for_templates(settings):
         return {}
+    from simulated.observing import SIGNAL_TO_NOISE
     from simulated.populations import COOL_DWARFS
     from simulated.stream import DOMAINS
 
@@ -69,6 +73,8 @@ def of_templates(settings) -> dict[str, Dataset]:
         raise ValueError(
             f"templates: expected no data of real spectra beside, found: {found}; `templates={{}}` leaves them out"
         )
+    if not (settings.faint_snr is None or is_range(settings.faint_snr)):
+        raise ValueError(f"faint_snr: expected two ascending numbers above 0, found: {settings.faint_snr}")
     if settings.label_table:
         raise ValueError("templates: expected no label_table beside, in which none of their objects stands")
     if unknown := sorted({*settings.templates, *settings.faint_templates} - set(DOMAINS)):
@@ -89,10 +95,17 @@ def of_templates(settings) -> dict[str, Dataset]:
             drawn[part].append(surveys.streamed_rows(recipe, "apogee", of, count, domain=COOL_DWARFS))
     # Not to calibrate on: a flag at 5 % false alarms would then be for spectra like these alone.
     drawn["train"] += [
-        surveys.streamed_rows(recipe, survey, "train", count, is_faint=True)
+        surveys.streamed_rows(
+            recipe, survey, "train", count, settings.faint_snr or (LEAST_SIGNAL, SIGNAL_TO_NOISE[survey][0])
+        )
         for survey, count in settings.faint_templates.items()
     ]
     return {part: chosen(concatenate_datasets(each), settings) for part, each in drawn.items() if each}
+
+
+def is_range(limits) -> bool:
+    is_pair = isinstance(limits, list | tuple) and len(limits) == 2 and all(isinstance(x, int | float) for x in limits)
+    return is_pair and 0 < limits[0] < limits[1] < math.inf
 
 
 def chosen(rows: Dataset, settings) -> Dataset:

@@ -4,7 +4,7 @@ stream."""
 import itertools
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,6 @@ Parts = dict[str, tuple[Dataset, Dataset]]  # survey -> rows to train on, rows h
 STREAMED_SPECTRA = 8  # of each part and survey for baselines and probes, for each one that validation looks at
 SECONDS_TO_LEAVE = 60  # that processes which feed a run have after SIGTERM
 TURN = 3  # of the random numbers, beside those of `spectral_tokenizer.data.packing`
-LEAST_SIGNAL = 0.03  # signal-to-noise per pixel at which a spectrum says nothing
 
 
 def parts(recipe: Recipe) -> Parts:
@@ -120,19 +119,18 @@ def streamed(recipe: Recipe) -> Parts:
 
 
 def streamed_rows(
-    recipe: Recipe, survey: str, split: str, count: int, is_faint: bool = False, domain: str | None = None
+    recipe: Recipe, survey: str, split: str, count: int, faint: Sequence[float] | None = None, domain: str | None = None
 ) -> Dataset:
     """Spectra of a stream as rows: `count` objects out of one split of the archetypes ("train", "validation", "test"),
-    of the survey's own `domain` where no other is named. Faint ones are lost in noise, down to `LEAST_SIGNAL`, up to where the stream's own signal-to-noise begins; those of
-    which a survey leaves less than half of the pixels are left out."""
-    from simulated.observing import SIGNAL_TO_NOISE
+    of the survey's own `domain` where no other is named. With `faint`, those are its limits of signal-to-noise per
+    pixel, and spectra of which a survey leaves less than half of the pixels are left out."""
     from simulated.patches import rows
     from simulated.stream import observations
 
     # Other objects than those that are not faint.
-    limits = (LEAST_SIGNAL, SIGNAL_TO_NOISE[survey][0]) if is_faint else None
-    seen = observations(survey, split, count, templates(recipe), recipe.seed + is_faint, limits=limits, domain=domain)
-    parts = [[row for row in rows(each) if not is_faint or has_pixels(row)] for each in seen]
+    seed = recipe.seed + (faint is not None)
+    seen = observations(survey, split, count, templates(recipe), seed, limits=faint, domain=domain)
+    parts = [[row for row in rows(each) if not faint or has_pixels(row)] for each in seen]
     return concatenate_datasets([Dataset(to_table(part)) for part in parts if part])
 
 

@@ -1,6 +1,7 @@
 """Fine-tuning as users start it, on simulated survey files and a model of 20,000 parameters."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -244,6 +245,14 @@ def test_faint_templates_are_other_objects_lost_in_noise(pretrained, templates_d
     assert (faint < 1.5).all() and np.median(faint) < 0.7 < np.median(bright["train"]["snr"])
     with pytest.raises(ValueError, match="expected at least 2 spectra .*'calibration': 0"):
         labelled.load(templates_recipe(tmp_path, pretrained, faint_templates={"sdss": 40}), str(tmp_path))
+    # The same objects, as bright as one asks for.
+    chosen = labelled.load(templates_recipe(tmp_path, pretrained, **asked, faint_snr=[2.0, 3.0]), str(tmp_path))
+    snr = dict(zip(chosen["train"]["redshift"][:], chosen["train"]["snr"][:]))
+    chosen = np.array([each for redshift, each in snr.items() if redshift not in known])
+    assert len(chosen) >= len(faint) and 1.5 < np.median(chosen) < 3.5 and chosen.min() > 0.7
+    for limits in ([3.0, 2.0], [0.0, 1.0], [1.0], 3.0, ["a", "b"], [1.0, math.inf]):
+        with pytest.raises(ValueError, match="faint_snr: expected two ascending numbers above 0, found"):
+            labelled.load(templates_recipe(tmp_path, pretrained, **asked, faint_snr=limits), str(tmp_path))
 
 
 def test_cool_dwarfs_stand_in_every_part_and_have_a_class_alone(pretrained, templates_dir, tmp_path, monkeypatch):
