@@ -54,8 +54,8 @@ class TargetConfig:
         wavelengths: Of `"shift"`: vacuum Angstrom; pixels beyond are left out. A spectrum at rest is learnt from the
             first at the largest redshift to the last at the smallest.
         tolerance: How far a prediction may be off to count as right, in the transformed target. None: `scale`.
-        temperature: Factor on the predicted standard deviation, or divisor of the logits of bins, by which 68 %
-            intervals hold 68 % of the truths: see `calibrate`.
+        temperature: Factor on the width of what is predicted, by which 68 % intervals hold 68 % of the truths: see
+            `calibrate`.
         confidence_threshold: Confidence under which a prediction is flagged: see `calibrate`.
     """
 

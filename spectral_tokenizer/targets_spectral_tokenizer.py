@@ -32,6 +32,8 @@ LEAST_SPREAD = 1e-5
 AT_ONCE = 512
 # Where calibration looks for a temperature.
 TEMPERATURES = [10 ** (step / 200) for step in range(-400, 401)]
+# Of what is even inside of a bin, in bins.
+BIN_VARIANCE = 1 / 12
 TRANSFORMS = {"identity": lambda value: value, "log": torch.log, "log1p": torch.log1p}
 INVERSES = {"identity": lambda value: value, "log": torch.exp, "log1p": torch.expm1}
 
@@ -123,10 +125,6 @@ class RegressionTarget:
         """What the outputs say, with the calibrated temperature unless another is given."""
         raise NotImplementedError
 
-    def interval(self, outputs: Tensor, temperature: float) -> Tensor:
-        """The 68 % interval of `predict` alone, (batch, 2)."""
-        return self.predict(outputs, temperature).interval
-
     def negative_log_likelihood(self, outputs: Tensor, u: Tensor) -> Tensor:
         """(labels,) of a known u, up to a constant."""
         raise NotImplementedError
@@ -173,27 +171,30 @@ class RegressionTarget:
         outputs, labels = outputs[is_known], labels[is_known]
         if not len(labels):
             return {}
-        low, high = math.log(TEMPERATURES[0]), math.log(TEMPERATURES[-1])
-        for _ in range(30):  # a wider distribution has wider intervals: bisection
-            middle = 0.5 * (low + high)
-            interval = torch.cat([self.interval(part, math.exp(middle)) for part in outputs.split(AT_ONCE)])
-            is_inside = (interval[:, 0] <= labels) & (labels <= interval[:, 1])
-            low, high = (low, middle) if is_inside.float().mean() > ONE_SIGMA else (middle, high)
-        temperature = math.exp(0.5 * (low + high))
-        coverage = is_inside.float().mean().item()
-        if not TEMPERATURES[1] < temperature < TEMPERATURES[-2]:
+        value, interval, _ = self.predicted(outputs, 1.0)
+        off, reach = ((self.transform(each) - self.transform(value)).abs() for each in (labels, interval.T))
+        # The factor by which an interval would end at the label.
+        factor = (off / torch.where(labels < value, *reach)).nan_to_num(math.inf)
+        wanted = factor.double().quantile(ONE_SIGMA, interpolation="higher").item()
+        temperature = min(max(wanted, TEMPERATURES[0]), TEMPERATURES[-1])
+        if wanted != temperature:
             logger.warning(
                 f"calibrate: label {self.name}: expected errors within a factor of {TEMPERATURES[-1]:g} of what is "
-                f"predicted, found: 68 % intervals hold {coverage:.0%} at temperature {temperature:.3g}, the limit"
+                f"predicted, found: 68 % intervals hold {(factor <= temperature).float().mean():.0%} at temperature "
+                f"{temperature:.3g}, the limit"
             )
-        predictions = [self.predict(part, temperature) for part in outputs.split(AT_ONCE)]
-        value, confidence = (
-            torch.cat([getattr(each, name) for each in predictions]) for name in ("value", "confidence")
-        )
+        value, _, confidence = self.predicted(outputs, temperature)
         error = (self.transform(value) - self.transform(labels)).abs()
         confidence = confidence[error <= self.tolerance]
         threshold = confidence.double().quantile(false_alarms).item() if len(confidence) else 1.0
         return {"temperature": temperature, "confidence_threshold": threshold}
+
+    def predicted(self, outputs: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Value, interval and confidence of `predict`, of many spectra a part at a time."""
+        parts = [self.predict(part, temperature) for part in outputs.split(AT_ONCE)]
+        return tuple(
+            torch.cat([getattr(each, name) for each in parts]) for name in ("value", "interval", "confidence")
+        )
 
 
 class NormalTarget(RegressionTarget):
@@ -278,37 +279,39 @@ class BinnedTarget(RegressionTarget):
 
     def predict(self, outputs: Tensor, temperature: float | None = None) -> Prediction:
         """The window of +- tolerance that holds most probability decides between the peaks; the median inside it is
-        the value, finer than a bin, and the probability around the value the confidence.
-
-        All that by the distribution that was trained. A temperature makes peaks as wide as errors are, and so is for
-        the interval and the probabilities; of two peaks it would make a heavy one certain.
-        """
-        trained, tempered = (self.cumulative(outputs, each) for each in (1.0, temperature or self.config.temperature))
-        edges = self.edges(trained)
+        the value, finer than a bin, and the probability around the value the confidence. All that, and the
+        probabilities, by the distribution that was trained; the temperature is for the interval."""
+        cumulative = self.cumulative(outputs)
+        edges = self.edges(cumulative)
         batch = outputs.shape[0]  # `len` would fix it in an export
         centers = (0.5 * (edges[1:] + edges[:-1])).expand(batch, -1)
-        lower, upper = self.window(centers, trained)
+        lower, upper = self.window(centers, cumulative)
         value = centers.gather(1, (upper - lower).argmax(-1, keepdim=True))
         for _ in range(RECENTRINGS):
-            value = self.quantile(0.5 * sum(self.window(value, trained)), trained)
-        lower, upper = self.window(value, trained)
+            value = self.quantile(0.5 * sum(self.window(value, cumulative)), cumulative)
+        lower, upper = self.window(value, cumulative)
         confidence = (upper - lower)[:, 0].clamp(max=1.0)
-        value, interval = self.inverse(value[:, 0]).float(), self.central(tempered)
-        return Prediction(value, interval, confidence, tempered.diff(dim=-1).float())
+        interval = self.interval(value, cumulative, temperature or self.config.temperature)
+        return Prediction(self.inverse(value[:, 0]).float(), interval, confidence, cumulative.diff(dim=-1).float())
 
-    def interval(self, outputs: Tensor, temperature: float) -> Tensor:
-        return self.central(self.cumulative(outputs, temperature))
-
-    def cumulative(self, outputs: Tensor, temperature: float) -> Tensor:
+    def cumulative(self, outputs: Tensor) -> Tensor:
         """Probability below each edge, (batch, num_bins + 1) float64: in float32 most confidences would be 1 or beyond,
         and rounding decide which of them are flagged."""
-        logits = self.logits(outputs).double() / temperature
-        return nn.functional.pad(logits.softmax(-1).cumsum(-1), (1, 0))
+        return nn.functional.pad(self.logits(outputs).double().softmax(-1).cumsum(-1), (1, 0))
 
-    def central(self, cumulative: Tensor) -> Tensor:
-        """The 68 % interval, (batch, 2) in the label's unit."""
+    def interval(self, value: Tensor, cumulative: Tensor, temperature: float) -> Tensor:
+        """The 68 % interval around a value (batch, 1) of u, (batch, 2) in the label's unit.
+
+        What is learnt is wider than what is known: labels are spread by `label_width` bins, by the bin they fall in and
+        by what is even inside of bins. Variances add up, and so that much is taken off on each side, down to what one bin
+        leaves open. The temperature is a factor on the rest, as on a Gaussian's width.
+        """
         tails = cumulative.new_tensor([0.5 - ONE_SIGMA / 2, 0.5 + ONE_SIGMA / 2]).expand(cumulative.shape[0], 2)
-        return self.inverse(self.quantile(tails, cumulative)).float()
+        sides = cumulative.new_tensor([-1.0, 1.0])
+        reach = ((self.quantile(tails, cumulative) - value) * sides / self.width).clamp(min=0)  # in bins
+        reach = (reach.square() - self.config.label_width**2 - 2 * BIN_VARIANCE).clamp(min=BIN_VARIANCE).sqrt()
+        ends = value + temperature * self.width * reach * sides
+        return self.inverse(ends.clamp(self.low, self.high)).float()
 
     def window(self, u: Tensor, cumulative: Tensor) -> tuple[Tensor, Tensor]:
         """Probability below u - tolerance and below u + tolerance, (batch, positions) each."""

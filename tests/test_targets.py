@@ -56,13 +56,15 @@ def test_confidences_near_one_are_told_apart():
     assert (confidence.diff() > 0).all() and confidence[-1] <= 1 and confidence[0] > 1 - 1e-6
 
 
-def test_a_temperature_narrows_the_interval_and_leaves_the_doubt_between_peaks():
-    """Odds of 7 to 3 to the sixth power would be certainty."""
+def test_a_temperature_is_a_factor_on_the_interval_and_leaves_the_doubt_between_peaks():
+    """Odds of 7 to 3 stay what they are."""
     target = redshift_target()
     outputs = peaks(target, (0.5, 0.01, 0.7), (2.0, 0.01, 0.3))
     plain, sharp = target.predict(outputs, 1.0), target.predict(outputs, 1 / 6)
     assert sharp.value == plain.value and sharp.confidence == plain.confidence and abs(sharp.confidence - 0.7) < 0.02
-    assert sharp.interval.diff() < 0.1 < plain.interval.diff()
+    reach = [(each.interval[0].log1p() - each.value.log1p()).abs() for each in (plain, sharp)]
+    torch.testing.assert_close(reach[0], 6 * reach[1], rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(sharp.probabilities, plain.probabilities)
 
 
 def test_the_heavier_of_two_peaks_is_the_answer_and_the_lighter_the_doubt():
@@ -74,10 +76,23 @@ def test_the_heavier_of_two_peaks_is_the_answer_and_the_lighter_the_doubt():
     assert prediction.interval[0, 0] < 0.5 and prediction.interval[0, 1] > 1.9
 
 
-def test_intervals_of_a_single_peak_are_one_sigma():
+@pytest.mark.parametrize("scatter", [0.4, 1.0, 4.0])
+@pytest.mark.parametrize("label_width", [1, 2.0])
+def test_intervals_are_as_wide_as_truths_scatter_and_not_as_labels_are_spread(scatter, label_width):
+    """Of a distribution that was fitted to labels of that scatter, in bins."""
+    target = BinnedTarget("z", TargetConfig(**REDSHIFT | {"label_width": label_width}))
+    generator = torch.Generator().manual_seed(0)
+    u = 1.0 + scatter * target.width * torch.randn(4000, generator=generator, dtype=torch.float64)
+    labels = torch.special.ndtr((target.edges(u) - u[:, None]) / (label_width * target.width)).diff(dim=1).mean(0)
+    found = target.predict(outputs_of(target, (labels + 1e-30).log()[None].float()), 1.0)
+    reach = (found.interval.log1p().double() - 1.0)[0].abs() / target.width
+    torch.testing.assert_close(reach, torch.full_like(reach, scatter), rtol=0.06, atol=0.1)
+
+
+def test_no_interval_is_narrower_than_a_bin_leaves_open():
     target = redshift_target()
-    low, high = target.predict(peaks(target, (1.0, 0.05, 1.0))).interval[0].log1p() - math.log(2)
-    assert low.item() == pytest.approx(-0.05, rel=0.03) and high.item() == pytest.approx(0.05, rel=0.03)
+    low, high = target.predict(peaks(target, (1.0, 0.1 * target.width, 1.0)), 1.0).interval[0].log1p()
+    assert (high - low).item() == pytest.approx(2 * target.width / math.sqrt(12), rel=1e-3)
 
 
 def test_a_redshift_can_be_fitted_to_a_fraction_of_a_bin():
@@ -116,14 +131,14 @@ def test_calibration_makes_intervals_hold_68_percent(distribution, factor):
         outputs = torch.stack([center, torch.full_like(center, 2 * math.log(0.04))], dim=1)
     else:
         edges = target.edges(center)
-        logits = -0.5 * ((0.5 * (edges[1:] + edges[:-1]) - center[:, None]) / 0.04) ** 2
+        # As wide as labels are spread on top of it.
+        width = math.hypot(0.04, target.config.label_width * target.width)
+        logits = -0.5 * ((0.5 * (edges[1:] + edges[:-1]) - center[:, None]) / width) ** 2
         outputs = outputs_of(target, logits)
         truth = truth.expm1()
     truth[::7] = torch.nan
     settings = target.calibrate(outputs, truth, false_alarms=0.05)
-    # A Gaussian's width goes with the temperature, or with its root where the temperature divides logits.
-    expected = factor if distribution == "normal" else factor**2
-    assert settings["temperature"] == pytest.approx(expected, rel=0.15 if distribution == "bins" else 0.05)
+    assert settings["temperature"] == pytest.approx(factor, rel=0.05)
     prediction = target.predict(outputs, settings["temperature"])
     is_known = ~truth.isnan()
     is_inside = (prediction.interval[:, 0] <= truth) & (truth <= prediction.interval[:, 1])
@@ -197,4 +212,3 @@ def test_many_spectra_are_calibrated_in_parts_as_at_once(distribution, monkeypat
     monkeypatch.setattr(target, "predict", lambda part, heat: sizes.append(len(part)) or predict(part, heat))
     assert target.calibrate(outputs, labels, 0.1) == pytest.approx(expected)
     assert max(sizes) == 7 and expected["temperature"] != 1
-    torch.testing.assert_close(target.interval(outputs, 2.0), predict(outputs, 2.0).interval)

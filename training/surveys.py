@@ -119,7 +119,12 @@ def streamed(recipe: Recipe) -> Parts:
 
 
 def streamed_rows(
-    recipe: Recipe, survey: str, split: str, count: int, faint: Sequence[float] | None = None, domain: str | None = None
+    recipe: Recipe,
+    survey: str,
+    split: str,
+    count: int,
+    faint: Sequence[float] | None = None,
+    domain: str | None = None,
 ) -> Dataset:
     """Spectra of a stream as rows: `count` objects out of one split of the archetypes ("train", "validation", "test"),
     of the survey's own `domain` where no other is named. With `faint`, those are its limits of signal-to-noise per
