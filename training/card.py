@@ -270,7 +270,8 @@ def data_words(metrics: dict, settings: dict) -> str:
         alone = not (settings["data"] or settings.get("simulate"))
         words = f"from {published}" if alone else f"{words}; and from {published}"
         if settings.get("faint_templates"):
-            words += ", some of them lost in noise"
+            low, high = settings.get("faint_snr") or (None, None)
+            words += f", some of them at S/N {low:g} to {high:g}" if low else ", some of them lost in noise"
         if settings.get("cool_dwarfs"):
             words += ", and of M dwarfs in APOGEE"
     if settings["data"] and settings.get("stream"):

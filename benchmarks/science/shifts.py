@@ -35,7 +35,7 @@ from .tables import BANDS, row
 PIXELS = "pixels, no encoder"
 TARGET = {
     "distribution": "shift", "transform": "log1p", "range": [-0.01, 4.5], "num_bins": 5120, "label_width": 1,
-    "tolerance": 0.01,
+    "num_kinds": 3, "tolerance": 0.01,
 }  # fmt: skip
 PATCH_SIZE = 32  # of the simulated spectra
 NUM_EPOCHS = {"tiny": 1}

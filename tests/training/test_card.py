@@ -184,6 +184,9 @@ def test_templates_of_a_head_are_told(tmp_path):
     for simulate, words in (({}, published), ({"sdss": 100}, f"{own}; and {published}")):
         metrics = {**HEAD, "simulated": True, "arguments": {**settings, "simulate": simulate}}
         assert f"Trained on simulated spectra ({words}): 70 spectra" in written(tmp_path, metrics)[0]
+        for faint, how in (({}, "lost in noise"), ({"faint_snr": [0.05, 3.0]}, "at S/N 0.05 to 3")):
+            metrics["arguments"].update({"faint_templates": {"sdss": 9}, **faint})
+            assert f"simulated spectra ({words}, some of them {how}): 70" in written(tmp_path, metrics)[0]
 
 
 @pytest.mark.parametrize("metrics", [METRICS, HEAD], ids=["pretrained", "head"])
