@@ -42,13 +42,14 @@ class SpectralClassifierOutput(ModelOutput):
             Classes: logits, divided by the calibrated temperature. Regression: the predicted values. NaN where a spectrum
             has no valid patch.
         errors (`Tensor` of shape `(batch, num_labels)`): Regression: half the width of `intervals`.
-        intervals (`Tensor` of shape `(batch, num_labels, 2)`): Regression: the central 68 % interval.
+        intervals (`Tensor` of shape `(batch, num_labels, 2)`): Regression: 68 % intervals around the values.
         confidence (`Tensor` of shape `(batch, num_labels)`, float64):
             Regression: the probability within the target's `tolerance` of the prediction.
         is_flagged (`Tensor` of shape `(batch, num_labels)`):
             Regression: True where the confidence is below the target's calibrated threshold.
         probabilities (`dict[str, Tensor]`):
-            Name of each target that is predicted in bins -> (batch, num_bins), see `bin_edges`.
+            Name of each target that is predicted in bins -> (batch, num_bins), see `bin_edges`. As they were trained, on
+            labels that are spread over `label_width` bins; `intervals` are without that.
         novelty (`Tensor` of shape `(batch,)`, float32):
             How unlike those that the head was fitted to a spectrum is, where `fit_novelty` and `calibrate` were called: 1 is
             what the part `false_alarms` of held spectra passes, infinity a spectrum without a valid patch. An answer to
@@ -482,8 +483,8 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
     def calibrate(self, batches: Iterable[Mapping], false_alarms: float = 0.05) -> None:
         """Fit the width of what is predicted, on spectra that were not trained on; kept in the configuration.
 
-        Classes: the temperature of least cross-entropy. Regression: the temperature by which 68 % intervals hold 68 %
-        of the truths, and the confidence under which a prediction is flagged. Both: where `fit_novelty` was called, how
+        Classes: the temperature of least cross-entropy. Regression: the factor by which 68 % intervals hold 68 % of the
+        truths, and the confidence under which a prediction is flagged. Both: where `fit_novelty` was called, how
         unlike the spectra of training is more than the part `false_alarms` of these.
 
         Args:
