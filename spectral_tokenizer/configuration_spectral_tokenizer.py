@@ -54,7 +54,7 @@ class TargetConfig:
         wavelengths: Of `"shift"`: vacuum Angstrom; pixels beyond are left out. A spectrum at rest is learnt from the
             first at the largest redshift to the last at the smallest.
         tolerance: How far a prediction may be off to count as right, in the transformed target. None: `scale`.
-        temperature: Factor on the width of what is predicted, by which 68 % intervals hold 68 % of the truths: see
+        width_factor: Factor on the width of what is predicted, by which 68 % intervals hold 68 % of the truths: see
             `calibrate`.
         confidence_threshold: Confidence under which a prediction is flagged: see `calibrate`.
     """
@@ -70,7 +70,7 @@ class TargetConfig:
     num_kinds: int = 1
     wavelengths: list[float | int] | tuple[float | int, ...] = (3500.0, 10500.0)
     tolerance: float | int | None = None
-    temperature: float | int = 1.0
+    width_factor: float | int = 1.0
     confidence_threshold: float | int = 0.0
 
     def validate_range(self):
@@ -82,7 +82,7 @@ class TargetConfig:
         lowest = {"identity": -math.inf, "log": 0.0, "log1p": -1.0}[self.transform]
         if self.range is not None and not (len(self.range) == 2 and lowest < self.range[0] < self.range[1] < math.inf):
             raise ValueError(f"range: expected two ascending values above {lowest}, found: {self.range}")
-        for name in ("scale", "temperature", "num_bins", "label_width", "num_channels", "num_kinds"):
+        for name in ("scale", "width_factor", "num_bins", "label_width", "num_channels", "num_kinds"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: expected a positive number, found: {getattr(self, name)}")
         if self.tolerance is not None and not self.tolerance > 0:

@@ -553,7 +553,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         """As if `calibrate` had never been called."""
         self.config.classifier_temperature, self.config.novelty_threshold = 1.0, None
         for settings in (self.config.targets or {}).values():
-            settings.pop("temperature", None)
+            settings.pop("width_factor", None)
             settings.pop("confidence_threshold", None)
 
     def update(self, settings: dict) -> None:

@@ -72,7 +72,9 @@ class SpectralShift(nn.Module):
         agreement = self.compare(grid.unflatten(0, (batch, self.num_places)).transpose(1, 2))
         if self.num_kinds == 1:
             return agreement[:, 0]
-        return (agreement + self.log_shares(tokens, is_inside.any(-1))[..., None]).logsumexp(1)
+        has_pixel = is_inside.any(-1)
+        mixture = (agreement + self.log_shares(tokens, has_pixel)[..., None]).logsumexp(1)
+        return torch.where(has_pixel.any(1, keepdim=True), mixture, 0.0)  # shares add up to 1 but for rounding
 
     def log_shares(self, tokens: Tensor, has_pixel: Tensor) -> Tensor:
         """Tokens, and (batch, patches) booleans that say which are looked at -> (batch, num_kinds), of sum 1 in exp."""

@@ -30,7 +30,7 @@ MAX_LOG_VARIANCE = 15.0
 LEAST_SPREAD = 1e-5
 # Spectra whose distributions over bins are held at a time in calibration: thousands of bins of all would not fit.
 AT_ONCE = 512
-# Where calibration looks for a temperature.
+# Where calibration looks for a temperature, and the limits of a factor on widths.
 TEMPERATURES = [10 ** (step / 200) for step in range(-400, 401)]
 # Of what is even inside of a bin, in bins.
 BIN_VARIANCE = 1 / 12
@@ -121,8 +121,8 @@ class RegressionTarget:
         self.name, self.config = name, config
         self.tolerance = config.tolerance or config.scale
 
-    def predict(self, outputs: Tensor, temperature: float | None = None) -> Prediction:
-        """What the outputs say, with the calibrated temperature unless another is given."""
+    def predict(self, outputs: Tensor, width_factor: float | None = None) -> Prediction:
+        """What the outputs say, as wide as was calibrated unless another factor is given."""
         raise NotImplementedError
 
     def negative_log_likelihood(self, outputs: Tensor, u: Tensor) -> Tensor:
@@ -172,26 +172,29 @@ class RegressionTarget:
         if not len(labels):
             return {}
         value, interval, _ = self.predicted(outputs, 1.0)
-        off, reach = ((self.transform(each) - self.transform(value)).abs() for each in (labels, interval.T))
-        # The factor by which an interval would end at the label.
-        factor = (off / torch.where(labels < value, *reach)).nan_to_num(math.inf)
-        wanted = factor.double().quantile(ONE_SIGMA, interpolation="higher").item()
-        temperature = min(max(wanted, TEMPERATURES[0]), TEMPERATURES[-1])
-        if wanted != temperature:
+        # Not by `transform`, which refuses what it takes for labels: a wide interval may reach to where ln has no end.
+        off, reach = (
+            (TRANSFORMS[self.config.transform](each.double()) - self.transform(value)).abs()
+            for each in (labels, interval.T)
+        )
+        needed = off / torch.where(labels < value, *reach)  # for an interval to end at the label
+        wanted = needed.quantile(ONE_SIGMA, interpolation="higher").item()
+        factor = min(max(wanted, TEMPERATURES[0]), TEMPERATURES[-1])
+        if wanted != factor:
             logger.warning(
                 f"calibrate: label {self.name}: expected errors within a factor of {TEMPERATURES[-1]:g} of what is "
-                f"predicted, found: 68 % intervals hold {(factor <= temperature).float().mean():.0%} at temperature "
-                f"{temperature:.3g}, the limit"
+                f"predicted, found: 68 % intervals hold {(needed <= factor).float().mean():.0%} at a factor of "
+                f"{factor:.3g}, the limit"
             )
-        value, _, confidence = self.predicted(outputs, temperature)
+        value, _, confidence = self.predicted(outputs, factor)
         error = (self.transform(value) - self.transform(labels)).abs()
         confidence = confidence[error <= self.tolerance]
         threshold = confidence.double().quantile(false_alarms).item() if len(confidence) else 1.0
-        return {"temperature": temperature, "confidence_threshold": threshold}
+        return {"width_factor": factor, "confidence_threshold": threshold}
 
-    def predicted(self, outputs: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    def predicted(self, outputs: Tensor, width_factor: float) -> tuple[Tensor, Tensor, Tensor]:
         """Value, interval and confidence of `predict`, of many spectra a part at a time."""
-        parts = [self.predict(part, temperature) for part in outputs.split(AT_ONCE)]
+        parts = [self.predict(part, width_factor) for part in outputs.split(AT_ONCE)]
         return tuple(
             torch.cat([getattr(each, name) for each in parts]) for name in ("value", "interval", "confidence")
         )
@@ -202,11 +205,11 @@ class NormalTarget(RegressionTarget):
 
     num_outputs = 2
 
-    def moments(self, outputs: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    def moments(self, outputs: Tensor, width_factor: float) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation in u."""
         log_variance = outputs[:, 1].clamp(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE)
         mean = self.config.center + self.config.scale * outputs[:, 0]
-        return mean, self.config.scale * temperature * (0.5 * log_variance).exp()
+        return mean, self.config.scale * width_factor * (0.5 * log_variance).exp()
 
     def negative_log_likelihood(self, outputs: Tensor, u: Tensor) -> Tensor:
         """In units of the scale, so that targets in K and in dex weigh alike."""
@@ -214,8 +217,8 @@ class NormalTarget(RegressionTarget):
         residual = outputs[:, 0] - (u - self.config.center) / self.config.scale
         return 0.5 * (log_variance + residual.square() * (-log_variance).exp())
 
-    def predict(self, outputs: Tensor, temperature: float | None = None) -> Prediction:
-        mean, deviation = self.moments(outputs, temperature or self.config.temperature)
+    def predict(self, outputs: Tensor, width_factor: float | None = None) -> Prediction:
+        mean, deviation = self.moments(outputs, width_factor or self.config.width_factor)
         interval = self.inverse(torch.stack([mean - deviation, mean + deviation], dim=-1))
         return Prediction(self.inverse(mean), interval, torch.erf(self.tolerance / (deviation.double() * 2**0.5)))
 
@@ -277,10 +280,10 @@ class BinnedTarget(RegressionTarget):
         label = cumulative.diff(dim=1)
         return nn.functional.cross_entropy(self.logits(outputs), label / label.sum(1, keepdim=True), reduction="none")
 
-    def predict(self, outputs: Tensor, temperature: float | None = None) -> Prediction:
+    def predict(self, outputs: Tensor, width_factor: float | None = None) -> Prediction:
         """The window of +- tolerance that holds most probability decides between the peaks; the median inside it is
         the value, finer than a bin, and the probability around the value the confidence. All that, and the
-        probabilities, by the distribution that was trained; the temperature is for the interval."""
+        probabilities, by the distribution that was trained; the factor is for the interval."""
         cumulative = self.cumulative(outputs)
         edges = self.edges(cumulative)
         batch = outputs.shape[0]  # `len` would fix it in an export
@@ -291,7 +294,7 @@ class BinnedTarget(RegressionTarget):
             value = self.quantile(0.5 * sum(self.window(value, cumulative)), cumulative)
         lower, upper = self.window(value, cumulative)
         confidence = (upper - lower)[:, 0].clamp(max=1.0)
-        interval = self.interval(value, cumulative, temperature or self.config.temperature)
+        interval = self.interval(value, cumulative, width_factor or self.config.width_factor)
         return Prediction(self.inverse(value[:, 0]).float(), interval, confidence, cumulative.diff(dim=-1).float())
 
     def cumulative(self, outputs: Tensor) -> Tensor:
@@ -299,18 +302,18 @@ class BinnedTarget(RegressionTarget):
         and rounding decide which of them are flagged."""
         return nn.functional.pad(self.logits(outputs).double().softmax(-1).cumsum(-1), (1, 0))
 
-    def interval(self, value: Tensor, cumulative: Tensor, temperature: float) -> Tensor:
+    def interval(self, value: Tensor, cumulative: Tensor, width_factor: float) -> Tensor:
         """The 68 % interval around a value (batch, 1) of u, (batch, 2) in the label's unit.
 
-        What is learnt is wider than what is known: labels are spread by `label_width` bins, by the bin they fall in and
-        by what is even inside of bins. Variances add up, and so that much is taken off on each side, down to what one bin
-        leaves open. The temperature is a factor on the rest, as on a Gaussian's width.
+        On either side of the value it holds 68 % of the probability there. What is learnt is wider than what is known:
+        labels are spread by `label_width` bins, by the bin they fall in and by what is even inside of bins. Variances
+        add up, and so that much is taken off on each side, down to what one bin leaves open.
         """
-        tails = cumulative.new_tensor([0.5 - ONE_SIGMA / 2, 0.5 + ONE_SIGMA / 2]).expand(cumulative.shape[0], 2)
-        sides = cumulative.new_tensor([-1.0, 1.0])
-        reach = ((self.quantile(tails, cumulative) - value) * sides / self.width).clamp(min=0)  # in bins
-        reach = (reach.square() - self.config.label_width**2 - 2 * BIN_VARIANCE).clamp(min=BIN_VARIANCE).sqrt()
-        ends = value + temperature * self.width * reach * sides
+        below = self.mass_below(value, cumulative)
+        ends = self.quantile(torch.cat([below * (1 - ONE_SIGMA), below + (1 - below) * ONE_SIGMA], dim=1), cumulative)
+        variance = ((ends - value) / self.width).square() - self.config.label_width**2 - 2 * BIN_VARIANCE  # in bins
+        reach = width_factor * self.width * variance.clamp(min=BIN_VARIANCE).sqrt()
+        ends = value + reach * reach.new_tensor([-1.0, 1.0])
         return self.inverse(ends.clamp(self.low, self.high)).float()
 
     def window(self, u: Tensor, cumulative: Tensor) -> tuple[Tensor, Tensor]:
@@ -409,7 +412,7 @@ class RegressionTargets:
         return {"targets": self.settings(lambda name, given: {**found.get(name, {}), **given})}
 
     def calibrate(self, outputs: Tensor, labels: Tensor, false_alarms: float) -> dict[str, dict]:
-        """Temperature and threshold of every target, as settings."""
+        """Factor on widths and threshold of every target, as settings."""
         found = {
             target.name: target.calibrate(part, column, false_alarms)
             for target, part, column in self.parts(outputs, labels)

@@ -89,13 +89,13 @@ def test_names_and_numbers_of_classes_are_each_other_s(pretrained):
 
 @pytest.mark.parametrize("load", [SpectralForSequenceClassification, AutoModelForSequenceClassification])
 def test_calibration_goes_with_the_layer_it_was_of(load, tmp_path):
-    settings = {"temperature": 2.0, "confidence_threshold": 0.9, "scale": 3.0}
+    settings = {"width_factor": 2.0, "confidence_threshold": 0.9, "scale": 3.0}
     make_model("classes", classifier_temperature=2.5).save_pretrained(tmp_path / "classes")
     make_model("redshift", targets={"redshift": {**REDSHIFT, **settings}}).save_pretrained(tmp_path / "redshift")
     fresh = {"ignore_mismatched_sizes": True}
     assert load.from_pretrained(tmp_path / "classes", num_labels=5, **fresh).config.classifier_temperature == 1
     assert load.from_pretrained(tmp_path / "classes", **fresh).config.classifier_temperature == 2.5
-    assert load.from_pretrained(tmp_path / "redshift").config.targets["redshift"]["temperature"] == 2
+    assert load.from_pretrained(tmp_path / "redshift").config.targets["redshift"]["width_factor"] == 2
     targets = {"redshift": {**REDSHIFT, **settings, "num_bins": 64}}
     model, found = load.from_pretrained(tmp_path / "redshift", targets=targets, output_loading_info=True, **fresh)
     assert found["mismatched_keys"] and model.config.targets == {

@@ -190,12 +190,12 @@ def test_a_fresh_head_knows_nothing(head, inputs):
     else:
         assert output.logits.isfinite().all()
         close(output.probabilities["redshift"], torch.full((4, 128), 1 / 128))
-        # To the 16th and 84th percentile of a flat probability in ln(1 + z), less what labels are spread by: two bins,
-        # the bin they are in, and what is even in it.
-        ends, width = torch.tensor([(1 - ONE_SIGMA) / 2, (1 + ONE_SIGMA) / 2]) * math.log(6), math.log(6) / 128
-        u, sides = output.logits[:, :1].log1p(), torch.tensor([-1, 1])
-        reach = ((ends - u) * sides / width).clamp(min=2.1).square() - 4 - 2 / 12
-        close(output.intervals[:, 0].log1p(), u + sides * width * reach.sqrt(), 1e-4)
+        # 68 % of a flat probability in ln(1 + z) on each side, less what labels are spread by: two bins, the bin they are
+        # in, and what is even in it.
+        u, sides, width = output.logits[:, :1].log1p(), torch.tensor([-1, 1]), math.log(6) / 128
+        reach = ONE_SIGMA * torch.cat([u, math.log(6) - u], dim=1) / width
+        reach = (reach.square() - 4 - 2 / 12).clamp(min=1 / 12).sqrt()
+        close(output.intervals[:, 0].log1p(), (u + sides * width * reach).clamp(min=0), 1e-4)
 
 
 def test_a_logarithmic_target_has_errors_in_its_own_unit(inputs):

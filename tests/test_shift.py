@@ -98,7 +98,10 @@ def test_order_of_patches_padding_and_unusable_pixels_change_nothing(num_kinds):
     tokens[:, 2], wavelength[:, 2] = torch.nan, torch.nan
     torch.testing.assert_close(shift(tokens, wavelength, is_usable), found)
     torch.testing.assert_close(shift(tokens[1:], wavelength[1:], is_usable[1:]), found[1:])
-    assert not shift(tokens, wavelength, torch.zeros_like(is_usable)).any()
+    for _ in range(20):  # shares add up to 1 but for rounding
+        assert not shift.float()(tokens.float(), wavelength, torch.zeros_like(is_usable)).any()
+        if num_kinds > 1:
+            torch.nn.init.normal_(shift.kind.bias)
 
 
 @pytest.mark.parametrize("num_kinds", [1, 3])

@@ -138,8 +138,8 @@ def test_calibration_makes_intervals_hold_68_percent(distribution, factor):
         truth = truth.expm1()
     truth[::7] = torch.nan
     settings = target.calibrate(outputs, truth, false_alarms=0.05)
-    assert settings["temperature"] == pytest.approx(factor, rel=0.05)
-    prediction = target.predict(outputs, settings["temperature"])
+    assert settings["width_factor"] == pytest.approx(factor, rel=0.05)
+    prediction = target.predict(outputs, settings["width_factor"])
     is_known = ~truth.isnan()
     is_inside = (prediction.interval[:, 0] <= truth) & (truth <= prediction.interval[:, 1])
     assert abs(is_inside[is_known].float().mean() - ONE_SIGMA) < 0.005
@@ -150,6 +150,43 @@ def test_calibration_makes_intervals_hold_68_percent(distribution, factor):
     assert flagged <= 0.06
 
 
+def test_both_sides_are_calibrated_by_their_own_widths():
+    """Probabilities with a long tail, and truths as far out as they say, but for a factor."""
+    target = redshift_target(num_bins=512)
+    generator = torch.Generator().manual_seed(0)
+    start = 0.3 + torch.rand(3000, generator=generator)
+    edges = target.edges(start)
+    off = 0.5 * (edges[1:] + edges[:-1]) - start[:, None]
+    outputs = outputs_of(target, torch.where(off > 0, -off / 0.15, off / 0.03))
+    tails = torch.empty(3000).exponential_(generator=generator)
+    is_above = torch.rand(3000, generator=generator) < 0.15 / 0.18
+    truth = (start + torch.where(is_above, 1.8 * 0.15 * tails, -1.8 * 0.03 * tails)).clamp(0, 1.79).expm1()
+    factor = target.calibrate(outputs, truth, 0.05)["width_factor"]
+    interval = target.predict(outputs, factor).interval
+    is_inside = (interval[:, 0] <= truth) & (truth <= interval[:, 1])
+    assert abs(is_inside.float().mean() - ONE_SIGMA) < 0.003 and factor > 1.3
+
+
+def test_an_interval_has_its_value_inside_and_stays_in_range():
+    """Where all below the value is less than 16 %, and where a factor widens what is near the end."""
+    target = redshift_target()
+    lone = target.predict(peaks(target, (0.3, 0.03, 0.14), *((0.8 + 0.1 * k, 0.2, 0.86 / 40) for k in range(40))), 1.0)
+    low, value, high = (each.log1p().item() for each in (lone.interval[0, 0], lone.value, lone.interval[0, 1]))
+    assert abs(value - math.log1p(0.3)) < 0.01 and value - low > 0.5 * target.width and high > math.log1p(2.0)
+    wide = target.predict(peaks(target, (0.05, 0.2, 1.0), (4.5, 0.2, 0.5)), 5.0).interval[0]
+    assert wide[0] == 0 and wide[1].item() == pytest.approx(5)
+
+
+@pytest.mark.parametrize("transform", ["log", "log1p"])
+def test_a_spectrum_of_which_nothing_is_known_does_not_stop_calibration(transform):
+    """Its interval reaches to where the logarithm has no end."""
+    target = NormalTarget("x", TargetConfig(transform=transform, scale=0.5))
+    outputs = torch.stack([torch.zeros(500), torch.zeros(500)], dim=1)
+    outputs[0, 1] = 15.0
+    truth = target.inverse(0.5 * torch.randn(500, generator=torch.Generator().manual_seed(0)))
+    assert target.calibrate(outputs, truth, 0.05)["width_factor"] == pytest.approx(1, abs=0.15)
+
+
 @pytest.mark.parametrize("factor", [0.02, 50.0])
 def test_errors_that_are_wrong_by_far_are_calibrated_too(factor):
     generator = torch.Generator().manual_seed(0)
@@ -157,7 +194,7 @@ def test_errors_that_are_wrong_by_far_are_calibrated_too(factor):
     noise = torch.randn(2, 4000, generator=generator)
     truth = 5000 + 700 * noise[0]
     outputs = torch.stack([noise[0] + 0.04 * noise[1], torch.full((4000,), 2 * math.log(0.04 / factor))], dim=1)
-    found = target.predict(outputs, target.calibrate(outputs, truth, 0.05)["temperature"]).interval
+    found = target.predict(outputs, target.calibrate(outputs, truth, 0.05)["width_factor"]).interval
     is_inside = (found[:, 0] <= truth) & (truth <= found[:, 1])
     assert abs(is_inside.float().mean() - ONE_SIGMA) < 0.005
 
@@ -211,4 +248,4 @@ def test_many_spectra_are_calibrated_in_parts_as_at_once(distribution, monkeypat
     sizes, predict = [], target.predict
     monkeypatch.setattr(target, "predict", lambda part, heat: sizes.append(len(part)) or predict(part, heat))
     assert target.calibrate(outputs, labels, 0.1) == pytest.approx(expected)
-    assert max(sizes) == 7 and expected["temperature"] != 1
+    assert max(sizes) == 7 and expected["width_factor"] != 1

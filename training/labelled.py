@@ -61,6 +61,11 @@ def asks_for_templates(settings) -> bool:
 
 def of_templates(settings) -> dict[str, Dataset]:
     """Rows simulated from published templates, in parts that share neither a template nor a row of labels."""
+    if settings.faint_snr is not None and not (settings.faint_templates and is_range(settings.faint_snr)):
+        raise ValueError(
+            "faint_snr: expected two ascending numbers above 0, and faint_templates that they are of, found: "
+            f"{settings.faint_snr}, {settings.faint_templates}"
+        )
     if not asks_for_templates(settings):
         return {}
     from simulated.observing import SIGNAL_TO_NOISE
@@ -73,8 +78,6 @@ def of_templates(settings) -> dict[str, Dataset]:
         raise ValueError(
             f"templates: expected no data of real spectra beside, found: {found}; `templates={{}}` leaves them out"
         )
-    if not (settings.faint_snr is None or is_range(settings.faint_snr)):
-        raise ValueError(f"faint_snr: expected two ascending numbers above 0, found: {settings.faint_snr}")
     if settings.label_table:
         raise ValueError("templates: expected no label_table beside, in which none of their objects stands")
     if unknown := sorted({*settings.templates, *settings.faint_templates} - set(DOMAINS)):

@@ -177,7 +177,8 @@ def find(path: str) -> Path:
 
 
 def find_model(argument: str, given: str) -> str:
-    """A model's folder, where `find` looks for it, or its name on the Hub, as it was given.
+    """A model's folder, where `find` looks for it, or its name on the Hub, as it was given: OWNER/NAME, where there is
+    no folder OWNER.
 
     Raises:
         FileNotFoundError: it is neither. Names the argument that it was given by.

@@ -71,7 +71,7 @@ class Answer:
         name: the row's column.
         value: the likeliest class, or a number in the label's unit.
         known: what the file says; None where it says nothing.
-        interval: the central 68 % interval of a number.
+        interval: the 68 % interval of a number.
         is_flagged: the head itself does not rely on its number, or knows no such spectra.
         shares: probability of each class; empty for a number.
         bins: edges of the bins of a number that is predicted in them, and the probability of each.

@@ -129,7 +129,7 @@ def columns_of(model, answer) -> dict[str, np.ndarray]:
     """What a head says of a batch, as columns.
 
     Of a class: `predicted_class`, `probability_NAME` of each, calibrated, and `predicted_class_novelty`. Of each number:
-    `predicted_NAME` in its own unit, `_low` and `_high` of its central 68 % interval, `_error` (half of its width),
+    `predicted_NAME` in its own unit, `_low` and `_high` of its 68 % interval, `_error` (half of its width),
     `_confidence`, `_is_flagged`, `_novelty`; see [`SpectralClassifierOutput`]. Novelty is there where it was fitted.
     """
     names, columns = names_of(model), {}

@@ -187,7 +187,7 @@ def test_the_label_head_of_pretraining_is_calibrated_and_tested_without_training
     sizes = told.label_head.sizes
     parts = dict(zip(KnownLabels(config).names, told.label_head.out_proj.weight.split(sizes)))
     torch.testing.assert_close(model.head.out_proj.weight, torch.cat([parts["teff"], parts["fe_h"]]))
-    assert not model.head.feature_mean.any() and model.config.targets["teff"]["temperature"] != 1.0
+    assert not model.head.feature_mean.any() and model.config.targets["teff"]["width_factor"] != 1.0
     card = (tmp_path / "run" / "model" / "README.md").read_text()
     assert "label head that the encoder was pre-trained with" in card and "Nothing was fitted after that." in card
     assert "Trained on" not in card and "was trained on" not in card.split("## Intended use")[0]
@@ -251,8 +251,11 @@ def test_faint_templates_are_other_objects_lost_in_noise(pretrained, templates_d
     chosen = np.array([each for redshift, each in snr.items() if redshift not in known])
     assert len(chosen) >= len(faint) and 1.5 < np.median(chosen) < 3.5 and chosen.min() > 0.7
     for limits in ([3.0, 2.0], [0.0, 1.0], [1.0], 3.0, ["a", "b"], [1.0, math.inf]):
-        with pytest.raises(ValueError, match="faint_snr: expected two ascending numbers above 0, found"):
+        with pytest.raises(ValueError, match="faint_snr: expected two ascending numbers above 0, .*found"):
             labelled.load(templates_recipe(tmp_path, pretrained, **asked, faint_snr=limits), str(tmp_path))
+    for others in ({}, {"templates": {"sdss": 40}}):  # of nothing
+        with pytest.raises(ValueError, match="and faint_templates that they are of, found"):
+            labelled.load(templates_recipe(tmp_path, pretrained, **others, faint_snr=[1.0, 2.0]), str(tmp_path))
 
 
 def test_cool_dwarfs_stand_in_every_part_and_have_a_class_alone(pretrained, templates_dir, tmp_path, monkeypatch):

@@ -143,7 +143,7 @@ def test_a_head_is_calibrated_on_some_objects_and_measured_on_the_others(tmp_pat
     assert found["test_before_calibration"]["redshift_mad"] == found["test"]["redshift_mad"]
     calibrated = AutoModelForSequenceClassification.from_pretrained(output / "model")
     before, after = (vars(each.config.regression_targets["redshift"]) for each in (head, calibrated))
-    assert {name for name in before if before[name] != after[name]} == {"temperature", "confidence_threshold"}
+    assert {name for name in before if before[name] != after[name]} == {"width_factor", "confidence_threshold"}
     assert all(torch.equal(each, head.state_dict()[name]) for name, each in calibrated.state_dict().items())
     with pytest.raises(SystemExit):  # which would lose the model that the figures are of
         measure.main()
