@@ -251,11 +251,8 @@ def test_faint_templates_are_other_objects_lost_in_noise(pretrained, templates_d
     chosen = np.array([each for redshift, each in snr.items() if redshift not in known])
     assert len(chosen) >= len(faint) and 1.5 < np.median(chosen) < 3.5 and chosen.min() > 0.7
     for limits in ([3.0, 2.0], [0.0, 1.0], [1.0], 3.0, ["a", "b"], [1.0, math.inf]):
-        with pytest.raises(ValueError, match="faint_snr: expected two ascending numbers above 0, .*found"):
+        with pytest.raises(ValueError, match="faint_snr: expected two ascending numbers above 0, found"):
             labelled.load(templates_recipe(tmp_path, pretrained, **asked, faint_snr=limits), str(tmp_path))
-    for others in ({}, {"templates": {"sdss": 40}}):  # of nothing
-        with pytest.raises(ValueError, match="and faint_templates that they are of, found"):
-            labelled.load(templates_recipe(tmp_path, pretrained, **others, faint_snr=[1.0, 2.0]), str(tmp_path))
 
 
 def test_cool_dwarfs_stand_in_every_part_and_have_a_class_alone(pretrained, templates_dir, tmp_path, monkeypatch):
