@@ -212,30 +212,28 @@ def test_heads_tell_what_they_were_never_shown(pytestconfig, simulated_surveys, 
     assert (turned > like).float().mean() > 0.9
 
 
-@pytest.mark.parametrize(
-    "head",
-    [
-        pytest.param(
-            head,
-            marks=[] if NOVELTY[head] == 0.0 else pytest.mark.xfail(strict=True, reason="of these, less than half"),
-        )
-        for head in NOVELTY
-    ],
-)
+@pytest.mark.xfail(strict=True, reason="of these, less than half")
+@pytest.mark.parametrize("head", NOVELTY)
 def test_heads_call_most_spectra_that_are_turned_round_new(pytestconfig, simulated_surveys, head):
     _, _, turned = novelty_of(pytestconfig.rootpath / head, simulated_surveys)
     assert turned.median() > 1
 
 
-@pytest.mark.xfail(strict=True, reason="intervals of noise are +- 0.0002 to 1: flagged, and far too narrow")
-def test_a_redshift_of_noise_may_be_anything(pytestconfig, simulated_surveys):
+@pytest.mark.parametrize(
+    "least",
+    [
+        0.1,
+        pytest.param(0.5, marks=pytest.mark.xfail(strict=True, reason="some are +- 0.3: wide, and not wide enough")),
+    ],
+)
+def test_a_redshift_of_noise_may_be_anything(pytestconfig, simulated_surveys, least):
     folder = pytestconfig.rootpath / f"{FOLDER}_redshift"
     model, processor = (each.from_pretrained(folder) for each in (AutoModelForSequenceClassification, AutoProcessor))
     row = load_survey("sdss", simulated_surveys["sdss"])[0]
     noise = 0.1 * np.random.default_rng(0).standard_normal((6, len(row["flux"])))
     with torch.no_grad():
         output = model.eval()(**processor(noise, np.full_like(noise, 100.0), row["wavelength"], return_tensors="pt"))
-    assert (output.errors > 0.5).all()
+    assert (output.errors > least).all()
 
 
 @pytest.mark.parametrize("head", HEADS)
