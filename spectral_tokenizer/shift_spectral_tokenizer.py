@@ -23,8 +23,8 @@ class SpectralShift(nn.Module):
     the spectrum at rest, so that what was learnt of a line at one redshift is known at all others; and pixels are placed
     by their wavelengths, so that the answer is as fine as the grid they came on, whatever survey's that is.
 
-    No one spectrum at rest is a star's and a quasar's too. With `num_kinds` there are as many of them, and the answer is
-    a mixture, its shares read from the mean token of the spectrum:
+    Stars, galaxies and quasars have little in common at rest. With `num_kinds` there are as many such spectra, and the
+    answer is a mixture, its shares read from the mean token of the spectrum:
 
         logit(u) = ln sum over kinds of  share(kind) * exp(logit(u) of that kind's spectrum at rest)
 

@@ -56,7 +56,7 @@ def test_confidences_near_one_are_told_apart():
     assert (confidence.diff() > 0).all() and confidence[-1] <= 1 and confidence[0] > 1 - 1e-6
 
 
-def test_a_temperature_is_a_factor_on_the_interval_and_leaves_the_doubt_between_peaks():
+def test_a_factor_on_the_interval_leaves_the_doubt_between_peaks():
     """Odds of 7 to 3 stay what they are."""
     target = redshift_target()
     outputs = peaks(target, (0.5, 0.01, 0.7), (2.0, 0.01, 0.3))
@@ -199,7 +199,7 @@ def test_errors_that_are_wrong_by_far_are_calibrated_too(factor):
     assert abs(is_inside.float().mean() - ONE_SIGMA) < 0.005
 
 
-def test_what_no_temperature_mends_is_told(caplog):
+def test_what_no_factor_mends_is_told(caplog):
     target = NormalTarget("teff", TargetConfig())
     outputs = torch.stack([torch.randn(500), torch.full((500,), -14.0)], dim=1)
     target.calibrate(outputs, outputs[:, 0] + 1.0, 0.05)
