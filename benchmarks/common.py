@@ -19,6 +19,7 @@ from spectral_tokenizer.data.packing import as_arrays, rows_of
 from spectral_tokenizer.data.simulation import simulate
 from spectral_tokenizer.packing_spectral_tokenizer import selected_lengths
 from training.devices import num_cores
+from training.throughput import cpu_name
 
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,10 +38,8 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 def machine(device: str) -> dict:
     """What the figures were measured on."""
-    names = Path("/proc/cpuinfo").read_text().split("\n") if Path("/proc/cpuinfo").exists() else []
-    cpu = next((line.split(":")[1].strip() for line in names if line.startswith("model name")), platform.processor())
     return {
-        "device": torch.cuda.get_device_name() if device == "cuda" else cpu,
+        "device": torch.cuda.get_device_name() if device == "cuda" else cpu_name(),
         "cores": num_cores(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

@@ -19,10 +19,9 @@ import numpy as np
 from datasets import Dataset
 
 from spectral_tokenizer.data import load_survey
-from spectral_tokenizer.data.wavelengths import SPEED_OF_LIGHT
+from spectral_tokenizer.data.wavelengths import FWHM_PER_SIGMA, SPEED_OF_LIGHT
 
 
-FWHM_PER_SIGMA = 2.3548
 #: Vacuum Angstrom (NIST; Balmer and Brackett lines from the Rydberg formula), absorption -1, emission 1.
 STELLAR = {"H-beta": 4862.69, "Mg b": 5185.05, "Na D2": 5891.58, "Na D1": 5897.56, "H-alpha": 6564.61}
 STELLAR |= {"Ca T1": 8500.36, "Ca T2": 8544.44, "Ca T3": 8664.52}

@@ -5,7 +5,6 @@ together. The table is Markdown; the last line is the same as JSON.
 """
 
 import argparse
-import fnmatch
 import json
 import tempfile
 from pathlib import Path
@@ -14,22 +13,15 @@ from datasets.utils.logging import disable_progress_bar
 
 from spectral_tokenizer.data import SURVEYS, load_survey, survey_report
 from spectral_tokenizer.data.builder import options_of
-from spectral_tokenizer.data.inspection import product_of
+from spectral_tokenizer.data.inspection import likeliest_of, product_of
 
 
 def find_products(folder: Path) -> dict[tuple[str, str, str], list[str]]:
     """Files by survey, folder and product; those that are no survey's under the survey ``""``."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        # Where several match, the one whose pattern says most: LAMOST's spec-?????-*_sp??-???.fits, not SDSS's
-        # spec-*.fits.
-        patterns = (
-            (len(pattern), name)
-            for name, survey in SURVEYS.items()
-            for pattern in survey.FILE_NAMES
-            if fnmatch.fnmatchcase(path.name, pattern)
-        )
-        _, survey = max(patterns, default=(0, ""))
+        index = likeliest_of(path.name, list(SURVEYS.values()))
+        survey = "" if index is None else list(SURVEYS)[index]
         product = product_of(path.name) if survey else "other files"
         place = str(path.parent.relative_to(folder))
         found.setdefault((survey, place, product), []).append(str(path))

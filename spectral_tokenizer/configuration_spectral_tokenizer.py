@@ -382,11 +382,15 @@ class SpectralConfig(PreTrainedConfig):
         return count * self.hidden_size
 
     @property
+    def label_names(self) -> list[str]:
+        """Names of the classes or of the regression targets, in the order of a head's outputs."""
+        return [name for _, name in sorted((int(index), name) for index, name in self.id2label.items())]
+
+    @property
     def regression_targets(self) -> dict[str, TargetConfig]:
-        """Settings of every regression target, in the order of `id2label`."""
+        """Settings of every regression target, in the order of a head's outputs."""
         settings = self.targets or {}
-        labels = sorted((int(index), name) for index, name in self.id2label.items())
-        return {name: TargetConfig(**settings.get(name, {})) for _, name in labels}
+        return {name: TargetConfig(**settings.get(name, {})) for name in self.label_names}
 
 
 def check_order(saved: dict, given: dict) -> None:

@@ -59,6 +59,7 @@ def wavelength_basis(wavelength: Tensor, num_periods: int, min_period: float, ma
 
     Args:
         wavelength: (patches, patch_size), float64, vacuum Angstrom.
+        num_periods, min_period, max_period: As in `wavelength_code`, in Angstrom.
 
     Returns:
         (patches, patch_size, 2 * num_periods) float32, scaled to unit length over the last dimension.

@@ -184,16 +184,16 @@ def make_compute_metrics(config) -> Callable:
     """
     if config.problem_type == "multi_label_classification":
         raise ValueError("no metrics for multi_label_classification here: write your own compute_metrics")
-    if config.problem_type == "regression" or (config.problem_type is None and config.num_labels == 1):
+    if config.is_regression:
         return lambda evaluation: (
             score_targets(config, evaluation.predictions, evaluation.label_ids) | novel(evaluation.predictions)
         )
-    names = [name for _, name in sorted(config.id2label.items())]
 
     def score_classes(evaluation) -> dict[str, float]:
         logits = evaluation.predictions[0] if isinstance(evaluation.predictions, tuple) else evaluation.predictions
         references = evaluation.label_ids.ravel()
-        scores = PurityCompleteness().compute(predictions=logits.argmax(-1), references=references, classes=names)
+        given = {"predictions": logits.argmax(-1), "references": references, "classes": config.label_names}
+        scores = PurityCompleteness().compute(**given)
         return scores | {"log_loss": log_loss(logits, references)} | novel(evaluation.predictions)
 
     return score_classes

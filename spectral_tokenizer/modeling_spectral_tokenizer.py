@@ -227,10 +227,15 @@ class SpectralModel(SpectralPreTrainedModel):
                 1 for a valid patch, 0 for one that does not exist. What the processor says, when absent: a patch is
                 valid if at least half of its pixels are usable.
             lengths (`list[int]`): For packed input of shape (1, total, patch_size): valid patches of each spectrum.
-            scale, num_pixels: Accepted so that a processor's whole output can be handed over.
+            scale, num_pixels: Not read but for how many scales there are: accepted so that a processor's whole output can
+                be handed over.
             segment_lengths: Not read: accepted so that Trainer, which drops what is not, leaves the column to a collator.
             output_hidden_states: Also return the tokens before the first layer and after each. None: as configured.
             output_attentions: Not True: nothing keeps attention's weights.
+
+        Raises:
+            ValueError: shapes do not go together, the mask is none of 1 and 0, wavelengths are in half precision, or what
+                is exported is packed. Says what was found and what was expected.
         """
         self.config.check_attentions(output_attentions)
         if output_hidden_states is None:
@@ -434,6 +439,9 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
                 What is known of each object, see `KnownLabels`. Only looked at with `label_weight`.
             target_flux (`Tensor` of shape `(batch, patches, patch_size)`):
                 What the decoder should answer, where a simulator knows better than `flux`.
+
+        Raises:
+            ValueError: as [`SpectralModel`], or masks or labels have another shape; NotImplementedError: in an export.
         """
         self.config.check_attentions(output_attentions)
         if is_recorded():

@@ -19,7 +19,7 @@ def arm_index(wavelength: np.ndarray) -> np.ndarray:
     """Number the arms, chips or CCDs of one spectrum from its wavelengths alone.
 
     Args:
-        wavelength: (patches, patch_size), vacuum Angstrom.
+        wavelength: (patches, patch_size), vacuum Angstrom, or the first and the last of each patch alone.
 
     Returns:
         (patches,) integers from 0: a new arm begins where wavelength leaps, or runs back by more than a patch (less is
@@ -81,7 +81,15 @@ class Autoencoding:
         self.config = config
 
     def hide(self, wavelength: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Which patches of one spectrum the encoder does not see: (patches, patch_size) -> (patches,) booleans."""
+        """Which patches of one spectrum the encoder does not see.
+
+        Args:
+            wavelength: (patches, patch_size), vacuum Angstrom. No more may be read than the first and the last of each
+                patch: streams that are simulated hand over these alone, (patches, 2).
+
+        Returns:
+            (patches,) booleans.
+        """
         return np.zeros(len(wavelength), dtype=bool)
 
     def ask(self, is_hidden: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -94,6 +102,7 @@ class Autoencoding:
         Args:
             prediction, flux, ivar: (targets, patch_size).
             spectrum: (targets,) index of the spectrum that each target patch belongs to.
+            num_spectra: Of the batch, with those that nothing is asked of.
 
         Returns:
             The sum of the costs and the number of terms in it. They are kept apart so that a mean over micro-batches

@@ -249,6 +249,12 @@ def test_every_survey_and_option_is_explained():
     assert not [name for name in reader_options(READ.values()) if f"`{name}=" not in text]
 
 
+def test_every_module_of_the_package_is_on_the_map():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    modules = [path for folder in ("", "data") for path in (ROOT / "spectral_tokenizer" / folder).glob("*.py")]
+    assert not {path.name for path in modules if not path.name.startswith("__") and path.name not in text}
+
+
 def test_every_setting_is_explained():
     text = (ROOT / "training" / "README.md").read_text()
     for settings in (recipe.Recipe, finetune.FineTuningArguments):

@@ -84,10 +84,12 @@ def test_metrics_for_trainer_on_classes():
     assert scores["log_loss"] == pytest.approx(math.log(1 + math.e) - 2 / 3)
 
 
-def test_metrics_for_trainer_on_targets():
+@pytest.mark.parametrize("problem_type", ["regression", None])
+def test_metrics_for_trainer_on_targets(problem_type):
+    """Also where the targets alone say that it is regression, as the model itself reads it."""
     redshift = {"distribution": "bins", "transform": "log1p", "range": [0, 5], "tolerance": 0.05}
     config = SpectralConfig(
-        problem_type="regression", id2label={0: "redshift", 1: "teff"}, targets={"redshift": redshift}
+        problem_type=problem_type, id2label={0: "redshift", 1: "teff"}, targets={"redshift": redshift}
     )
     values = np.stack([REDSHIFTS, [4010, 5000, 5970, 1, 2, 3]], axis=1)
     labels = np.stack([TRUE_REDSHIFTS, [4000, 5000, 6000, NAN, NAN, NAN]], axis=1)

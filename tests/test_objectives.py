@@ -37,6 +37,15 @@ def test_something_is_hidden_and_something_stays(how, survey):
         assert is_hidden.any() and not is_hidden.all()
 
 
+@pytest.mark.parametrize("how", HIDING.values())
+@pytest.mark.parametrize("survey", ["sdss", "desi", "galah", "apogee"])
+def test_hiding_reads_the_ends_of_patches_alone(how, survey):
+    """Simulated streams hand over no more, and must hide what files would."""
+    wavelength = wavelengths(survey)
+    whole, ends = (how(each, 0.5, np.random.default_rng(0)) for each in (wavelength, wavelength[:, [0, -1]]))
+    assert (whole == ends).all()
+
+
 def test_a_block_is_contiguous_and_an_arm_is_whole():
     generator = np.random.default_rng(0)
     wavelength = wavelengths("desi")

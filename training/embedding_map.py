@@ -76,7 +76,7 @@ def draw(rows: Dataset, path: Path, seed: int = 0) -> Path:
             by_name(axis, places, values)
             axis.set_title(name)
         else:
-            figure.colorbar(by_number(axis, places, values, name), ax=axis)
+            figure.colorbar(by_number(axis, places, values), ax=axis)
             axis.set_title(NUMBERS[name])
     figure.suptitle(f"{is_known.sum()} spectra, {how} of their embeddings")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def by_name(axis, places: np.ndarray, values: np.ndarray) -> None:
     axis.legend(fontsize="small", markerscale=3)
 
 
-def by_number(axis, places: np.ndarray, values: np.ndarray, name: str):
+def by_number(axis, places: np.ndarray, values: np.ndarray):
     """Unknown values in grey; the colours span the central 96 %."""
     is_known = np.isfinite(values)
     axis.scatter(*places[~is_known].T, s=4, lw=0, color="0.85")

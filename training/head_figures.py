@@ -26,7 +26,7 @@ def draw(config, tested, rows: Dataset, path: Path, simulated: bool) -> Path:
 def confusion(config, tested):
     """Counts, and the fraction of each true class."""
     logits = tested.predictions[0] if isinstance(tested.predictions, tuple) else tested.predictions
-    names = [name for _, name in sorted(config.id2label.items())]
+    names = config.label_names
     counts = np.zeros((len(names), len(names)), dtype=int)
     is_known = tested.label_ids >= 0
     np.add.at(counts, (tested.label_ids[is_known], logits.argmax(-1)[is_known]), 1)

@@ -146,7 +146,7 @@ def measure_head(
         AutoProcessor.from_pretrained(folder),
     )
     is_class = not model.config.is_regression and model.config.problem_type != "multi_label_classification"
-    names = [name for _, name in sorted(model.config.id2label.items())]
+    names = model.config.label_names
     labels, classes = (["class"], names) if is_class else (names, None)
     if is_class:
         select = {"class": names, **select}  # of a class that it does not know there is nothing to say

@@ -45,6 +45,7 @@ class SurveyValidation:
         train, held: Rows that the mean spectrum is taken over, and rows to validate on.
         processor: The model's.
         num_spectra: Of `held`, at most; the mean spectrum uses ten times as many of `train`.
+        seed: Of which, and of what is hidden.
     """
 
     def __init__(self, train: Dataset, held: Dataset, processor, num_spectra: int, seed: int = 0):

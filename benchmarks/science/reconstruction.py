@@ -9,6 +9,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 from transformers import AutoModelForPreTraining
 
+from spectral_tokenizer.baselines import interpolate
 from spectral_tokenizer.objectives_spectral_tokenizer import hide_arms, hide_block, hide_random
 from spectral_tokenizer.patching_spectral_tokenizer import LARGEST_IVAR, robust_scale
 from training.simulated.patches import Spectra
@@ -17,13 +18,13 @@ from .bench import Bench
 from .components import filled, most_probable
 from .features import bin_centers, binned
 from .scores import summary
+from .tables import BANDS
 
 
 FRACTION = 0.5
 HIDING = {"nothing": None, "random": hide_random, "block": hide_block, "arm": hide_arms}
 NUM_COMPONENTS = 64
 CAP = 5.0  # sigma: chi2 counts a residual at most so much, error against the truth counts it whole
-BANDS = ("low", "middle", "high")
 LEVELS = ("given", "not given")
 FINER = 2  # bins per bin of `features.RAW_GRIDS`: about one per pixel; with more, some bins would have none
 
@@ -156,17 +157,10 @@ class Decoder:
 
 
 def interpolation(spectra: Spectra, is_hidden: Tensor) -> Tensor:
-    """Straight lines in wavelength between the means of visible patches, level beyond the outermost."""
-    weight = spectra.ivar[0] / spectra.ivar[0].sum(1, keepdim=True)
-    center, level = ((weight * each).sum(1).cpu().numpy() for each in (spectra.wavelength[0], spectra.flux[0]))
-    predictions, is_visible, start = [], ~is_hidden.numpy(), 0
-    for length in spectra.lengths:
-        part = slice(start, start := start + length)
-        where, known = center[part][is_visible[part]], level[part][is_visible[part]]
-        order = np.argsort(where)
-        wavelength = spectra.wavelength[0, part].cpu().numpy()
-        predictions.append(np.interp(wavelength, where[order], known[order]).astype(np.float32))
-    return torch.from_numpy(np.concatenate(predictions))
+    """Straight lines, see `baselines.interpolate`."""
+    pixels = (each[0].cpu().numpy() for each in (spectra.flux, spectra.ivar, spectra.wavelength))
+    parts = (np.split(each, np.cumsum(spectra.lengths)[:-1]) for each in (*pixels, ~is_hidden.numpy()))
+    return torch.from_numpy(np.concatenate([interpolate(*each) for each in zip(*parts)]).astype(np.float32))
 
 
 class Components:

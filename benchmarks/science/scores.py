@@ -5,9 +5,6 @@ import numpy as np
 from spectral_tokenizer.metrics import GAUSSIAN, OUTLIER_THRESHOLDS, PurityCompleteness, mean, median, redshift_error
 
 
-TO_MEDIAN = 1.0 / GAUSSIAN  # of a Gaussian's sigma: its median absolute value
-
-
 def nmad(error: np.ndarray) -> float:
     """1.4826 times the median absolute error."""
     return GAUSSIAN * median(np.abs(error))
@@ -19,9 +16,10 @@ def mad(error: np.ndarray) -> float:
 
 
 def redshift_scores(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """NMAD and outlier fractions of dz / (1 + z)."""
+    """NMAD and outlier fractions of dz / (1 + z); no answer (NaN) is an outlier."""
     error = redshift_error(predicted, truth)
-    return {"nmad": nmad(error)} | {f"outliers_{each:g}": mean(np.abs(error) > each) for each in OUTLIER_THRESHOLDS}
+    outliers = {f"outliers_{each:g}": mean(~(np.abs(error) <= each)) for each in OUTLIER_THRESHOLDS}
+    return {"nmad": nmad(error)} | outliers
 
 
 def class_scores(predicted: np.ndarray, truth: np.ndarray, names) -> dict[str, float]:

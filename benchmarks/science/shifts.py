@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from spectral_tokenizer import SpectralConfig, SpectralForSequenceClassification, SpectralModel
 from spectral_tokenizer.configuration_spectral_tokenizer import TargetConfig
+from spectral_tokenizer.packing_spectral_tokenizer import trailing
 from spectral_tokenizer.shift_spectral_tokenizer import SpectralShift
 from spectral_tokenizer.targets_spectral_tokenizer import ShiftTarget
 from training.simulated.patches import Spectra
@@ -109,7 +110,7 @@ def reader_of(model) -> Callable[[Spectra], Tensor]:
 
     def read(spectra: Spectra) -> Tensor:
         found, count = encoder(**spectra.inputs()).last_hidden_state[0], encoder.config.num_latents
-        return torch.cat([each[count:] for each in found.split([count + length for length in spectra.lengths])])
+        return trailing(found, [count + length for length in spectra.lengths], count)
 
     return read
 

@@ -17,7 +17,7 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     name="spectral-tokenizer",
     help="""
-    Spectra of SDSS, DESI, GALAH and APOGEE, from the surveys' own files to rows that a model reads.
+    Spectra, from the surveys' own files to rows that a model reads.
 
     Look at a file, make files to try things on, and turn a survey's files into Parquet:
 

@@ -48,7 +48,8 @@ def write_catalogue(
     Args:
         models: [`SpectralForSequenceClassification`], each on its device, with labels of its own.
         processor: Of all of them.
-        rows: With the columns that the processor reads and `object_id`.
+        rows: With the columns that the processor reads and `object_id`; all of them, on every process.
+        folder: Made where there is none; what an interrupted run left there is gone on with.
         shard_rows: Rows of each file but the last.
         batch_size: Spectra at a time.
         num_workers: Processes that prepare batches ahead.
@@ -96,11 +97,7 @@ def check_labels(models: Sequence) -> None:
 
 def labels_of(model) -> list[str]:
     """What a head's columns are named after: its targets, or "class"."""
-    return names_of(model) if model.config.is_regression else ["class"]
-
-
-def names_of(model) -> list[str]:
-    return [name for _, name in sorted(model.config.id2label.items())]
+    return model.config.label_names if model.config.is_regression else ["class"]
 
 
 def by_encoder(models: Sequence) -> list[list]:
@@ -132,7 +129,7 @@ def columns_of(model, answer) -> dict[str, np.ndarray]:
     `predicted_NAME` in its own unit, `_low` and `_high` of its 68 % interval, `_error` (half of its width),
     `_confidence`, `_is_flagged`, `_novelty`; see [`SpectralClassifierOutput`]. Novelty is there where it was fitted.
     """
-    names, columns = names_of(model), {}
+    names, columns = model.config.label_names, {}
     if model.config.is_regression:
         for number, name in enumerate(names):
             parts = {

@@ -17,7 +17,7 @@ class SpectralCollator:
             numbers, in their own units.
 
     The batch holds `labels` as the model expects them: (batch,) integers with -100 for an unknown class, or (batch,
-    columns) float32 with NaN for an unknown number.
+    columns) float64 with NaN for an unknown number.
 
     Raises:
         ValueError: a row lacks a column, or has a class that is not among `classes`. Names the object.

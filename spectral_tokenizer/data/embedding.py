@@ -101,6 +101,12 @@ def write_embeddings(
     """Embed rows into Parquet files: the rows' metadata (all columns but pixels), `embedding` and `problem`; how, says
     `write_answers`.
 
+    Args:
+        model: [`SpectralModel`], on its device.
+        processor: The model's.
+        rows, folder, shard_rows, batch_size, num_workers, process_index, num_processes, progress: As for
+            `write_catalogue`.
+
     Returns:
         Paths of all shards in order, written by whichever process.
 

@@ -3,7 +3,7 @@
 import fnmatch
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -114,7 +114,7 @@ def group_by_reader(
     """Units of files that are read together, each with the readers to ask, the likeliest first."""
     likeliest: dict[int, list[str]] = {}
     for file in files:
-        first = next((index for index, reader in enumerate(readers) if matches(reader, file)), 0)
+        first = likeliest_of(file, readers) or 0
         likeliest.setdefault(first, []).append(file)
     units = []
     for first, group in likeliest.items():
@@ -123,9 +123,16 @@ def group_by_reader(
     return sorted(units, key=lambda unit: unit[0])
 
 
-def matches(reader: SpectraBuilder, file: str) -> bool:
-    """Whether a file's name is one of the survey's."""
-    return any(fnmatch.fnmatchcase(Path(file).name, pattern) for pattern in reader.FILE_NAMES)
+def likeliest_of(file: str, surveys: Sequence) -> int | None:
+    """Which of several surveys (their readers, or the classes of these) a file is of by its name: where several would have
+    it, the one whose pattern says most, as LAMOST's and not SDSS's spec-*.fits. None where none would."""
+    patterns = (
+        (len(pattern), -index)
+        for index, survey in enumerate(surveys)
+        for pattern in survey.FILE_NAMES
+        if fnmatch.fnmatchcase(Path(file).name, pattern)
+    )
+    return next((-index for _, index in sorted(patterns, reverse=True)), None)
 
 
 def inspect_unit(files: tuple[str, ...], readers: list[SpectraBuilder], num_examples: int) -> Inspection:
@@ -146,7 +153,7 @@ def inspect_unit(files: tuple[str, ...], readers: list[SpectraBuilder], num_exam
             found.damage = error
             if found.num_spectra:  # it is this survey's, but it breaks off
                 return found
-            if not matches(reader, files[0]):
+            if likeliest_of(files[0], [reader]) is None:
                 found.survey = None
             failed = failed or found
     if failed.survey is None and failed.damage.args[1].startswith("HDU"):  # it is FITS, and nobody's

@@ -131,7 +131,7 @@ class PackedSteps(torch.utils.data.Dataset):
 
     Args:
         datasets: Rows per survey.
-        processor: Called with a batch of columns and `packed=True`.
+        processor: Called with a list of rows and `packed=True`.
         objective: Its `hide` and `ask` choose hidden and target patches of each spectrum.
         seed, rank, num_processes: The process takes every `num_processes`-th row, from `rank`.
         num_micro_batches: Parts that a process accumulates gradients over.

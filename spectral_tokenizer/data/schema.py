@@ -13,8 +13,8 @@ CLASSES = ("GALAXY", "QSO", "STAR")
 #: Columns that the processor reads.
 #:
 #: - ``wavelength``: vacuum Angstrom, strictly ascending inside each segment, in the frame named by ``frame``.
-#: - ``flux``: in the survey's own unit (SDSS, DESI, apStar, apVisit: 1e-17 erg/s/cm2/A; aspcapStar: relative to the
-#:   pseudo-continuum; GALAH: relative to each CCD's median).
+#: - ``flux``: in the survey's own unit, which its module says (1e-17 erg/s/cm2/A in SDSS and DESI, relative to each CCD's
+#:   median in GALAH).
 #: - ``ivar``: inverse variance of ``flux``. **0 means unusable**: this is the only statement about bad pixels;
 #:   flux is finite everywhere and carries no meaning where ivar is 0.
 #: - ``segment_lengths``: pixels per arm, chip or CCD in the order they stand in the arrays; they add up to the

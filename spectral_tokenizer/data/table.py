@@ -13,7 +13,7 @@ import numpy as np
 
 from .builder import Dropped, SpectraBuilder, SurveyConfig, check_angstrom, check_row
 from .fits_access import SpectrumFileError, number
-from .plain import known_class, refuse_booleans
+from .plain import refuse_booleans
 from .prepared import check_shards
 from .schema import FEATURES, FRAMES, LABELS
 from .table_files import SHARED, find_column, read_rows
@@ -103,7 +103,6 @@ class Table(SpectraBuilder):
             name: text(values[name]) if value.dtype == "string" else number(values[name])
             for name, value in LABELS.items()
         }
-        row["class"] = known_class(row["class"]) or row["class"]
         refuse_booleans(source, np.asarray(values["ivar"]))
         if isinstance(values["object_id"], float | np.floating):  # two of them may have become one
             expected = "text or integers, which floats are not beyond 2^53"

@@ -42,7 +42,7 @@ def test_examples_in_the_help_are_right(command, tmp_path, monkeypatch, simulate
 def test_wrong_usage_is_2(command, tmp_path):
     for arguments in ((), ("nothing",), ("inspect",), ("prepare", "sdss", "x"), ("simulate", tmp_path, "-n", "-1")):
         code, out, err = command(*arguments)
-        assert code == 2 or not arguments
+        assert code in ((2,) if arguments else (0, 2))  # typer shows help of nothing, with either
         assert "Usage" in out + err and "Traceback" not in err
 
 

@@ -110,6 +110,15 @@ def test_plot(command, folder, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [folder.name, "picture.png"]
 
 
+def test_a_damaged_file_is_of_the_survey_whose_name_says_most(command, tmp_path):
+    """LAMOST's names are SDSS's as well, but not the other way round."""
+    for name in ("spec-55859-F5902_sp01-001.fits", "spec-3586-55181-0001.fits"):
+        (tmp_path / name).write_bytes(b"no FITS")
+    _, found, _ = found_in(command, tmp_path)
+    assert {line["survey"] for name, line in found.items() if "_sp01" in name} == {"lamost"}
+    assert found["spec-3586-55181-0001.fits"]["survey"] == "sdss"
+
+
 def test_a_file_that_breaks_off_keeps_its_survey(command, tmp_path):
     """The second spectrum's wavelengths are shared; its flux is cut off with the file."""
     path = write_desi(tmp_path / "coadd-1.fits", [1, 2])

@@ -4,7 +4,7 @@ The surveys' noise, sky, bad pixels and calibration are those of the package's s
 follows from a signal-to-noise that is drawn, log-uniform, for each spectrum: per pixel, the median over the spectrum.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -49,7 +49,6 @@ class Observation:
     wavelength: Tensor
     window: Tensor
     snr: Tensor
-    segment_lengths: list[int] = field(default_factory=list)
 
 
 def observe(
@@ -113,7 +112,7 @@ def observe_sdss(objects: Objects, spec: Spectrograph, snr: Tensor, random: Rand
     garbage = torch.where(random.uniform(count, 1) < 0.5, 0.0, 40.0 * random.normal(*flux.shape))
     flux = torch.where(is_bad, garbage, flux)
     ivar = torch.where(is_covered & ~is_bad, sigma**-2, 0.0)
-    return Observation("sdss", objects, flux, ivar, truth, spec.wavelength, window, snr, [])
+    return Observation("sdss", objects, flux, ivar, truth, spec.wavelength, window, snr)
 
 
 def observe_desi(objects: Objects, spec: Spectrograph, snr: Tensor, random: Random) -> Observation:

@@ -174,7 +174,7 @@ def take(values: Tensor, index: Tensor) -> Tensor:
 
 def places(seen: Observation, patch_size: int) -> tuple[Tensor, Tensor]:
     """Which pixel stands where: (1 or spectra, patches, patch_size), and how far beyond the last one a filling is."""
-    if seen.segment_lengths or seen.survey != "sdss":
+    if seen.survey != "sdss":
         lengths = tuple(spectrograph(seen.survey).segment_lengths)
         return segment_places(lengths, patch_size)
     start, length = seen.window[:, :1], seen.window[:, 1:]

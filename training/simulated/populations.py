@@ -64,7 +64,7 @@ class Population:
     def __init__(self, domain: str, templates: Path | None, device: str = "cpu"):
         if domain not in NUMBERS:
             raise ValueError(f"domain: expected one of {sorted(NUMBERS)}, found: {domain!r}")
-        self.domain, self.device, self.is_physical = domain, device, templates is None
+        self.domain, self.device = domain, device
         if domain == COOL_DWARFS:
             if templates is None:
                 raise ValueError(f"{COOL_DWARFS}: expected published templates, found none")

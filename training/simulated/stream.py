@@ -64,6 +64,7 @@ class SimulatedStream:
         templates: Folder of published templates, "none" for the package's own physics, None to look for them.
         device: Where spectra are made, and stay.
         split: Which archetypes and labels to use.
+        patch_size: The model's.
         seed, rank, num_processes, num_micro_batches: As in `PackedSteps`.
         labels: Columns -> the model's `labels`, see `KnownLabels`; None: steps have none.
         is_noiseless: The decoder is to answer with the noiseless flux (`target_flux`), not with what was observed.
