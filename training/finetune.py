@@ -26,16 +26,28 @@ from card import write_card
 from datasets import Dataset
 from devices import needs_cpu
 from encoded import EncodedCollator, encode_once
+from fsspec.implementations.local import LocalFileSystem
 from recipe import find, has_weights, parse_data
 from throughput import describe_device
-from transformers import AutoConfig, AutoModelForSequenceClassification, HfArgumentParser, Trainer, TrainingArguments
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    HfArgumentParser,
+    Trainer,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
 from spectral_tokenizer import SpectralForSequenceClassification, SpectralProcessor
 from spectral_tokenizer.data.collator import SpectralCollator
+from spectral_tokenizer.data.shards import model_fingerprint, rows_fingerprint
+from spectral_tokenizer.data.storage import write_aside
 from spectral_tokenizer.metrics import make_compute_metrics, with_novelty
 
 
+RUN = "run.json"
 # YAML 1.1 takes 1e-4 for text.
 NUMBER = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
@@ -195,6 +207,46 @@ def batches(rows: Dataset, collator: SpectralCollator, training: TrainingArgumen
     return torch.utils.data.DataLoader(rows, training.per_device_eval_batch_size, collate_fn=collator)
 
 
+def identity(rows: dict[str, Dataset], model) -> dict[str, str]:
+    """What a run is of, and checkpoints of another are not: rows with their labels, and the model that it begins with."""
+    return {f"{part} rows": rows_fingerprint(each) for part, each in rows.items()} | {
+        "model": model_fingerprint(model)
+    }
+
+
+def begin(output: Path, resume: str | None, run: dict[str, str], is_main: bool) -> str | None:
+    """The checkpoint to go on from, if any; what the run is of is then told in `run.json` for those that it will write.
+
+    Raises:
+        ValueError: an earlier run's checkpoints are there and nobody said to go on, or they are of another run. Names
+            what differs.
+    """
+    found = get_last_checkpoint(output) if output.exists() else None
+    if found and not resume:
+        raise ValueError(
+            f"{output}: found {Path(found).name} of an earlier run, expected none: --resume auto goes on from it; for "
+            "another run take another --output, or remove this folder"
+        )
+    checkpoint = found if resume == "auto" else resume
+    if checkpoint:
+        told = Path(checkpoint).parent / RUN
+        then = json.loads(told.read_text()) if told.exists() else {}
+        if others := sorted(name for name in run if run[name] != then.get(name)):
+            raise ValueError(
+                f"{checkpoint}: expected what the run began with, as {told} has it, found others: {', '.join(others)}. "
+                "With these begin a new run: take another --output"
+            )
+    if is_main:
+        output.mkdir(parents=True, exist_ok=True)
+        with write_aside(LocalFileSystem(), str(output / RUN)) as unfinished:
+            Path(unfinished).write_text(json.dumps(run, indent=2) + "\n")
+    return checkpoint
+
+
+def step_of(checkpoint: str) -> int:
+    return TrainerState.load_from_json(Path(checkpoint) / TRAINER_STATE_NAME).global_step
+
+
 def main() -> None:
     arguments, training = parse_arguments()
     with training.main_process_first(desc="surveys"):
@@ -202,6 +254,7 @@ def main() -> None:
     print({name: len(part) for name, part in rows.items()})
     torch.manual_seed(training.seed)
     model, processor = prepare_model(arguments)
+    checkpoint = begin(Path(training.output_dir), arguments.resume, identity(rows, model), training.process_index == 0)
     model.to(training.device)
     collator = SpectralCollator(processor, arguments.labels, arguments.classes or None)
     if arguments.num_trainable_layers == 0:
@@ -219,12 +272,11 @@ def main() -> None:
         processing_class=processor,
         compute_metrics=make_compute_metrics(model.config),
     )
-    checkpoint = arguments.resume
-    if checkpoint == "auto":
-        checkpoint = get_last_checkpoint(training.output_dir) if Path(training.output_dir).exists() else None
     start = time.perf_counter()
     trainer.train(resume_from_checkpoint=checkpoint)
     seconds = time.perf_counter() - start
+    if checkpoint and trainer.state.global_step == step_of(checkpoint):
+        print(f"{checkpoint} is of the last of {trainer.state.global_step} steps: nothing was left to train")
     finish(trainer, rows, arguments, seconds)
 
 

@@ -113,6 +113,37 @@ def test_a_run_goes_on_from_its_checkpoint(class_run, pretrained, simulated_surv
     assert state["global_step"] == 4
 
 
+def test_a_checkpoint_of_another_run_is_refused(class_run, pretrained, tmp_path):
+    """Trainer would go on with whatever labels it is given, or train nothing and say nothing of it."""
+    recipe, _ = class_run
+    output = recipe.parent / "run"
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    with pytest.raises(
+        ValueError, match=r"found checkpoint-4 of an earlier run, expected none: --resume auto goes on"
+    ):
+        run_here(recipe)
+    settings = yaml.safe_load(recipe.read_text())
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump({**settings, "split_seed": 1}))
+    expected = r"found others: calibration rows, test rows, train rows\. With these begin a new run"
+    with pytest.raises(ValueError, match=expected):
+        run_here(other, "--resume", "auto")
+    other.write_text(yaml.safe_dump({**settings, "head": {"classifier_hidden_size": 4}}))
+    with pytest.raises(ValueError, match=r"found others: model\."):
+        run_here(other, "--resume", "auto")
+    assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_that_is_over_says_that_nothing_was_left(class_run, tmp_path):
+    recipe, _ = class_run
+    settings = yaml.safe_load(recipe.read_text())
+    whole = tmp_path / "whole.yaml"  # Trainer takes another step where the last one is not the last of its epoch
+    whole.write_text(yaml.safe_dump({**settings, "output_dir": str(tmp_path / "whole"), "max_steps": 5}))
+    again = ("--resume", "auto")  # which also begins a run
+    assert "nothing was left" not in run_here(whole, *again)
+    assert "checkpoint-5 is of the last of 5 steps: nothing was left to train" in run_here(whole, *again)
+
+
 def test_redshifts_and_stellar_labels_come_out_in_their_units(pretrained, simulated_surveys, tmp_path):
     """One head for both: galaxies have no temperature, and stars of APOGEE no redshift."""
     surveys = {survey: simulated_surveys[survey] for survey in ("desi", "apogee")}
