@@ -13,8 +13,10 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
-# Outside of this range the wavelengths of a spectrum are probably not in Angstrom.
+# Outside of this range the wavelengths of a spectrum are not in Angstrom, but in nm, microns or a logarithm.
 PLAUSIBLE_ANGSTROM = (500.0, 300_000.0)
+# Spectra that end before it are of the far ultraviolet; or optical and infrared ones to 2.5 microns, in nm.
+FAR_ULTRAVIOLET = 2500.0
 # An error below a millionth of the spectrum's scale is rounding, and its inverse square would overflow float32.
 LARGEST_IVAR = 1e12
 # An error a million times those of the better pixels is no measurement, but a mark of an unusable pixel.
@@ -211,7 +213,7 @@ def in_angstrom(wavelength):
 
 
 def check_wavelength(name: str, wavelength: np.ndarray, segment_lengths: tuple[int, ...]) -> None:
-    """Raise ValueError unless wavelengths (pixels,) are finite, positive and ascend inside each segment."""
+    """Raise ValueError unless wavelengths (pixels,) are finite, in Angstrom, and ascend inside each segment."""
     ascends = wavelength[1:] > wavelength[:-1]
     ascends[np.cumsum(segment_lengths)[:-1] - 1] = True
     if not np.isfinite(wavelength).all() or wavelength.min() <= 0:
@@ -225,10 +227,15 @@ def check_wavelength(name: str, wavelength: np.ndarray, segment_lengths: tuple[i
             f"segment_lengths"
         )
     low, high = PLAUSIBLE_ANGSTROM
-    if wavelength[0] < low or wavelength[-1] > high:
-        logger.warning(
-            f"{name}: expected wavelengths in Angstrom, found: {wavelength[0]:g} to {wavelength[-1]:g}, not within {low:g} to "
-            f"{high:g}"
+    if wavelength.min() < low or wavelength.max() > high:
+        raise ValueError(
+            f"{name}: expected wavelengths in Angstrom, from {low:g} to {high:g}, found: {wavelength.min():g} to "
+            f"{wavelength.max():g}"
+        )
+    if wavelength.max() < FAR_ULTRAVIOLET:
+        logger.warning_once(
+            f"spectra that end before {FAR_ULTRAVIOLET:g} A: they are taken for far ultraviolet ones; or are their wavelengths in "
+            "nm, and not in Angstrom?"
         )
 
 

@@ -6,6 +6,7 @@ from spectra import spectrum
 
 from spectral_tokenizer import SpectralProcessor
 from spectral_tokenizer import patching_spectral_tokenizer as patching
+from spectral_tokenizer.data.wavelengths import PLAUSIBLE
 
 
 @pytest.fixture
@@ -183,7 +184,7 @@ def test_only_what_belongs_together_is_put_back(processor):
 def test_a_remark_is_made_once_for_all_spectra(processor, caplog):
     patching.logger.warning_once.cache_clear()
     for number in range(3):
-        processor(np.ones(64), np.ones(64), np.float32(0.4 + 1e-4 * number + 1e-4 * np.arange(64)))
+        processor(np.ones(64), np.ones(64), np.float32(4000 + number + np.arange(64)))
     assert len([each for each in caplog.records if "float32" in each.message]) == 1
 
 
@@ -230,10 +231,26 @@ def test_bad_input_says_what_was_found_and_what_was_expected(processor, argument
     assert "expected" in str(error.value) or "needs" in str(error.value)
 
 
-def test_wavelengths_that_are_not_angstrom_are_questioned(processor, caplog):
+@pytest.mark.parametrize("convert", [np.log10, lambda each: each / 10, lambda each: each / 1e4])
+def test_wavelengths_that_cannot_be_angstrom_are_refused(processor, convert):
+    """In a logarithm, nm or microns; a reader refuses them as well."""
+    wavelength = convert(4000 + np.arange(64.0))
+    expected = f"spectrum 0: expected wavelengths in Angstrom, from 500 to 300000, found: {wavelength[0]:g} to"
+    with pytest.raises(ValueError, match=expected):
+        processor(np.ones(64), np.ones(64), wavelength)
+    assert PLAUSIBLE == patching.PLAUSIBLE_ANGSTROM
+
+
+def test_what_may_be_nanometres_is_questioned_once(processor, caplog):
+    """APOGEE's 1510 to 1700 nm are far ultraviolet ones in Angstrom, which exist."""
     patching.logger.warning_once.cache_clear()
-    processor(np.ones(64), np.ones(64), 0.4 + 1e-4 * np.arange(64))
-    assert any("Angstrom" in record.message for record in caplog.records)
+    for survey in ("sdss", "apogee"):
+        processor(spectrum(survey))
+    assert not any("nm" in record.message for record in caplog.records)
+    row = spectrum("apogee")
+    for factor in (10, 9.99):
+        processor({**row, "wavelength": row["wavelength"] / factor})
+    assert len([record for record in caplog.records if "or are their wavelengths in nm" in record.message]) == 1
 
 
 @pytest.mark.parametrize("convert", [np.float32, lambda each: torch.tensor(each, dtype=torch.float32)])

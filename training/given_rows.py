@@ -9,7 +9,7 @@ from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from datasets import Dataset, concatenate_datasets, load_dataset, load_from_disk
 from devices import PATIENCE, needs_cpu
-from recipe import Recipe, parse_data
+from recipe import Recipe, parse_data, parse_options
 
 from spectral_tokenizer.data import load_prepared
 from spectral_tokenizer.data.input_files import find_files
@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is read, and how fast."""
     several = {"nargs": "+", "action": "extend", "default": []}
     parser.add_argument("--data", **several, metavar="SURVEY=PATH", help="survey files, folder or glob")
+    parser.add_argument(
+        "--options", **several, metavar="SURVEY.NAME=VALUE", help="of a survey's reader, as mine.frame=barycentric"
+    )
     parser.add_argument("--rows", **several, help="prepared rows: Parquet files, or a folder of save_to_disk")
     parser.add_argument("--shard-rows", type=int, default=8192, help="rows per file (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=32)
@@ -34,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def checked(parser: argparse.ArgumentParser, given: argparse.Namespace) -> argparse.Namespace:
     if given.rows and given.data:
         parser.error("expected --rows or --data, found both")
+    if given.options and not given.data:
+        parser.error("--options are of the surveys in --data: expected both, found no --data")
     least = {"shard_rows": 1, "batch_size": 1, "num_workers": 0}
     for name, limit in least.items():
         if (found := getattr(given, name)) < limit:
@@ -49,7 +54,8 @@ def load_rows(arguments: argparse.Namespace) -> Dataset:
         simulated = (
             {} if arguments.data else {"simulate": dict.fromkeys(SURVEYS, arguments.simulate), "seed": arguments.seed}
         )
-        recipe = Recipe(data=parse_data(arguments.data), output=arguments.output, **simulated)
+        options = parse_options(arguments.options)
+        recipe = Recipe(data=parse_data(arguments.data), options=options, output=arguments.output, **simulated)
         parts = list(surveys.load(recipe).values())
     return concatenate_datasets(parts)
 
@@ -73,7 +79,7 @@ def read_rows(path: str) -> Dataset:
     if missing:
         raise ValueError(
             f"{path}: expected rows with the columns of a spectrum, missing: {missing}. A table of one's own, with no more than "
-            f"wavelength, flux and ivar, goes in as --data NAME={path}"
+            f"wavelength, flux and ivar, goes in as --data NAME={path} --options NAME.frame=heliocentric (or what it is)"
         )
     return rows
 

@@ -99,7 +99,8 @@ def finish(output: Path, arguments: argparse.Namespace) -> None:
     problems = table[PROBLEM].drop_null()
     print(f"{len(table)} spectra, {len(problems)} without an answer" + (f": {problems[0]}" if len(problems) else ""))
     for name, (count, flagged, novel) in told(table).items():
-        print(f"{name:<28} {count:8} answers, {flagged:8} flagged, {novel:8} unlike what the head was fitted to")
+        unlike = "novelty is not known" if novel is None else f"{novel:8} unlike what the head was fitted to"
+        print(f"{name:<28} {count:8} answers, {flagged:8} flagged, {unlike}")
     if arguments.fits:
         print(f"\nFITS: {write_fits(table, output / 'catalogue.fits')}")
     print(f"\ncatalogue: {output}")
@@ -107,16 +108,16 @@ def finish(output: Path, arguments: argparse.Namespace) -> None:
         print(f"picture: {catalogue_figures.draw(table, output / 'catalogue.png')}")
 
 
-def told(table: pa.Table) -> dict[str, tuple[int, int, int]]:
-    """Label -> answers, flagged ones, those with a novelty above 1."""
+def told(table: pa.Table) -> dict[str, tuple[int, int, int | None]]:
+    """Label -> answers, flagged ones, those with a novelty above 1: None of a head without."""
     found = {}
     for name in catalogue_figures.labels(table):
         is_known = ~table[f"{PREDICTED}{name}"].is_null(nan_is_null=True).to_numpy()
-        flagged, novel = (
-            table[f"{PREDICTED}{name}{what}"].to_numpy() if f"{PREDICTED}{name}{what}" in table.column_names else 0
-            for what in ("_is_flagged", "_novelty")
-        )
-        found[name] = int(is_known.sum()), int((is_known & (flagged > 0)).sum()), int((is_known & (novel > 1)).sum())
+        columns = {what: f"{PREDICTED}{name}{what}" for what in ("_is_flagged", "_novelty")}
+        given = {what: table[column].to_numpy() for what, column in columns.items() if column in table.column_names}
+        flagged, novelty = given.get("_is_flagged", 0), given.get("_novelty")
+        novel = None if novelty is None else int((is_known & (novelty > 1)).sum())
+        found[name] = int(is_known.sum()), int((is_known & (flagged > 0)).sum()), novel
     return found
 
 

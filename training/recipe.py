@@ -257,6 +257,18 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[Recipe, str | N
     return recipe, given.resume
 
 
+def parse_options(pairs: list[str]) -> dict[str, dict]:
+    """["mine.frame=barycentric"] -> {"mine": {"frame": "barycentric"}}; values as in YAML."""
+    options: dict[str, dict] = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        survey, dot, option = name.rpartition(".")
+        if not separator or not dot:
+            raise ValueError(f"--options: expected SURVEY.NAME=VALUE, found: {pair!r}")
+        options.setdefault(survey, {})[option] = yaml.safe_load(value)
+    return options
+
+
 def parse_data(pairs: list[str]) -> dict[str, list[str]]:
     """["sdss=a", "sdss=b"] -> {"sdss": ["a", "b"]}"""
     data: dict[str, list[str]] = {}

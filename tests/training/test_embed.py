@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -9,11 +10,13 @@ from types import SimpleNamespace
 import embed
 import embedding_map
 import numpy as np
+import pandas as pd
 import pytest
 from datasets import Dataset, concatenate_datasets
 from embed import load_rows, parse_arguments
 from in_process import in_this_process
 from recipe import ROOT
+from spectra import spectrum
 
 from spectral_tokenizer.data import load_survey, prepare_survey
 from spectral_tokenizer.data.embedding import read_embeddings
@@ -65,6 +68,21 @@ def test_a_missing_shard_is_noticed(tmp_path, simulated_surveys):
     for way in ways:
         with pytest.raises(FileNotFoundError, match="sdss: 1 of 3 shards are not there, train-00001-of-00003.parquet"):
             load_rows(parse_arguments(["--rows", *way]))
+
+
+def test_a_table_of_three_columns_is_read_by_what_is_told_of_it(tmp_path):
+    """The message of `--rows`, followed to the letter."""
+    row = spectrum("sdss")
+    path = tmp_path / "mine.parquet"
+    pd.DataFrame([{name: row[name] for name in ("wavelength", "flux", "ivar")}] * 3).to_parquet(path)
+    expected = f"goes in as --data NAME={path} --options NAME.frame=heliocentric"
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        load_rows(parse_arguments(["--rows", str(path)]))
+    rows = load_rows(parse_arguments(["--data", f"mine={path}", "--options", "mine.frame=heliocentric"]))
+    assert rows["frame"][:] == ["heliocentric"] * 3 and rows["survey"][:] == ["mine"] * 3
+    for options, message in (("frame=rest", "expected SURVEY.NAME=VALUE"), ("other.frame=rest", "found: ['other']")):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            load_rows(parse_arguments(["--data", f"mine={path}", "--options", options]))
 
 
 def test_without_files_the_surveys_that_can_be_are_simulated(tmp_path):
