@@ -150,7 +150,7 @@ def checked(name: str, flux, ivar, wavelength, segment_lengths) -> Spectrum:
         raise ValueError(f"{name}: expected at least one pixel, found: an empty spectrum")
     try:
         segment_lengths = (len(flux),) if segment_lengths is None else tuple(int(each) for each in segment_lengths)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: expected segment_lengths as whole numbers, found: {segment_lengths!r}") from error
     if sum(segment_lengths) != len(flux) or min(segment_lengths) < 1:
         raise ValueError(

@@ -15,6 +15,7 @@ from datasets import Dataset
 from datasets.utils.logging import get_logger
 
 from .schema import SPECTRUM
+from .table_files import split_lists
 
 
 logger = get_logger(__name__)
@@ -46,11 +47,9 @@ def rows_of(dataset: Dataset, rows: list[int]) -> list[dict]:
 
 
 def arrays_of(column: pa.Array) -> list:
-    """An Arrow column -> one numpy array per row where it holds lists, else Python values."""
-    if not pa.types.is_list(column.type):
-        return column.to_pylist()
-    ends = column.value_lengths().to_numpy().cumsum()
-    return np.split(column.flatten().to_numpy(), ends[:-1])
+    """An Arrow column -> one numpy array per row where it holds lists, else Python values. A list that is null is None,
+    which the processor refuses or takes as not given, and a number in a list NaN: no row ends the run of the others."""
+    return split_lists(column, column.flatten()) if pa.types.is_list(column.type) else column.to_pylist()
 
 
 @dataclass

@@ -225,7 +225,8 @@ def rows_fingerprint(rows: Dataset) -> str:
     sample = np.unique(np.linspace(0, len(rows) - 1, SAMPLE).astype(int))
     for spectrum in rows_of(as_arrays(rows), sample.tolist()):
         for name in SPECTRUM:
-            digest.update(np.ascontiguousarray(spectrum[name]))
+            if spectrum[name] is not None:
+                digest.update(np.ascontiguousarray(spectrum[name]))
     return digest.hexdigest()[:16]
 
 

@@ -61,6 +61,31 @@ def test_a_spectrum_that_cannot_be_read_is_kept_with_its_reason(model):
     np.testing.assert_allclose(vectors[5], alone[0], atol=1e-5)
 
 
+def test_a_null_is_the_problem_of_its_row_alone(model, tmp_path):
+    """As tables of one's own have them. A null pixel is an unusable one; without segment_lengths all is one segment."""
+    rows = [*make_rows(10)]
+    for number, name in enumerate(("flux", "ivar", "wavelength")):
+        rows[number][name] = None
+    rows[3]["flux"][5] = rows[4]["wavelength"][5] = None
+    rows[5]["segment_lengths"] = None  # of DESI, whose arms overlap
+    rows[7] = {**rows[8], "object_id": "one arm", "segment_lengths": None}
+    rows[9]["segment_lengths"][0] = None
+    write(model, Dataset.from_list(rows), tmp_path)
+    table = read_embeddings(tmp_path)
+    refused = [bool(problem) for problem in table["problem"]]
+    assert refused == [True, True, True, False, True, True, False, False, False, True]
+    for number, name in enumerate(("flux", "ivar", "wavelength")):
+        assert f"object {number}" in table["problem"][number] and f"missing: {name}" in table["problem"][number]
+    assert "object 9" in table["problem"][9] and "expected segment_lengths as whole numbers" in table["problem"][9]
+    np.testing.assert_array_equal(np.isnan(np.array(table["embedding"][:])).all(1), refused)
+    np.testing.assert_allclose(table["embedding"][7], table["embedding"][8], atol=1e-5)
+    unusable = make_rows(4).select([3])[0]
+    unusable["ivar"][5] = 0.0
+    np.testing.assert_allclose(
+        table["embedding"][3], expected_vectors(model, Dataset.from_list([unusable]))[0], atol=1e-5
+    )
+
+
 def test_no_rows_no_vectors(model, rows):
     vectors, problems = embed(model, SpectralProcessor(), rows.select([]))
     assert vectors.shape == (0, 4 * 32) and problems == []

@@ -1,13 +1,14 @@
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from datasets import Dataset, Features
 from spectra import spectrum
 
 from spectral_tokenizer import SpectralConfig, SpectralProcessor
-from spectral_tokenizer.data.packing import MixtureSampler, PackedSteps, as_arrays, count_patches, rows_of
+from spectral_tokenizer.data.packing import MixtureSampler, PackedSteps, arrays_of, as_arrays, count_patches, rows_of
 from spectral_tokenizer.data.schema import FEATURES, SPECTRUM
 from spectral_tokenizer.objectives_spectral_tokenizer import MaskedModelling
 
@@ -29,6 +30,15 @@ def test_wavelengths_come_out_of_arrow_in_float64(surveys):
     assert row["wavelength"].dtype == np.float64
     np.testing.assert_array_equal(row["wavelength"], expected["wavelength"])
     np.testing.assert_array_equal(row["segment_lengths"], expected["segment_lengths"])
+
+
+def test_rows_without_nulls_are_not_copied():
+    columns = pa.chunked_array([pa.array([[1.0, 2.0], [], [3.0]]), pa.array([[4.0], None, [None, 5.0]])])
+    found = arrays_of(columns.chunk(0))
+    assert [each.tolist() for each in found] == [[1.0, 2.0], [], [3.0]]
+    assert np.shares_memory(found[2], columns.chunk(0).values.to_numpy())
+    one, none, some = arrays_of(columns.chunk(1))
+    assert one.tolist() == [4.0] and none is None and np.isnan(some[0]) and some[1] == 5.0
 
 
 def sampler_of(surveys, **settings):
