@@ -17,6 +17,7 @@ moved before the rows, so where there are rows there is their account.
 
 import hashlib
 import json
+import logging
 import multiprocessing
 import os
 import tempfile
@@ -27,6 +28,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Value
 from fsspec import AbstractFileSystem
@@ -42,6 +44,8 @@ from .schema import FEATURES
 from .sources import Sources, find_sources
 from .storage import sweep, write_aside
 
+
+logger = logging.getLogger(__name__)
 
 BYTES_PER_SHARD = 2**29  # of input, unless the number of shards is given
 TYPICAL_SIZE = 2**18  # bytes, of a file of one spectrum
@@ -126,7 +130,7 @@ def prepare_files(
     """Write a survey's rows as Parquet, with a manifest. What is there already is not made again.
 
     A run that was killed goes on when it is started again with the same arguments. Shards whose input files have
-    changed since are made anew. Read the result with `load_prepared`, from the Hub with
+    changed since are made anew, and so are damaged ones. Read the result with `load_prepared`, from the Hub with
     ``load_dataset("OUTPUT", "SURVEY")``, or as any other Parquet files.
 
     Args:
@@ -351,9 +355,15 @@ def fetch_units(plan: Plan, shard: int) -> tuple[list[tuple[str, ...]], list[Fil
 
 
 def made_from(file_system: AbstractFileSystem, path: str) -> str | None:
-    """The fingerprint of the files that a finished shard was made from; None where there is no such shard."""
+    """The fingerprint of the files that a finished shard was made from; None where there is no such shard, or a damaged
+    one, as a full disk or a broken copy leaves it: then the log names it."""
     try:
         with file_system.open(path, "rb") as file:
             return pq.read_metadata(file).metadata[INPUTS].decode()
     except FileNotFoundError:
+        return None
+    except (pa.ArrowInvalid, OSError) as error:
+        if getattr(error, "errno", None) is not None:  # of the disk or the network: the shard may be whole
+            raise
+        logger.warning("%s: file: found %s; expected a whole Parquet file: it is made anew", path, error)
         return None

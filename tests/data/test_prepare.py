@@ -1,5 +1,6 @@
 """Parquet shards and manifests: what is in them, that they are there whole or not at all, and that runs go on."""
 
+import errno
 import hashlib
 import json
 import multiprocessing
@@ -282,6 +283,29 @@ def test_a_changed_file_makes_its_shard_anew(tmp_path, folder, read_in):
     assert (report.rows, report.damaged) == (21, 1)
     assert sum(before[name] != after[name] for name in before) == 2
     assert len(read_in(tmp_path / "out" / "sdss")) == 21
+
+
+@pytest.mark.parametrize("left", [0, 1000, -4], ids=["empty", "cut off", "without its end"])
+def test_a_damaged_shard_is_made_anew_and_named(tmp_path, folder, caplog, left):
+    prepare_survey("sdss", folder, tmp_path / "out", num_shards=4)
+    before = contents(tmp_path / "out")
+    shard = tmp_path / "out" / "sdss" / "train-00001-of-00004.parquet"
+    shard.write_bytes(shard.read_bytes()[:left])
+    assert prepare_survey("sdss", folder, tmp_path / "out").rows == 20
+    assert contents(tmp_path / "out") == before
+    assert [record.levelname for record in caplog.records if f"{shard}: file: found " in record.message] == ["WARNING"]
+
+
+def test_a_shard_that_a_disk_does_not_give_is_not_made_anew(tmp_path):
+    """It may be whole."""
+    files = fsspec.filesystem("file", skip_instance_cache=True)
+
+    def fails(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    files.open = fails
+    with pytest.raises(OSError, match="Input/output"):
+        prepare_module.made_from(files, str(tmp_path / "train-00001-of-00004.parquet"))
 
 
 def test_a_changed_companion_makes_its_shard_anew(tmp_path, read_in):
