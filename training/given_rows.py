@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import surveys
 import torch
 from accelerate import PartialState
@@ -13,7 +14,7 @@ from recipe import Recipe, parse_data, parse_options
 
 from spectral_tokenizer.data import load_prepared
 from spectral_tokenizer.data.input_files import find_files
-from spectral_tokenizer.data.prepared import check_shards, is_prepared
+from spectral_tokenizer.data.prepared import check_shards, is_prepared, with_rows
 from spectral_tokenizer.data.schema import SPECTRUM
 from spectral_tokenizer.data.simulation import SURVEYS
 
@@ -74,7 +75,8 @@ def read_rows(path: str) -> Dataset:
     else:
         files = find_files(path, ["*.parquet"])
         check_shards(files)
-        rows = load_dataset("parquet", data_files=files, split="train")
+        full = with_rows(files)
+        rows = load_dataset("parquet", data_files=full, split="train") if full else Dataset(pq.read_table(files[0]))
     missing = sorted({"object_id", *SPECTRUM} - set(rows.column_names))
     if missing:
         raise ValueError(

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 from datasets import Dataset, load_dataset
 
 from .schema import FEATURES
@@ -44,7 +45,14 @@ def load_prepared(folders: str | Path | Iterable[str | Path]) -> Dataset:
         if not is_prepared(folder):
             raise FileNotFoundError(f"{folder}: expected a survey's folder that prepare wrote, found no {PLAN} in it")
         files += map(str, all_shards(folder))
+    if not (files := with_rows(files)):
+        return Dataset(FEATURES.arrow_schema.empty_table())
     return load_dataset("parquet", data_files=files, split="train", features=FEATURES)
+
+
+def with_rows(files: Iterable[str | Path]) -> list[str]:
+    """Those of Parquet files that have rows. Datasets stops at one that has none, as `prepare` makes of sky fibres."""
+    return [str(file) for file in files if pq.read_metadata(file).num_rows]
 
 
 def all_shards(folder: str | Path) -> list[Path]:

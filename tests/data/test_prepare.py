@@ -206,6 +206,19 @@ def test_prepared_rows_are_read_back_whole_or_not_at_all(tmp_path, folder):
         load_prepared(tmp_path)
 
 
+def test_shards_without_rows_are_passed_over(tmp_path, folder):
+    """As of sky fibres alone: one shard in three here, and then all that a survey has."""
+    files = [folder / "1" / name for name in ("spec-0001.fits", "spec-0003.fits", "spec-0009-sky.fits")]
+    prepare_survey("sdss", files, tmp_path / "out", num_shards=3)
+    write_sdss(tmp_path / "sky.fits", ZWARNING=1)
+    prepare_survey("sdss", tmp_path / "sky.fits", tmp_path / "sky")
+    empty = load_prepared(tmp_path / "sky" / "sdss")
+    assert len(empty) == 0 and empty.features == FEATURES
+    for folders in (tmp_path / "out" / "sdss", [tmp_path / "sky" / "sdss", tmp_path / "out" / "sdss"]):
+        rows = load_prepared(folders)
+        assert len(rows) == 2 and rows.features == FEATURES
+
+
 def test_a_missing_shard_is_noticed_on_every_way(tmp_path, folder):
     """Other Parquet files, and a folder that is whole, are not asked for more than they are."""
     prepare_survey("sdss", folder, tmp_path / "p", num_shards=4)

@@ -11,6 +11,8 @@ import embed
 import embedding_map
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, concatenate_datasets
 from embed import load_rows, parse_arguments
@@ -83,6 +85,21 @@ def test_a_table_of_three_columns_is_read_by_what_is_told_of_it(tmp_path):
     for options, message in (("frame=rest", "expected SURVEY.NAME=VALUE"), ("other.frame=rest", "found: ['other']")):
         with pytest.raises(ValueError, match=re.escape(message)):
             load_rows(parse_arguments(["--data", f"mine={path}", "--options", options]))
+
+
+def test_tables_without_rows_are_passed_over(tmp_path, simulated_surveys, pretrained):
+    rows = load_survey("sdss", simulated_surveys["sdss"])
+    paths = [tmp_path / f"rows-{number}.parquet" for number in range(3)]
+    # As pandas writes columns of nothing: of another type than those of the rows.
+    nothing = pa.table({name: pa.nulls(0) for name in rows.column_names})
+    for path, table in zip(paths, (nothing, rows.with_format("arrow")[:], nothing)):
+        pq.write_table(table, path)
+    loaded = load_rows(parse_arguments(["--rows", str(tmp_path / "*.parquet"), str(paths[0])]))
+    assert loaded["object_id"][:] == rows["object_id"][:]
+    with pytest.raises(ValueError, match="rows: expected spectra, found none"):
+        in_this_process(
+            embed.main, "--model", str(pretrained), "--output", str(tmp_path / "out"), "--rows", str(paths[0])
+        )
 
 
 def test_without_files_the_surveys_that_can_be_are_simulated(tmp_path):
