@@ -66,7 +66,7 @@ def read_rows(path: str) -> Dataset:
 
     Raises:
         FileNotFoundError: nothing is there, or of shards that `prepare` wrote one is missing.
-        ValueError: columns of a spectrum are missing.
+        ValueError: columns of a spectrum are missing, or a file is damaged (`SpectrumFileError`).
     """
     if (Path(path) / "dataset_info.json").exists():
         rows = load_from_disk(path)

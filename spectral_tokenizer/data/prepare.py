@@ -28,7 +28,6 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Value
 from fsspec import AbstractFileSystem
@@ -37,8 +36,9 @@ from tqdm.auto import tqdm
 
 from .builder import SpectraBuilder, check_options, reader_name, survey_name
 from .card import write_card
+from .fits_access import SpectrumFileError
 from .input_files import fingerprint
-from .prepared import PLAN, rows_name, shard_name
+from .prepared import PLAN, read_metadata, rows_name, shard_name
 from .report import FileRecord, SurveyReport
 from .schema import FEATURES
 from .sources import Sources, find_sources
@@ -359,11 +359,9 @@ def made_from(file_system: AbstractFileSystem, path: str) -> str | None:
     one, as a full disk or a broken copy leaves it: then the log names it."""
     try:
         with file_system.open(path, "rb") as file:
-            return pq.read_metadata(file).metadata[INPUTS].decode()
+            return read_metadata(file, path).metadata[INPUTS].decode()
     except FileNotFoundError:
         return None
-    except (pa.ArrowInvalid, OSError) as error:
-        if getattr(error, "errno", None) is not None:  # of the disk or the network: the shard may be whole
-            raise
-        logger.warning("%s: file: found %s; expected a whole Parquet file: it is made anew", path, error)
+    except SpectrumFileError as error:
+        logger.warning("%s: it is made anew", error)
         return None

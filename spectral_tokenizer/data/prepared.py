@@ -4,10 +4,13 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, load_dataset
 
+from .fits_access import SpectrumFileError
 from .schema import FEATURES
 
 
@@ -39,6 +42,7 @@ def load_prepared(folders: str | Path | Iterable[str | Path]) -> Dataset:
     Raises:
         FileNotFoundError: nothing was prepared there, or a shard is not there: a task of an array that failed would
             leave out its part of the survey unnoticed.
+        SpectrumFileError: a shard is damaged.
     """
     files = []
     for folder in [folders] if isinstance(folders, (str, Path)) else folders:
@@ -51,8 +55,28 @@ def load_prepared(folders: str | Path | Iterable[str | Path]) -> Dataset:
 
 
 def with_rows(files: Iterable[str | Path]) -> list[str]:
-    """Those of Parquet files that have rows. Datasets stops at one that has none, as `prepare` makes of sky fibres."""
-    return [str(file) for file in files if pq.read_metadata(file).num_rows]
+    """Those of Parquet files that have rows. Datasets stops at one that has none, as `prepare` makes of sky fibres, and at
+    a damaged one without naming it.
+
+    Raises:
+        SpectrumFileError, OSError: as `read_metadata`.
+    """
+    return [str(file) for file in files if read_metadata(file, file).num_rows]
+
+
+def read_metadata(file: str | Path | BinaryIO, name: str | Path) -> pq.FileMetaData:
+    """What stands at the end of a Parquet file.
+
+    Raises:
+        SpectrumFileError: the file is damaged, or none of Parquet.
+        OSError: the disk or the network does not give it: it may be whole.
+    """
+    try:
+        return pq.read_metadata(file)
+    except (pa.ArrowInvalid, OSError) as error:  # Arrow's own OSErrors, of a damaged file, have no number
+        if getattr(error, "errno", None) is not None:
+            raise
+        raise SpectrumFileError(name, "file", error, "a whole Parquet file") from error
 
 
 def all_shards(folder: str | Path) -> list[Path]:

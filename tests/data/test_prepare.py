@@ -217,6 +217,10 @@ def test_shards_without_rows_are_passed_over(tmp_path, folder):
     for folders in (tmp_path / "out" / "sdss", [tmp_path / "sky" / "sdss", tmp_path / "out" / "sdss"]):
         rows = load_prepared(folders)
         assert len(rows) == 2 and rows.features == FEATURES
+    shard = tmp_path / "out" / "sdss" / "train-00001-of-00003.parquet"
+    shard.write_bytes(shard.read_bytes()[:-9])
+    with pytest.raises(SpectrumFileError, match=f"{shard}: file: found .*; expected a whole Parquet file"):
+        load_prepared(tmp_path / "out" / "sdss")
 
 
 def test_a_missing_shard_is_noticed_on_every_way(tmp_path, folder):

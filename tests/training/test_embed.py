@@ -87,7 +87,7 @@ def test_a_table_of_three_columns_is_read_by_what_is_told_of_it(tmp_path):
             load_rows(parse_arguments(["--data", f"mine={path}", "--options", options]))
 
 
-def test_tables_without_rows_are_passed_over(tmp_path, simulated_surveys, pretrained):
+def test_tables_without_rows_are_passed_over_and_damaged_ones_named(tmp_path, simulated_surveys, pretrained):
     rows = load_survey("sdss", simulated_surveys["sdss"])
     paths = [tmp_path / f"rows-{number}.parquet" for number in range(3)]
     # As pandas writes columns of nothing: of another type than those of the rows.
@@ -100,6 +100,9 @@ def test_tables_without_rows_are_passed_over(tmp_path, simulated_surveys, pretra
         in_this_process(
             embed.main, "--model", str(pretrained), "--output", str(tmp_path / "out"), "--rows", str(paths[0])
         )
+    paths[2].write_bytes(paths[1].read_bytes()[:-9])
+    with pytest.raises(ValueError, match=f"{paths[2]}: file: found .*; expected a whole Parquet file"):
+        load_rows(parse_arguments(["--rows", str(tmp_path / "*.parquet")]))
 
 
 def test_without_files_the_surveys_that_can_be_are_simulated(tmp_path):
