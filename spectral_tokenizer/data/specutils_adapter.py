@@ -3,7 +3,8 @@
 Needs `pip install 'spectral-tokenizer[specutils]'`.
 """
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from astropy import units
@@ -16,6 +17,9 @@ from .fits_access import SpectrumFileError
 from .wavelengths import air_to_vacuum
 
 
+logger = logging.getLogger(__name__)
+
+
 def rows_from_spectra(
     spectra: Spectrum | Iterable[Spectrum],
     *,
@@ -24,7 +28,9 @@ def rows_from_spectra(
     survey: str = "specutils",
     ivar: float | None = None,
 ) -> Dataset:
-    """Rows with the canonical columns, one per spectrum; a `Spectrum` with several of them gives as many.
+    """Rows with the canonical columns, one per spectrum; a `Spectrum` with several of them gives as many. Those without a
+    usable pixel are left out, with a warning that counts them; a row's ``source`` tells which it is: ``specutils#0.3,4``
+    is the fourth along the first and the fifth along the second of a cube's axes, of those that are not the spectral one.
 
     The spectral axis may be in any unit of wavelength, frequency, energy or wavenumber and run either way; the flux
     keeps its unit. Any kind of uncertainty becomes an inverse variance; masked pixels (True in specutils) are
@@ -38,14 +44,15 @@ def rows_from_spectra(
         ivar: inverse variance of spectra that carry no uncertainty, in the inverse square of their flux's unit.
 
     Raises:
-        ValueError: a spectrum has no uncertainty and `ivar` is not given, has no usable pixel, or is none.
+        ValueError: a spectrum has no uncertainty and `ivar` is not given, or is none; or none of them has a
+            usable pixel.
     """
     if medium not in ("vacuum", "air"):
         raise ValueError(f'medium: found {medium!r}; expected "vacuum" or "air"')
-    rows, told = [], set()
+    rows, empty, told = [], [], set()
     for number, spectrum in enumerate([spectra] if isinstance(spectra, Spectrum) else spectra):
-        for index, pixels in enumerate(one_by_one(spectrum, ivar)):
-            source = f"{survey}#{number}" if spectrum.flux.ndim == 1 else f"{survey}#{number}.{index}"
+        for place, pixels in one_by_one(spectrum, ivar):
+            source = f"{survey}#{number}{place}"
             wavelength = pixels.pop("wavelength")
             row = {
                 "object_id": str(spectrum.meta.get("object_id", source)),
@@ -59,15 +66,20 @@ def rows_from_spectra(
             }
             finished = finish_row(row, told)
             if isinstance(finished, Dropped):
-                raise SpectrumFileError(
-                    source, "flux", finished.reason, "pixels with an uncertainty and without a mask"
-                )
-            rows.append(finished)
+                empty.append(source)
+            else:
+                rows.append(finished)
+    if empty and not rows:
+        raise SpectrumFileError(empty[0], "flux", "no usable pixel", "pixels with an uncertainty and without a mask")
+    if empty:  # such as a cube's corners, outside of the field of view
+        left_out = (survey, len(empty), len(empty) + len(rows), empty[0])
+        logger.warning("%s: left out %d of %d spectra, which have no usable pixel, %s the first", *left_out)
     return Dataset(to_table(rows))
 
 
-def one_by_one(spectrum: Spectrum, ivar: float | None) -> list[dict]:
-    """wavelength, flux and ivar of each spectrum in a `Spectrum`, (num_pixels,), in ascending wavelength."""
+def one_by_one(spectrum: Spectrum, ivar: float | None) -> Iterator[tuple[str, dict]]:
+    """Each spectrum in a `Spectrum`: its place among the others, such as ".3,4" in a cube, or "" where it is the only
+    one; and its wavelength, flux and ivar, (num_pixels,), in ascending wavelength."""
     wavelength = spectrum.spectral_axis.to(units.AA, equivalencies=units.spectral()).value
     axis = getattr(spectrum, "spectral_axis_index", -1)
     flux = np.moveaxis(spectrum.flux.value, -1 if axis is None else axis, -1)
@@ -82,8 +94,9 @@ def one_by_one(spectrum: Spectrum, ivar: float | None) -> list[dict]:
     if spectrum.mask is not None:
         inverse = np.where(np.moveaxis(np.asarray(spectrum.mask), -1 if axis is None else axis, -1), 0.0, inverse)
     order = slice(None, None, -1) if len(wavelength) > 1 and wavelength[0] > wavelength[-1] else slice(None)
-    arrays = zip(flux.reshape(-1, len(wavelength)), inverse.reshape(-1, len(wavelength)))
-    return [{"wavelength": wavelength[order], "flux": one[order], "ivar": two[order]} for one, two in arrays]
+    for index in np.ndindex(flux.shape[:-1]):
+        place = "." + ",".join(map(str, index)) if index else ""
+        yield place, {"wavelength": wavelength[order], "flux": flux[index][order], "ivar": inverse[index][order]}
 
 
 def shift(spectrum: Spectrum) -> dict[str, float]:

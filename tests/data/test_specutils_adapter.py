@@ -78,6 +78,24 @@ def test_several_spectra():
     assert rows[2]["flux"].tolist() == list(range(10, 20)) and np.isnan(rows[0]["radial_velocity"])
 
 
+def test_a_cube_loses_its_empty_spectra_alone(caplog):
+    """Of two by three spectra two are masked, as outside of the field of view; the spectral axis comes first in the array,
+    as FITS has it."""
+    flux, mask = np.arange(60.0).reshape(10, 2, 3), np.zeros((10, 2, 3), dtype=bool)
+    mask[:, 0, 1] = mask[:, 1, 2] = mask[3, 0, 0] = True
+    cube = spectrum(flux=flux * units.Jy, mask=mask, spectral_axis_index=0)
+    rows = rows_of(rows_from_spectra([spectrum(), cube], frame="rest", survey="manga"))
+    places = ["0,0", "0,2", "1,0", "1,1"]
+    assert [row["source"] for row in rows] == ["manga#0", *(f"manga#1.{place}" for place in places)]
+    for place, row in zip(places, rows[1:]):
+        y, x = map(int, place.split(","))
+        assert row["flux"].tolist() == flux[:, y, x].tolist() and row["object_id"] == row["source"]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "manga: left out 2 of 7 spectra, which have no usable pixel, manga#1.0,1 the first" in caplog.text
+    with pytest.raises(ValueError, match="manga#0.0,0: flux: found no usable pixel"):
+        rows_from_spectra(spectrum(flux=flux * np.nan * units.Jy, spectral_axis_index=0), frame="rest", survey="manga")
+
+
 def test_without_uncertainty():
     bare = Spectrum(flux=np.ones(10) * units.Jy, spectral_axis=WAVELENGTH * units.AA)
     with pytest.raises(ValueError, match="uncertainty: found none"):
