@@ -46,7 +46,8 @@ def cross_match(
     radius: float = 1.0,
 ) -> Dataset:
     """Rows with further columns. Numbers become float64, NaN where there is none: no match, masked, infinite, -999 or
-    -9999; texts become null there, or where they are blank. Units stay as they are in the table.
+    -9999; texts become null there, or where they are blank. Units stay as they are in the table. The log warns where
+    fewer than half of the rows are matched, and fewer than half of the table's objects.
 
     Args:
         rows: as of `load_survey`.
@@ -76,11 +77,7 @@ def cross_match(
         place, theirs = by_identifier(rows, objects, name, keys, list(columns.values()))
     else:
         place, theirs = by_position(rows, objects, name, position, list(columns.values()), radius)
-    found = place != NOT_MATCHED
-    if len(rows) and not found.any():
-        ours = rows[0]["object_id"] if position is None else f"ra {rows[0]['ra']}, dec {rows[0]['dec']}"
-        raise ValueError(f"{name}: {keys}: found none of {len(rows)} rows, such as {ours}; it has such as {theirs}")
-    logger.info("%s: %d of %d rows are in it", name, found.sum(), len(rows))
+    check_matches(rows, objects, name, keys, position, place, theirs)
     for new, old in columns.items():
         values = taken_from(objects[old], place)
         # Of texts that are all null a type could not be told, and surveys could not be put together.
@@ -215,6 +212,31 @@ def by_position(
         is_near = distance <= radius * units.arcsec
         place[here[is_near]] = there[nearest[is_near]]
     return place, f"ra {ra[there[0]]}, dec {dec[there[0]]}" if len(there) else "nothing"
+
+
+def check_matches(
+    rows: Dataset,
+    objects: pd.DataFrame,
+    name: str,
+    keys: list[str],
+    position: tuple[str, str] | None,
+    place: np.ndarray,
+    theirs: str,
+) -> None:
+    """Raise ValueError where no row is matched. Warn of few, unless they are most of a small table's objects: of both
+    sides few are what another system of coordinates or another form of the identifiers leaves by chance."""
+    found = place != NOT_MATCHED
+    told = f"{name}: {keys}: {found.sum()} of {len(rows)} rows are in it"
+    if found.sum() >= len(rows) / 2:
+        logger.info(told)
+        return
+    row = rows[int(np.argmin(found))]
+    ours = row["object_id"] if position is None else f"ra {row['ra']}, dec {row['dec']}"
+    if not found.any():
+        raise ValueError(f"{name}: {keys}: found none of {len(rows)} rows, such as {ours}; it has such as {theirs}")
+    matched, total = len(np.unique(place[found])), len(objects[keys].dropna().drop_duplicates())
+    told += f", {matched} of its {total} objects; without a match are rows such as {ours}, it has such as {theirs}"
+    logger.log(logging.INFO if matched >= total / 2 else logging.WARNING, told)
 
 
 def check_places(objects: pd.DataFrame, name: str, position: tuple[str, str], columns: list[str]) -> None:

@@ -173,6 +173,27 @@ def test_two_objects_at_one_place_are_refused(sdss):
         cross_match(sdss, twice, ["visit"], position=("RA", "DE"))
 
 
+def test_few_matches_are_told_unless_the_table_is_small(galah, sdss, caplog):
+    """Few of the rows and few of the table's objects, which is all that a wrong column may find by chance."""
+    strangers = pd.DataFrame({"star": np.arange(10**14, 10**14 + 50), "age": 1.0})
+    own = ages(galah)[:-1]
+    for fine in (own[:3], pd.concat([own[:3]] * 3), pd.concat([own, strangers])):
+        cross_match(galah, fine, ["age"], key="star")
+    places = pd.DataFrame({"RA": sdss["ra"], "DE": sdss["dec"], "mass": 1.0})
+    cross_match(sdss, places[:3], ["mass"], position=("RA", "DE"))
+    assert not caplog.records
+    cross_match(galah, pd.concat([own[:3], strangers]), ["age"], key="star")
+    beside = places.assign(DE=places["DE"] * -1)
+    beside.loc[5] = places.loc[5]
+    cross_match(sdss, beside, ["mass"], position=("RA", "DE"))
+    by_name, by_place = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    first = galah[0]["object_id"]
+    assert f"table: ['star']: 3 of {len(galah)} rows are in it, 3 of its 53 objects" in by_name
+    assert f"without a match are rows such as {first}, it has such as {own['star'][0]}" in by_name
+    assert f"1 of {len(sdss)} rows are in it, 1 of its {len(sdss)} objects" in by_place
+    assert f"rows such as ra {sdss[0]['ra']}, dec {sdss[0]['dec']}" in by_place
+
+
 def test_an_object_twice_is_one_only_with_the_same_values(galah):
     table = ages(galah)
     twice = pd.concat([table, table])
