@@ -8,6 +8,7 @@ from datasets import Dataset, concatenate_datasets
 from recipe import Recipe
 
 from spectral_tokenizer.data import splits
+from spectral_tokenizer.data.collator import as_label
 from spectral_tokenizer.data.cross_match import cross_match
 from spectral_tokenizer.data.schema import SPECTRUM
 
@@ -26,7 +27,7 @@ def load(settings, output: str) -> dict[str, Dataset]:
         output: Simulated files are put beside this folder.
 
     Raises:
-        ValueError: an unknown column, a class that is none of `classes`, or too few rows are left.
+        ValueError: as `chosen`, or too few rows are left.
     """
     published = of_templates(settings)
     found = of_files(settings, output)
@@ -112,14 +113,18 @@ def chosen(rows: Dataset, settings) -> Dataset:
     """Those rows that have one of the labels and the values asked for, and of them the columns that are needed.
 
     Raises:
-        ValueError: an unknown column, or a class that is none of `classes`.
+        ValueError: an unknown column, a class that is none of `classes`, or a label that is no number where there are none.
     """
     unknown = sorted({*settings.labels, *settings.select} - set(rows.column_names))
     if unknown:
         raise ValueError(f"labels, select: expected some of {rows.column_names}, found: {unknown}")
     rows = rows.select(np.flatnonzero(is_chosen(rows, settings.labels, settings.select)))
-    if settings.classes and (others := sorted({*rows.unique(settings.labels[0])} - {*settings.classes, None})):
-        # The collator would say so too, once an encoder has read all spectra.
+    # The collator would say the same, once an encoder has read all spectra.
+    if not settings.classes:
+        for column in settings.labels:
+            for value, name in zip(rows[column][:], rows["object_id"][:]):
+                as_label(value, column, name)
+    elif others := sorted({*rows.unique(settings.labels[0])} - {*settings.classes, None}):
         kept = f"select: {{{settings.labels[0]}: {settings.classes}}}"
         raise ValueError(
             f"{settings.labels[0]}: expected one of {settings.classes}, found: {others}; `{kept}` leaves them out"

@@ -1,5 +1,6 @@
 """Rows -> what Trainer puts into a model: spectra through the processor, labels beside them."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -20,7 +21,8 @@ class SpectralCollator:
     columns) float64 with NaN for an unknown number.
 
     Raises:
-        ValueError: a row lacks a column, or has a class that is not among `classes`. Names the object.
+        ValueError: a row lacks a column, or has a class that is not among `classes` or a label that is no number. Names the
+            object.
     """
 
     def __init__(
@@ -64,5 +66,17 @@ class SpectralCollator:
 
     def numbers(self, rows: Sequence[Mapping]) -> torch.Tensor:
         """(batch, columns) float64: a date in days has more digits than float32."""
-        values = [[float("nan") if row[name] is None else float(row[name]) for name in self.columns] for row in rows]
+        values = [[as_label(row[name], name, row.get("object_id")) for name in self.columns] for row in rows]
         return torch.tensor(values, dtype=torch.float64)
+
+
+def as_label(value: object, column: str, object_id: str | None) -> float:
+    """A label as a number, NaN where there is none.
+
+    Raises:
+        ValueError: it is no number. Names the object and the column.
+    """
+    try:
+        return math.nan if value is None else float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{object_id}: {column}: expected a number or None, found: {value!r}") from error

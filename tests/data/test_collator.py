@@ -38,6 +38,14 @@ def test_a_foreign_class_is_named():
         SpectralCollator(SpectralProcessor(), "class", ["GALAXY", "STAR"])(ROWS)
 
 
+def test_a_text_among_numbers_is_named():
+    rows = [{**ROWS[0], "teff": "5100.5"}, {**ROWS[1], "teff": "n/a"}]
+    collator = SpectralCollator(SpectralProcessor(), "teff")
+    assert collator(rows[:1])["labels"].tolist() == [[5100.5]]
+    with pytest.raises(ValueError, match="b: teff: expected a number or None, found: 'n/a'"):
+        collator(rows)
+
+
 def test_a_missing_column_is_named():
     with pytest.raises(ValueError, match="lack the label columns .*age.*remove_unused_columns"):
         SpectralCollator(SpectralProcessor(), ["age"])(ROWS)

@@ -24,6 +24,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoProc
 
 from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralProcessor
 from spectral_tokenizer.data import load_survey
+from spectral_tokenizer.data.cross_match import cross_match
 from spectral_tokenizer.labels_spectral_tokenizer import KnownLabels
 
 
@@ -288,12 +289,12 @@ def test_faint_templates_are_other_objects_lost_in_noise(pretrained, templates_d
 
 def test_cool_dwarfs_stand_in_every_part_and_have_a_class_alone(pretrained, templates_dir, tmp_path, monkeypatch):
     monkeypatch.setenv("TEMPLATES_DIR", str(templates_dir))
-    asked = {"templates": {"sdss": 40}, "cool_dwarfs": 20, "select": {}, "labels": ["class"]}
+    asked = {"templates": {"sdss": 40}, "cool_dwarfs": 20, "select": {}, "labels": ["class"], "classes": CLASSES}
     found = labelled.load(templates_recipe(tmp_path, pretrained, **asked), str(tmp_path))
     for part, expected in {"train": 10, "calibration": 6, "test": 4}.items():
         of_apogee = found[part].filter(lambda row: row["survey"] == "apogee")
         assert len(of_apogee) == expected and set(of_apogee["class"]) == {"STAR"}
-    asked |= {"labels": ["teff"], "templates": {"apogee": 40}}
+    asked |= {"labels": ["teff"], "classes": [], "templates": {"apogee": 40}}
     assert len(labelled.load(templates_recipe(tmp_path, pretrained, **asked), str(tmp_path))["train"]) == 20
 
 
@@ -339,6 +340,23 @@ def test_wrong_settings_are_named(pretrained, simulated_surveys, tmp_path):
     settings, _ = parse_arguments(arguments)
     assert (settings.data_is_simulated, settings.data_description) == (False, "")
     assert parse_arguments([*arguments, "--simulated"])[0].data_is_simulated
+
+
+def test_a_text_among_numbers_is_named_before_anything_is_encoded(pretrained, simulated_surveys, tmp_path):
+    """Of those rows alone that are chosen."""
+    rows = load_survey("desi", simulated_surveys["desi"])
+    ages = pd.DataFrame({"target": rows["object_id"], "age": "4.5"})
+    ages.loc[3, "age"] = "n/a"
+    ages.to_csv(tmp_path / "ages.csv", index=False)
+    table = {"table": str(tmp_path / "ages.csv"), "columns": ["age"], "key": "target"}
+    recipe = write_recipe(
+        tmp_path / "run.yaml", pretrained, {"desi": simulated_surveys["desi"]}, labels=["age"], label_table=table
+    )
+    settings = parse_arguments(["--config", str(recipe)])[0]
+    with pytest.raises(ValueError, match=f"{rows[3]['object_id']}: age: expected a number or None, found: 'n/a'"):
+        labelled.load(settings, str(tmp_path))
+    others = cross_match(rows.select([n for n in range(len(rows)) if n != 3]), **table)
+    assert len(labelled.chosen(others, settings)) == len(others)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
