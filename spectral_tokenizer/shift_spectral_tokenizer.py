@@ -85,7 +85,9 @@ class SpectralShift(nn.Module):
         """(batch, channels, places) -> (batch, num_kinds, num_bins): the sum over all places for every shift, by Fourier
         transforms, as thousands of shifts of thousands of places would take as long as the encoder."""
         size = self.size_of_transforms
-        said, rest = torch.fft.rfft(said, size).conj(), torch.fft.rfft(self.rest, size)
+        # Not in half precision, which Fourier transforms do not know.
+        dtype = torch.promote_types(said.dtype, torch.float32)
+        said, rest = torch.fft.rfft(said.to(dtype), size).conj(), torch.fft.rfft(self.rest.to(dtype), size)
         # Kind by kind: one product of matrices for every frequency took three times as long.
         product = torch.stack([(said * each).sum(1) for each in rest.chunk(self.num_kinds)], dim=1)
         # At the smallest shift a pixel is furthest to the red of the spectrum at rest.

@@ -166,6 +166,20 @@ def test_heads_read_simulated_spectra(pytestconfig, simulated_surveys, head):
             assert (error[is_sure & is_kind] < 0.0033).float().mean() > 0.8
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_redshifts_are_the_same_in_half_precision(pytestconfig, simulated_surveys, dtype):
+    """As `.to`, or Trainer's `bf16_full_eval`, leave the whole model. Errors are wider than that by two orders."""
+    folder = pytestconfig.rootpath / f"{FOLDER}_redshift"
+    model, processor = (each.from_pretrained(folder) for each in (AutoModelForSequenceClassification, AutoProcessor))
+    inputs = processor(load_survey("sdss", simulated_surveys["sdss"])[:], return_tensors="pt")
+    with torch.no_grad():
+        expected, found = model.eval()(**inputs), model.to(dtype)(**inputs)
+    off, is_sure = (found.logits - expected.logits).abs(), ~expected.is_flagged
+    assert is_sure.float().mean() > 0.6
+    assert (off / (1 + expected.logits))[is_sure].max() < 2e-4 and (off / expected.errors).median() < 0.05
+    assert torch.equal(found.is_flagged, expected.is_flagged)
+
+
 #: Heads that were shown spectra lost in noise -> the surveys that they are for.
 DOUBTING = {f"{FOLDER}_labels": ("galah", "apogee"), f"{FOLDER}_redshift": ("sdss", "desi")}
 

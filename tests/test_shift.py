@@ -225,3 +225,18 @@ def test_labels_are_spread_over_as_many_bins_as_is_said(target_class, width):
     assert mean.item() == pytest.approx((0.5 - target.low) / target.width, abs=1e-3)
     # Of the Gaussian, and of the bin itself.
     assert spread.item() == pytest.approx(math.sqrt(width**2 + 1 / 12), abs=1e-2)
+
+
+@pytest.mark.parametrize("num_kinds", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_it_answers_in_half_precision_as_in_float32(dtype, num_kinds):
+    """Fourier transforms know neither. With float32 weights that were rounded to them the answer is the same but for what
+    each pixel says."""
+    shift = make_shift(num_kinds=num_kinds).to(dtype)
+    tokens, wavelength, is_usable = make_input(shift)
+    tokens = tokens.to(dtype)
+    found = shift(tokens, wavelength, is_usable)
+    expected = shift.float()(tokens.float(), wavelength, is_usable)
+    assert found.dtype == torch.float32
+    digits = {torch.bfloat16: 8, torch.float16: 11}[dtype]
+    torch.testing.assert_close(found, expected, rtol=0, atol=2.0 ** (1 - digits) * expected.abs().max().item())
