@@ -376,6 +376,13 @@ class SpectralConfig(PreTrainedConfig):
         return self.problem_type == "regression"
 
     @property
+    def is_calibrated(self) -> bool:
+        """Whether a head's `calibrate` has set anything, for its weights as they were then."""
+        found = {setting for settings in (self.targets or {}).values() for setting in settings}
+        is_told = self.classifier_temperature != 1 or self.novelty_threshold is not None
+        return is_told or not found.isdisjoint({"width_factor", "confidence_threshold"})
+
+    @property
     def pooled_size(self) -> int:
         """Length of `pooler_output`."""
         count = {"latents": self.num_latents, "segments": self.num_segments, "mean": 1}[self.pooling]

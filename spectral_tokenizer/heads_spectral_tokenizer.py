@@ -368,6 +368,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         if labels is not None:
             if self.training:
                 self.warn_unless_fitted()
+                self.warn_if_calibrated()
             labels = labels.to(outputs.device)
             count = self.targets.count(labels) if num_items_in_batch is None else num_items_in_batch
             loss = self.targets.cost(outputs, labels) / torch.as_tensor(count).clamp(min=1)  # none may be known
@@ -485,7 +486,8 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
 
         Classes: the temperature of least cross-entropy. Regression: the factor by which 68 % intervals hold 68 % of the
         truths, and the confidence under which a prediction is flagged. Both: where `fit_novelty` was called, how
-        unlike the spectra of training is more than the part `false_alarms` of these.
+        unlike the spectra of training is more than the part `false_alarms` of these. A head that was trained further
+        needs `fit_novelty` anew before: this sets the threshold alone, on axes that were other weights' features.
 
         Args:
             batches: As for `fit_scales`; all are looked at. In several processes each has the settings of its own
@@ -529,6 +531,14 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         if not self.head.feature_mean.any():
             logger.warning(
                 "the head has no scales of features and labels yet: expected model.fit_scales(batches) before training"
+            )
+
+    def warn_if_calibrated(self) -> None:
+        """Trained further, a head knows its errors and what is new no longer, and says both all the same."""
+        if not torch.compiler.is_compiling() and self.config.is_calibrated:
+            logger.warning_once(
+                "a calibrated head is trained further: what it says of its errors and of novelty is of the weights before. "
+                "Expected fit_novelty and calibrate afterwards, which find both anew, as training/finetune.py does"
             )
 
     def labelled(self, batches: Iterable[Mapping]):

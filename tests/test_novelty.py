@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 from spectra import spectrum
-from test_heads import LABELS, POOLINGS, close, make_model
+from test_heads import LABELS, POOLINGS, REDSHIFT, close, make_model
 from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
 
 from spectral_tokenizer import SpectralConfig, SpectralForSequenceClassification, SpectralProcessor
+from spectral_tokenizer import heads_spectral_tokenizer as heads
 from spectral_tokenizer.data.collator import SpectralCollator
 from spectral_tokenizer.metrics import make_compute_metrics, with_novelty
 from spectral_tokenizer.novelty_spectral_tokenizer import SpectralNovelty
@@ -154,3 +155,39 @@ def test_trainer_s_predictions_are_as_without(tmp_path, head):
     assert "test_novel" not in plain.metrics
     assert asked.predictions[-1].shape == (4,)
     assert asked.metrics["test_novel"] == np.mean(asked.predictions[-1] > 1)
+
+
+CALIBRATED = {
+    "novelty": lambda: fitted("labels"),
+    "temperature": lambda: make_model("classes", classifier_temperature=2.0),
+    "width": lambda: make_model("redshift", targets={"redshift": REDSHIFT | {"width_factor": 2.0}}),
+    "flag": lambda: make_model("redshift", targets={"redshift": REDSHIFT | {"confidence_threshold": 0.5}}),
+}
+
+
+@pytest.mark.parametrize("made", CALIBRATED)
+def test_training_a_calibrated_head_further_is_remarked_on(made, caplog):
+    """What was found of its errors, and of what is new to it, is of the weights before."""
+    heads.logger.warning_once.cache_clear()
+    model = CALIBRATED[made]()
+    head = {"novelty": "labels", "temperature": "classes"}.get(made, "redshift")
+    inputs = batch(range(4), head)
+    model(**inputs)
+    model.train()(**without_labels(inputs))
+    assert "trained further" not in caplog.text
+    for _ in range(2):
+        model(**inputs)
+    (told,) = [each.message for each in caplog.records if "trained further" in each.message]
+    assert "fit_novelty and calibrate" in told
+
+
+@pytest.mark.parametrize("head", ["classes", "labels", "redshift"])
+def test_training_a_head_that_was_not_calibrated_is_not(head, caplog):
+    heads.logger.warning_once.cache_clear()
+    model = make_model(head)
+    model.fit_scales([batch(range(4), head)])
+    model.train()(**batch(range(4), head))
+    model.calibrate([batch(range(4), head)])
+    model.forget_calibration()
+    model.train()(**batch(range(4), head))
+    assert "trained further" not in caplog.text
