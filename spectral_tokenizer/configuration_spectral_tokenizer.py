@@ -239,6 +239,12 @@ class SpectralConfig(PreTrainedConfig):
             given = {"id2label": None, "label2id": None, **given}
         return super().from_dict({**config_dict, **given}, **kwargs)
 
+    def save_pretrained(self, *args, **kwargs):
+        """As everywhere, but names that were changed in place hold in both directions, or the file would not open."""
+        self.label2id = {name: int(index) for index, name in (self.id2label or {}).items()}
+        self.check_names()
+        super().save_pretrained(*args, **kwargs)
+
     def __eq__(self, other) -> bool:
         # By what a file keeps, where tuples are lists: Transformers compares attributes, some of which saving adds.
         return isinstance(other, SpectralConfig) and self.to_json_string(False) == other.to_json_string(False)
@@ -359,7 +365,7 @@ class SpectralConfig(PreTrainedConfig):
 
     def check_names(self):
         """Classes have one number each, whichever way they are looked up. Not asked of what is entered later: `label2id`
-        follows when a head is made."""
+        follows when a head is made, and when it is saved."""
         numbers = {name: int(index) for index, name in (self.id2label or {}).items()}
         if len(numbers) < len(self.id2label or {}):
             raise ValueError(f"id2label: expected a name of its own for each label, found: {self.id2label}")

@@ -209,3 +209,36 @@ def test_a_trained_head_s_labels_do_not_change_places(given, inputs, tmp_path):
     for same in ({"id2label": {"0": "teff", "1": "logg"}}, {"label2id": {"logg": 1, "teff": 0}}, {}):
         close(load(**same)(**inputs).logits, model(**inputs).logits)
     assert load(id2label={0: "colour", 1: "mass"}).config.label2id == {"colour": 0, "mass": 1}
+
+
+def test_names_that_were_changed_in_place_are_saved_in_both_directions(inputs, tmp_path):
+    """They contradicted the numbers that the model was loaded with, and nothing opened it again."""
+    model = make_model("classes", id2label={0: "GALAXY", 1: "QSO", 2: "STAR"})
+    model.config.id2label = {0: "galaxy", 1: "quasar", 2: "star"}
+    model.save_pretrained(tmp_path)
+    model.config.id2label[2] = "STAR"
+    model.config.save_pretrained(tmp_path)
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert loaded.config.id2label == {0: "galaxy", 1: "quasar", 2: "STAR"}
+    assert loaded.config.label2id == model.config.label2id == {"galaxy": 0, "quasar": 1, "STAR": 2}
+    close(loaded(**inputs).logits, model(**inputs).logits)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({0: "z"}, "targets: 'redshift' is none of the labels in id2label: .*'z'"),
+        (
+            {0: "redshift", 1: "redshift"},
+            "id2label: expected a name of its own for each label, found: .*1: 'redshift'",
+        ),
+    ],
+)
+def test_names_that_could_not_be_opened_are_not_saved(names, message, tmp_path):
+    model = make_model("redshift")
+    model.save_pretrained(tmp_path)
+    saved = (tmp_path / "config.json").read_text()
+    model.config.id2label = names
+    with pytest.raises(Exception, match=message):
+        model.save_pretrained(tmp_path)
+    assert (tmp_path / "config.json").read_text() == saved
