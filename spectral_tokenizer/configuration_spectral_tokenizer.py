@@ -229,14 +229,20 @@ class SpectralConfig(PreTrainedConfig):
     @classmethod
     def from_dict(cls, config_dict: dict, **kwargs):
         """As everywhere, but what is given replaces what a file says before all is checked together, not one by one
-        after; and names in one direction replace both."""
+        after; names in one direction replace both; and a file's targets go with its labels."""
         # But for dtype, which may be "auto".
         given = {name: kwargs.pop(name) for name in cls.__dataclass_fields__.keys() - {"dtype"} if name in kwargs}
-        if names := given.get("id2label") or given.get("label2id"):
-            if len(names) != kwargs.get("num_labels", len(names)):
-                raise ValueError(f"num_labels: expected {len(names)}, as {names} says, found: {kwargs['num_labels']}")
-            check_order(config_dict.get("id2label") or {}, given)
+        # Two labels that nobody named are in no file: Transformers writes what differs from its defaults.
+        saved, names = numbered(config_dict) or unnamed(2), numbered(given)
+        count = kwargs.get("num_labels") or len(names or saved)
+        if names:
+            if len(names) != count:
+                raise ValueError(f"num_labels: expected {len(names)}, as {names} says, found: {count}")
+            check_order(saved, names)
             given = {"id2label": None, "label2id": None, **given}
+        if "targets" not in given and config_dict.get("targets"):
+            names = names or (saved if count == len(saved) else unnamed(count))
+            given["targets"] = carried(config_dict["targets"], saved, names)
         return super().from_dict({**config_dict, **given}, **kwargs)
 
     def save_pretrained(self, *args, **kwargs):
@@ -406,13 +412,31 @@ class SpectralConfig(PreTrainedConfig):
         return {name: TargetConfig(**settings.get(name, {})) for name in self.label_names}
 
 
-def check_order(saved: dict, given: dict) -> None:
-    """Raise ValueError where given names are a file's own in another order: its weights would answer by wrong names."""
-    saved = {int(index): name for index, name in saved.items()}
-    names = given.get("id2label") or {index: name for name, index in given["label2id"].items()}
-    names = {int(index): name for index, name in names.items()}
-    if names != saved and set(names.values()) == set(saved.values()):
+def numbered(given: dict) -> dict[int, str]:
+    """Names of labels by their numbers, in whichever direction they are given."""
+    names = given.get("id2label") or {index: name for name, index in (given.get("label2id") or {}).items()}
+    return {int(index): name for index, name in sorted(names.items(), key=lambda each: int(each[0]))}
+
+
+def unnamed(count: int) -> dict[int, str]:
+    """As Transformers calls labels that nobody named."""
+    return {index: f"LABEL_{index}" for index in range(count)}
+
+
+def check_order(saved: dict[int, str], names: dict[int, str]) -> None:
+    """Raise ValueError where given names are a file's own in other places: its weights would answer by wrong names."""
+    is_moved = any(name in saved.values() and saved.get(index) != name for index, name in names.items())
+    if is_moved and len(names) == len(saved):
         raise ValueError(f"id2label: expected the order that the saved model answers in, {saved}, found: {names}")
+
+
+def carried(targets: dict[str, dict], saved: dict[int, str], names: dict[int, str]) -> dict[str, dict] | None:
+    """A file's targets under given names: by place where there are as many, which renames its labels; else, of a fresh
+    head, those of labels that are still there."""
+    if len(names) == len(saved):
+        renamed = dict(zip(saved.values(), names.values()))
+        return {renamed.get(name, name): settings for name, settings in targets.items()}
+    return {name: settings for name, settings in targets.items() if name in names.values()} or None
 
 
 def check_target(where: str, settings: dict) -> None:

@@ -242,3 +242,77 @@ def test_names_that_could_not_be_opened_are_not_saved(names, message, tmp_path):
     with pytest.raises(Exception, match=message):
         model.save_pretrained(tmp_path)
     assert (tmp_path / "config.json").read_text() == saved
+
+
+TEFF, LOGG = {"transform": "log", "center": 8.5, "scale": 0.1, "width_factor": 2.0}, {"center": 3.0, "scale": 1.0}
+
+
+@pytest.fixture
+def load_labels(tmp_path):
+    """A head whose labels have scales, and ways to open it."""
+    make_model("labels", targets={"teff": TEFF, "logg": LOGG}).save_pretrained(tmp_path)
+    return partial(AutoModelForSequenceClassification.from_pretrained, tmp_path, ignore_mismatched_sizes=True)
+
+
+@pytest.mark.parametrize("given", [{"id2label": {"0": "Teff", "1": "logg"}}, {"label2id": {"logg": 1, "Teff": 0}}])
+def test_labels_under_other_names_are_the_same_labels(given, inputs, load_labels):
+    """The file's targets were those of labels that are none any more, which nobody had given."""
+    renamed, model = load_labels(**given), load_labels()
+    assert renamed.config.targets == {"Teff": TEFF, "logg": LOGG} and model.config.targets["teff"] == TEFF
+    found, expected = renamed(**inputs), model(**inputs)
+    assert torch.equal(found.logits, expected.logits) and torch.equal(found.errors, expected.errors)
+
+
+def test_a_shift_under_another_name_is_the_same_shift(inputs, tmp_path):
+    model = make_model("shift")
+    model.save_pretrained(tmp_path)
+    renamed = AutoModelForSequenceClassification.from_pretrained(tmp_path, id2label={0: "z"})
+    assert torch.equal(renamed(**inputs).probabilities["z"], model(**inputs).probabilities["redshift"])
+
+
+def test_labels_without_names_of_their_own_can_be_given_some(tmp_path):
+    """Transformers leaves the names of two out of a file, as they are what it would give them."""
+    model = make_model("labels", id2label=None, num_labels=2, targets={"LABEL_0": TEFF, "LABEL_1": LOGG})
+    model.save_pretrained(tmp_path)
+    named = AutoModelForSequenceClassification.from_pretrained(tmp_path, id2label={0: "teff", 1: "logg"})
+    assert named.config.targets == {"teff": TEFF, "logg": LOGG}
+
+
+@pytest.mark.parametrize(
+    ("given", "targets"),
+    [
+        ({"num_labels": 4}, None),
+        ({"num_labels": 1}, None),
+        ({"num_labels": 2}, {"teff": TEFF, "logg": LOGG}),
+        ({"id2label": {0: "mass", 1: "age", 2: "logg"}}, {"logg": LOGG}),
+        ({"id2label": {0: "teff"}}, {"teff": {name: TEFF[name] for name in ("transform", "center", "scale")}}),
+    ],
+)
+def test_of_another_number_of_labels_those_that_are_there_keep_their_targets(given, targets, inputs, load_labels):
+    model = load_labels(**given)
+    assert model.config.targets == targets and model.config.is_regression
+    assert model.head.is_trained == (model.config.num_labels == 2)
+    assert model(**inputs).logits.shape == (4, model.config.num_labels)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"targets": {"teff": TEFF}},
+        {"targets": {"mass": {}}, "num_labels": 4},
+        {"targets": {"teff": TEFF}, "id2label": {0: "Teff", 1: "logg"}},
+    ],
+)
+def test_targets_that_are_given_are_checked(given, load_labels):
+    if set(given) == {"targets"}:
+        assert load_labels(**given).config.targets == given["targets"]
+    else:
+        with pytest.raises(Exception, match="targets: '(mass|teff)' is none of the labels in id2label"):
+            load_labels(**given)
+
+
+@pytest.mark.parametrize("names", [["logg", "teff"], ["logg", "mass"], ["mass", "teff"]])
+def test_a_label_does_not_take_another_s_place(names, load_labels):
+    """One that is renamed beside it would hide that."""
+    with pytest.raises(ValueError, match="id2label: expected the order that the saved model answers in, .*found"):
+        load_labels(id2label=dict(enumerate(names)))
