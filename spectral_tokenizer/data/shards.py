@@ -28,6 +28,7 @@ PROBLEM = "problem"
 #: Settings of a model that change with who saved it where, and nothing that it computes.
 BOOKKEEPING = ("transformers_version", "architectures", "auto_map", "dtype", "_name_or_path")
 SAMPLE = 1000  # rows of which pixels are looked at
+BLOCK = 100_000  # rows whose labels are looked at together: of twenty million they would not fit
 
 
 @dataclass(frozen=True)
@@ -215,19 +216,24 @@ def rows_fingerprint(rows: Dataset) -> str:
     """
     if not len(rows):
         raise ValueError("rows: expected spectra, found none: no row was read")
-    digest = hashlib.sha256()
-    names = [name for name, feature in rows.features.items() if getattr(feature, "dtype", "list") != "list"]
-    table = rows.select_columns(sorted(names)).with_format("arrow")[:]
-    for name, column in zip(table.column_names, table.columns):
-        is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-        values = column.to_pylist() if is_text else column.to_numpy().tolist()
-        digest.update(json.dumps([name, values], default=str).encode())  # JSON knows no dates
+    names = sorted(name for name, feature in rows.features.items() if getattr(feature, "dtype", "list") != "list")
+    digest, labels = hashlib.sha256(json.dumps(names).encode()), rows.select_columns(names).with_format("arrow")
+    for start in range(0, len(rows), BLOCK):
+        for column in labels[start : start + BLOCK].columns:
+            digest.update(content_of(column.to_numpy()))
     sample = np.unique(np.linspace(0, len(rows) - 1, SAMPLE).astype(int))
     for spectrum in rows_of(as_arrays(rows), sample.tolist()):
         for name in SPECTRUM:
             if spectrum[name] is not None:
                 digest.update(np.ascontiguousarray(spectrum[name]))
     return digest.hexdigest()[:16]
+
+
+def content_of(values: np.ndarray) -> bytes:
+    """The same for all that are equal, whichever bits a NaN has."""
+    if values.dtype == object:  # texts, or there are nulls among booleans
+        return json.dumps(values.tolist(), default=str).encode()
+    return np.where(np.isnan(values), np.nan, values).tobytes() if values.dtype.kind == "f" else values.tobytes()
 
 
 def model_fingerprint(model, processor=None, leaving_out: Sequence[str] = ()) -> str:

@@ -8,6 +8,7 @@ from datasets import Dataset, load_dataset
 from spectra import spectrum
 
 from spectral_tokenizer import SpectralConfig, SpectralModel, SpectralProcessor
+from spectral_tokenizer.data import shards
 from spectral_tokenizer.data.embedding import embed, nearest, read_embeddings, write_embeddings
 from spectral_tokenizer.data.shards import rows_fingerprint
 
@@ -221,3 +222,15 @@ def test_rows_may_have_dates(rows):
     days = [[datetime(2020, 1, day)] * len(rows) for day in (1, 2)]
     prints = [rows_fingerprint(rows.add_column("observed", each)) for each in days]
     assert len({*prints, rows_fingerprint(rows)}) == 3
+
+
+def test_every_label_of_every_block_counts_and_no_bits_of_nan(rows, monkeypatch):
+    """Of twenty million rows they are looked at in blocks."""
+    monkeypatch.setattr(shards, "BLOCK", 3)
+    assert len(rows) % 3 != 0 and len(rows) > 3
+    teff = np.full(len(rows), np.nan)
+    columns = [np.copysign(teff, -1.0), teff]
+    for place in (0, len(rows) - 1):
+        columns.append(np.where(np.arange(len(rows)) == place, 5000.0, teff))
+    prints = [rows_fingerprint(rows.add_column("teff", each)) for each in columns]
+    assert prints[0] == prints[1] and len(set(prints)) == 3
