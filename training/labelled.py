@@ -137,9 +137,9 @@ def is_chosen(rows: Dataset, labels: list[str], select: dict[str, list]) -> np.n
     """(rows,) booleans: a label is known, and columns have the values asked for."""
     chosen = np.zeros(len(rows), dtype=bool)
     for column in labels:
-        chosen |= np.array([value is not None and value == value for value in rows[column]], dtype=bool)
+        chosen |= np.array([value is not None and value == value for value in rows[column][:]], dtype=bool)
     for column, values in select.items():
-        chosen &= np.isin(np.array(rows[column], dtype=object).astype(str), [str(value) for value in values])
+        chosen &= np.isin(np.array(rows[column][:], dtype=object).astype(str), [str(value) for value in values])
     return chosen
 
 
