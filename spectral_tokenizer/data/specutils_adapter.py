@@ -44,8 +44,8 @@ def rows_from_spectra(
         ivar: inverse variance of spectra that carry no uncertainty, in the inverse square of their flux's unit.
 
     Raises:
-        ValueError: a spectrum has no uncertainty and `ivar` is not given, or is none; or none of them has a
-            usable pixel.
+        ValueError: a spectrum has no uncertainty and `ivar` is not given, or is none; there are none, or
+            none has a usable pixel.
     """
     if medium not in ("vacuum", "air"):
         raise ValueError(f'medium: found {medium!r}; expected "vacuum" or "air"')
@@ -69,7 +69,9 @@ def rows_from_spectra(
                 empty.append(source)
             else:
                 rows.append(finished)
-    if empty and not rows:
+    if not (rows or empty):
+        raise ValueError("spectra: expected at least one, found none")
+    if not rows:
         raise SpectrumFileError(empty[0], "flux", "no usable pixel", "pixels with an uncertainty and without a mask")
     if empty:  # such as a cube's corners, outside of the field of view
         left_out = (survey, len(empty), len(empty) + len(rows), empty[0])

@@ -106,6 +106,8 @@ def test_without_uncertainty():
 def test_what_is_no_spectrum():
     with pytest.raises(ValueError, match="no usable pixel"):
         rows_from_spectra(spectrum(mask=np.ones(10, dtype=bool)), frame="rest")
+    with pytest.raises(ValueError, match="spectra: expected at least one, found none"):
+        rows_from_spectra([], frame="rest")
     with pytest.raises(ValueError, match="frame"):
         rows_from_spectra(spectrum(), frame="air")
     with pytest.raises(ValueError, match="medium"):
