@@ -19,6 +19,7 @@ from spectral_tokenizer.data.packing import as_arrays, rows_of
 from spectral_tokenizer.data.simulation import simulate
 from spectral_tokenizer.packing_spectral_tokenizer import selected_lengths
 from training.devices import num_cores
+from training.recipe import find
 from training.throughput import cpu_name
 
 
@@ -63,7 +64,12 @@ def mixed_rows(count: int) -> list[dict]:
 
 
 def build_model(folder: str, device: str, **settings) -> SpectralForPreTraining:
-    """A trained model, or a fresh one of a size."""
+    """A trained model, or a fresh one of a size.
+
+    Raises:
+        FileNotFoundError: there is no such folder; a misspelt one is not looked for on the Hub.
+    """
+    folder = str(find(folder))
     torch.manual_seed(0)
     if any(Path(folder).glob("*.safetensors")):
         return AutoModelForPreTraining.from_pretrained(folder, **settings).to(device)
