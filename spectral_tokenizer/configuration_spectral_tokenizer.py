@@ -243,6 +243,8 @@ class SpectralConfig(PreTrainedConfig):
         if "targets" not in given and config_dict.get("targets"):
             names = names or (saved if count == len(saved) else unnamed(count))
             given["targets"] = carried(config_dict["targets"], saved, names)
+            if given["targets"] is None and not config_dict.get("problem_type"):
+                given.setdefault("problem_type", "regression")  # which the targets alone have said so far
         return super().from_dict({**config_dict, **given}, **kwargs)
 
     def save_pretrained(self, *args, **kwargs):
@@ -425,9 +427,12 @@ def unnamed(count: int) -> dict[int, str]:
 
 def check_order(saved: dict[int, str], names: dict[int, str]) -> None:
     """Raise ValueError where given names are a file's own in other places: its weights would answer by wrong names."""
-    is_moved = any(name in saved.values() and saved.get(index) != name for index, name in names.items())
-    if is_moved and len(names) == len(saved):
-        raise ValueError(f"id2label: expected the order that the saved model answers in, {saved}, found: {names}")
+    moved = [name for index, name in names.items() if name in saved.values() and saved.get(index) != name]
+    if moved and len(names) == len(saved):
+        raise ValueError(
+            f"id2label: expected the order that the saved model answers in, {saved}, found: {names}, where {', '.join(moved)} "
+            "stands elsewhere. A new head begins from the encoder"
+        )
 
 
 def carried(targets: dict[str, dict], saved: dict[int, str], names: dict[int, str]) -> dict[str, dict] | None:

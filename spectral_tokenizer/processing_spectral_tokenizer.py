@@ -81,8 +81,8 @@ class SpectralProcessor(FeatureExtractionMixin):
             Packed: flux, ivar and wavelength are (1, total, patch_size) and **lengths** is a list of integers.
 
         Raises:
-            ValueError: lengths differ, wavelengths do not ascend, or leap as between arms where there are no
-                `segment_lengths`, or no patch is valid. Names the spectrum, what was found and what was expected.
+            ValueError: lengths differ, wavelengths do not ascend, cannot be in Angstrom (below 500 or beyond 300,000), or leap
+                as between arms where there are no `segment_lengths`, or no patch is valid. Names the spectrum, what was found and what was expected.
         """
         spectra = checked_spectra(flux, ivar, wavelength, segment_lengths)
         if not packed:

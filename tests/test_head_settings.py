@@ -247,10 +247,11 @@ def test_names_that_could_not_be_opened_are_not_saved(names, message, tmp_path):
 TEFF, LOGG = {"transform": "log", "center": 8.5, "scale": 0.1, "width_factor": 2.0}, {"center": 3.0, "scale": 1.0}
 
 
-@pytest.fixture
-def load_labels(tmp_path):
-    """A head whose labels have scales, and ways to open it."""
-    make_model("labels", targets={"teff": TEFF, "logg": LOGG}).save_pretrained(tmp_path)
+@pytest.fixture(params=["regression", None])
+def load_labels(request, tmp_path):
+    """A head whose labels have scales, and ways to open it. Its targets alone may say that they are numbers."""
+    targets = {"teff": TEFF, "logg": LOGG}
+    make_model("labels", targets=targets, problem_type=request.param).save_pretrained(tmp_path)
     return partial(AutoModelForSequenceClassification.from_pretrained, tmp_path, ignore_mismatched_sizes=True)
 
 

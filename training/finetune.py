@@ -10,6 +10,7 @@ AutoProcessor open: `<output_dir>/model`. A recipe holds the fields of `FineTuni
 """
 
 import argparse
+import hashlib
 import json
 import re
 import shutil
@@ -42,7 +43,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from spectral_tokenizer import SpectralForSequenceClassification, SpectralProcessor
 from spectral_tokenizer.data.collator import SpectralCollator
-from spectral_tokenizer.data.shards import model_fingerprint, rows_fingerprint
+from spectral_tokenizer.data.shards import model_fingerprint
 from spectral_tokenizer.data.storage import write_aside
 from spectral_tokenizer.metrics import make_compute_metrics, with_novelty
 
@@ -89,7 +90,9 @@ class FineTuningArguments:
             second; errors and the flag of failures are calibrated on it.
         split_seed: Of the parts.
         false_alarms: Fraction of right predictions that the flag of failures may take for wrong.
-        resume: "auto": go on from the last checkpoint in `output_dir`, if there is one. Or a checkpoint's folder.
+        resume: "auto": go on from the last checkpoint in `output_dir`, if there is one. Or a checkpoint's folder. One of
+            other rows, labels or settings of the model, as `run.json` beside it says, is refused; so are, without
+            `resume`, an earlier run's.
     """
 
     model: str = "runs/demo/model"
@@ -207,54 +210,76 @@ def batches(rows: Dataset, collator: SpectralCollator, training: TrainingArgumen
     return torch.utils.data.DataLoader(rows, training.per_device_eval_batch_size, collate_fn=collator)
 
 
-def identity(rows: dict[str, Dataset], model) -> dict[str, str]:
-    """What a run is of, and checkpoints of another are not: rows with their labels, and the model that it begins with."""
-    return {f"{part} rows": rows_fingerprint(each) for part, each in rows.items()} | {
-        "model": model_fingerprint(model)
-    }
-
-
-def begin(output: Path, resume: str | None, run: dict[str, str], is_main: bool) -> str | None:
-    """The checkpoint to go on from, if any; what the run is of is then told in `run.json` for those that it will write.
+def find_checkpoint(output: Path, resume: str | None) -> Path | None:
+    """The checkpoint to go on from, if any.
 
     Raises:
-        ValueError: an earlier run's checkpoints are there and nobody said to go on, or they are of another run. Names
-            what differs.
+        FileNotFoundError: `resume` names no checkpoint of Trainer's.
+        ValueError: `output` holds an earlier run's, and nobody said to go on with the last of these.
     """
-    found = get_last_checkpoint(output) if output.exists() else None
+    last = get_last_checkpoint(output) if output.exists() else None
+    found = Path(last) if last else None
     if found and not resume:
         raise ValueError(
-            f"{output}: found {Path(found).name} of an earlier run, expected none: --resume auto goes on from it; for "
-            "another run take another --output, or remove this folder"
+            f"{output}: found {found.name} of an earlier run, expected none: --resume auto goes on from it; for another run "
+            "take another --output, or remove this folder"
         )
-    checkpoint = found if resume == "auto" else resume
-    if checkpoint:
-        told = Path(checkpoint).parent / RUN
-        then = json.loads(told.read_text()) if told.exists() else {}
-        if others := sorted(name for name in run if run[name] != then.get(name)):
-            raise ValueError(
-                f"{checkpoint}: expected what the run began with, as {told} has it, found others: {', '.join(others)}. "
-                "With these begin a new run: take another --output"
-            )
-    if is_main:
-        output.mkdir(parents=True, exist_ok=True)
-        with write_aside(LocalFileSystem(), str(output / RUN)) as unfinished:
-            Path(unfinished).write_text(json.dumps(run, indent=2) + "\n")
+    checkpoint = found if resume == "auto" else Path(resume) if resume else None
+    if checkpoint and not (checkpoint / TRAINER_STATE_NAME).exists():
+        raise FileNotFoundError(f"{checkpoint}: expected a checkpoint with {TRAINER_STATE_NAME}, found none")
+    if found and checkpoint.resolve() != found.resolve():
+        raise ValueError(f"{checkpoint}: found {found}, which would win later: take another --output")
     return checkpoint
 
 
-def step_of(checkpoint: str) -> int:
-    return TrainerState.load_from_json(Path(checkpoint) / TRAINER_STATE_NAME).global_step
+def identity(rows: dict[str, Dataset], labels: list[str], model) -> dict[str, str]:
+    """What a run is of, and checkpoints of another are not: objects with their labels, and the model that it begins with.
+    Not pixels, of which simulated ones differ in their last bits with the number of threads."""
+    told = {part: each.select_columns(["survey", "object_id", *labels]).to_pandas() for part, each in rows.items()}
+    told = {part: hashlib.sha256(each.round(6).to_csv().encode()).hexdigest()[:16] for part, each in told.items()}
+    return {f"{part} rows": print_of for part, print_of in told.items()} | {"model": model_fingerprint(model)}
+
+
+def check_run(checkpoint: Path, run: dict[str, str]) -> None:
+    """Raise ValueError, which names what differs, where a checkpoint is of another run, as `run.json` beside it says."""
+    path = checkpoint.parent / RUN
+    if not path.exists():
+        print(f"{path}: found none, as before there was one: whether {checkpoint} is of these rows is not known")
+        return
+    then = json.loads(path.read_text())
+    if others := sorted(name for name in run if run[name] != then.get(name)):
+        raise ValueError(
+            f"{checkpoint}: expected what {path} says, found others: {', '.join(others)}. With these begin a new run: take "
+            "another --output"
+        )
+
+
+def write_run(output: Path, run: dict[str, str]) -> None:
+    """Tell what the run's checkpoints will be of."""
+    output.mkdir(parents=True, exist_ok=True)
+    with write_aside(LocalFileSystem(), (output / RUN).as_posix()) as unfinished:
+        Path(unfinished).write_text(json.dumps(run, indent=2) + "\n")
+
+
+def step_of(checkpoint: Path) -> int:
+    return TrainerState.load_from_json(checkpoint / TRAINER_STATE_NAME).global_step
 
 
 def main() -> None:
     arguments, training = parse_arguments()
+    checkpoint = find_checkpoint(Path(training.output_dir), arguments.resume)
+    begun = step_of(checkpoint) if checkpoint else None  # Trainer may remove the checkpoint meanwhile
     with training.main_process_first(desc="surveys"):
         rows = labelled.load(arguments, training.output_dir)
     print({name: len(part) for name, part in rows.items()})
     torch.manual_seed(training.seed)
     model, processor = prepare_model(arguments)
-    checkpoint = begin(Path(training.output_dir), arguments.resume, identity(rows, model), training.process_index == 0)
+    model.forget_calibration()  # of the head that it begins with, if any: it is found anew at the end
+    run = identity(rows, arguments.labels, model)
+    if checkpoint:
+        check_run(checkpoint, run)
+    if training.process_index == 0:
+        write_run(Path(training.output_dir), run)
     model.to(training.device)
     collator = SpectralCollator(processor, arguments.labels, arguments.classes or None)
     if arguments.num_trainable_layers == 0:
@@ -273,9 +298,9 @@ def main() -> None:
         compute_metrics=make_compute_metrics(model.config),
     )
     start = time.perf_counter()
-    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.perf_counter() - start
-    if checkpoint and trainer.state.global_step == step_of(checkpoint):
+    if trainer.state.global_step == begun:
         print(f"{checkpoint} is of the last of {trainer.state.global_step} steps: nothing was left to train")
     finish(trainer, rows, arguments, seconds)
 

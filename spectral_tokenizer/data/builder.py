@@ -468,8 +468,7 @@ def check_grid(row: dict, low: float, high: float) -> None:
 
 
 def check_angstrom(source: str, wavelength: np.ndarray) -> None:
-    """Raise `SpectrumFileError` for what is probably in nanometres, microns or a logarithm: nothing later would
-    notice."""
+    """Raise `SpectrumFileError` for what must be in nanometres, microns or a logarithm, before a model's processor does."""
     low, high = PLAUSIBLE
     if len(wavelength) and not (low <= wavelength.min() and wavelength.max() <= high):
         found = f"{wavelength.min():g} to {wavelength.max():g}"

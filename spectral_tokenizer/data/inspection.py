@@ -132,7 +132,8 @@ def likeliest_of(file: str, surveys: Sequence) -> int | None:
         for pattern in survey.FILE_NAMES
         if fnmatch.fnmatchcase(Path(file).name, pattern)
     )
-    return next((-index for _, index in sorted(patterns, reverse=True)), None)
+    likeliest = max(patterns, default=None)
+    return None if likeliest is None else -likeliest[1]
 
 
 def inspect_unit(files: tuple[str, ...], readers: list[SpectraBuilder], num_examples: int) -> Inspection:

@@ -130,7 +130,7 @@ def prepare_files(
     """Write a survey's rows as Parquet, with a manifest. What is there already is not made again.
 
     A run that was killed goes on when it is started again with the same arguments. Shards whose input files have
-    changed since are made anew, and so are damaged ones. Read the result with `load_prepared`, from the Hub with
+    changed since are made anew, and so are those that are empty or cut off. Read the result with `load_prepared`, from the Hub with
     ``load_dataset("OUTPUT", "SURVEY")``, or as any other Parquet files.
 
     Args:
@@ -355,8 +355,8 @@ def fetch_units(plan: Plan, shard: int) -> tuple[list[tuple[str, ...]], list[Fil
 
 
 def made_from(file_system: AbstractFileSystem, path: str) -> str | None:
-    """The fingerprint of the files that a finished shard was made from; None where there is no such shard, or a damaged
-    one, as a full disk or a broken copy leaves it: then the log names it."""
+    """The fingerprint of the files that a finished shard was made from; None where there is no such shard, or one without
+    its end, as a full disk or a broken copy leaves it: then the log names it."""
     try:
         with file_system.open(path, "rb") as file:
             return read_metadata(file, path).metadata[INPUTS].decode()

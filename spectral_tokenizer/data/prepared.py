@@ -73,8 +73,9 @@ def read_metadata(file: str | Path | BinaryIO, name: str | Path) -> pq.FileMetaD
     """
     try:
         return pq.read_metadata(file)
-    except (pa.ArrowInvalid, OSError) as error:  # Arrow's own OSErrors, of a damaged file, have no number
-        if getattr(error, "errno", None) is not None:
+    except (pa.ArrowInvalid, OSError) as error:
+        # Of a damaged file Arrow's own are plain and have no number; a disk's have one, a network's a class.
+        if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
             raise
         raise SpectrumFileError(name, "file", error, "a whole Parquet file") from error
 

@@ -230,7 +230,7 @@ def rows_fingerprint(rows: Dataset) -> str:
 
 
 def content_of(values: np.ndarray) -> bytes:
-    """The same for all that are equal, whichever bits a NaN has."""
+    """The same whichever bits a NaN has."""
     if values.dtype == object:  # texts, or there are nulls among booleans
         return json.dumps(values.tolist(), default=str).encode()
     return np.where(np.isnan(values), np.nan, values).tobytes() if values.dtype.kind == "f" else values.tobytes()

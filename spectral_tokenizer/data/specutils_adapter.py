@@ -29,7 +29,7 @@ def rows_from_spectra(
     ivar: float | None = None,
 ) -> Dataset:
     """Rows with the canonical columns, one per spectrum; a `Spectrum` with several of them gives as many. Those without a
-    usable pixel are left out, with a warning that counts them; a row's ``source`` tells which it is: ``specutils#0.3,4``
+    usable pixel are left out, with a warning that counts them: go by a row's ``source``, not its place. ``specutils#0.3,4``
     is the fourth along the first and the fifth along the second of a cube's axes, of those that are not the spectral one.
 
     The spectral axis may be in any unit of wavelength, frequency, energy or wavenumber and run either way; the flux

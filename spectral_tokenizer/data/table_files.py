@@ -149,4 +149,6 @@ def split_lists(lists: pa.ListArray, content: pa.Array) -> list[np.ndarray | Non
     """An array per row out of the flat content of lists, None for a null list."""
     lengths = lists.value_lengths().fill_null(0).to_numpy()
     rows = np.split(content.to_numpy(zero_copy_only=False), np.cumsum(lengths)[:-1])
+    if not lists.null_count:
+        return rows
     return [None if is_null else row for row, is_null in zip(rows, lists.is_null().to_pylist())]

@@ -6,7 +6,7 @@ import numpy as np
 
 
 SPEED_OF_LIGHT = 299792.458  # km/s
-PLAUSIBLE = (500.0, 300_000.0)  # Angstrom: a spectrum beyond is probably in another unit
+PLAUSIBLE = (500.0, 300_000.0)  # Angstrom: a spectrum beyond is in another unit; the processor says so as well
 FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))  # of a Gaussian
 
 

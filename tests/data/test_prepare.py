@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import json
 import multiprocessing
 import os
@@ -17,6 +18,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from datasets import get_dataset_config_names, load_dataset
+from fsspec.exceptions import FSTimeoutError
 from native_files import rows_of, write_desi, write_galah_ccd, write_redshifts, write_sdss
 
 from spectral_tokenizer.data import SURVEYS, SpectrumFileError, load_prepared, load_survey, load_table, prepare_survey
@@ -313,15 +315,17 @@ def test_a_damaged_shard_is_made_anew_and_named(tmp_path, folder, caplog, left):
     assert [record.levelname for record in caplog.records if f"{shard}: file: found " in record.message] == ["WARNING"]
 
 
-def test_a_shard_that_a_disk_does_not_give_is_not_made_anew(tmp_path):
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), FSTimeoutError("no answer")])
+def test_a_shard_that_a_disk_or_network_does_not_give_is_not_made_anew(tmp_path, error):
     """It may be whole."""
+
+    class Slow(io.BytesIO):
+        def read(self, *_):
+            raise error
+
     files = fsspec.filesystem("file", skip_instance_cache=True)
-
-    def fails(*_):
-        raise OSError(errno.EIO, "Input/output error")
-
-    files.open = fails
-    with pytest.raises(OSError, match="Input/output"):
+    files.open = lambda *_: Slow(b"PAR1" * 100)
+    with pytest.raises(type(error), match=str(error.args[-1])):
         prepare_module.made_from(files, str(tmp_path / "train-00001-of-00004.parquet"))
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -135,14 +136,32 @@ def test_a_checkpoint_of_another_run_is_refused(class_run, pretrained, tmp_path)
     assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
 
 
-def test_a_run_that_is_over_says_that_nothing_was_left(class_run, tmp_path):
+def test_a_run_goes_on_though_trainer_removes_where_it_went_on_from(class_run, tmp_path):
+    """As all recipes' `save_total_limit` makes it; and a run that is over says that nothing was left."""
     recipe, _ = class_run
     settings = yaml.safe_load(recipe.read_text())
-    whole = tmp_path / "whole.yaml"  # Trainer takes another step where the last one is not the last of its epoch
-    whole.write_text(yaml.safe_dump({**settings, "output_dir": str(tmp_path / "whole"), "max_steps": 5}))
+    limited = tmp_path / "limited.yaml"
     again = ("--resume", "auto")  # which also begins a run
-    assert "nothing was left" not in run_here(whole, *again)
-    assert "checkpoint-5 is of the last of 5 steps: nothing was left to train" in run_here(whole, *again)
+    # Trainer takes another step where the last one is not the last of its epoch, which has five.
+    for steps, left in ((2, ["checkpoint-2"]), (5, ["checkpoint-5"])):
+        output = {"output_dir": str(tmp_path / "limited"), "save_total_limit": 1, "max_steps": steps}
+        limited.write_text(yaml.safe_dump({**settings, **output}))
+        assert "nothing was left" not in run_here(limited, *again)
+        assert [path.name for path in (tmp_path / "limited").glob("checkpoint-*")] == left
+        assert (tmp_path / "limited" / "model").is_dir()
+    assert "checkpoint-5 is of the last of 5 steps: nothing was left to train" in run_here(limited, *again)
+
+
+def test_checkpoints_that_are_none_or_nobody_knows_whose(class_run, tmp_path):
+    recipe, _ = class_run
+    first, other = recipe.parent / "run", tmp_path / "other"
+    with pytest.raises(FileNotFoundError, match="expected a checkpoint with trainer_state.json, found none"):
+        run_here(recipe, "--output", str(other), "--resume", str(tmp_path / "checkpoint-7"))
+    shutil.copytree(first / "checkpoint-4", other / "checkpoint-4")
+    with pytest.raises(ValueError, match="checkpoint-2: found .*checkpoint-4, which would win later"):
+        run_here(recipe, "--output", str(other), "--resume", str(first / "checkpoint-2"))
+    printed = run_here(recipe, "--output", str(other), "--resume", "auto")
+    assert f"whether {other / 'checkpoint-4'} is of these rows is not known" in printed
 
 
 def test_redshifts_and_stellar_labels_come_out_in_their_units(pretrained, simulated_surveys, tmp_path):
