@@ -12,7 +12,11 @@ three chips are segments, in ascending wavelength. Quirks:
 - aspcapStar has no pixel mask; the error is 0 in gaps and 10 on bad pixels.
 - apVisit: (3, num_pixels), the red chip first and wavelengths running down; in the OBSERVED frame.
 - Some headers hold an unparsable card (AKWISE): only named keys are read.
-- ASPCAPFLAG's bits STAR_BAD, TEFF_BAD, LOGG_BAD and M_H_BAD make those labels unreliable.
+- The pipeline of data release 17 (sdss/apogee, apload.py and aspcap.py) names units otherwise ("Err", "Pixel bitmask"),
+  and leaves aspcapStar's primary header empty: who the star is stands in the table of HDU 4. Later ones have VHBARY, the
+  barycentric velocity (within 0.02 km/s), in place of VHELIO. No such file was at hand.
+- ASPCAPFLAG's bits STAR_BAD, TEFF_BAD, LOGG_BAD and M_H_BAD make those labels unreliable, and STARFLAG's
+  BAD_RV_COMBINATION (off by some 10 km/s) the mean velocity; SUSPECT_RV_COMBINATION (2 km/s) is a warning, and no cut.
 - Labels are calibrated PARAM values (-9999: none), so only aspcapStar has them; `fe_h` is ASPCAP's overall
   metallicity [M/H], which is tied to [Fe/H]. RVTEFF and its like are grid points of a template.
 - VHELIO of a single visit fails at times, by hundreds of km/s for M dwarfs: it is unreliable where an apVisit's three
@@ -36,7 +40,7 @@ from .archive import Address
 from .builder import Dropped, SpectraBuilder, SurveyConfig
 from .catalogues import CatalogueLayout, LabelCut
 from .fits_access import SpectrumFileError, Unit, check_unit, describe, get_image, native, number, open_fits
-from .fits_tables import column_names, get_columns
+from .fits_tables import column_names, get_columns, text
 from .sdss import SDSS
 from .wavelengths import FWHM_PER_SIGMA, nominal_sigma
 
@@ -51,7 +55,7 @@ CATALOGUE = CatalogueLayout(
         "ra": ("RA",),
         "dec": ("DEC",),
     },
-    flags=("ASPCAPFLAG",),
+    flags=("ASPCAPFLAG", "STARFLAG"),
     best="SNR",
     is_text=True,
 )
@@ -60,6 +64,7 @@ LABEL_CUTS = (
     LabelCut("TEFF_BAD", "ASPCAPFLAG", ("teff",), bits=1 << 16),
     LabelCut("LOGG_BAD", "ASPCAPFLAG", ("logg",), bits=1 << 17),
     LabelCut("M_H_BAD", "ASPCAPFLAG", ("fe_h",), bits=1 << 19),
+    LabelCut("BAD_RV_COMBINATION", "STARFLAG", ("radial_velocity",), bits=1 << 18),
     LabelCut("VSCATTER", "VSCATTER", ("radial_velocity",), of_file=True),
 )
 # km/s. The visits here that differ from their apStar by 125 to 590 all have 10.8 and more.
@@ -68,6 +73,10 @@ BAD_BITS = sum(1 << bit for bit in (*range(8), 14))
 BLANK_ERROR = 1e9  # apStar writes 1e10 on pixels without data
 ASPCAP_BAD_ERROR = 10.0
 FLUX_UNIT = Unit(r"^Flux \(10\^-17", "Flux (10^-17 erg/s/cm^2/Ang)")
+IDENTITY, VELOCITIES = (
+    ("OBJID", "OBJ", "RA", "DEC"),
+    ("VHELIO", "VHBARY"),
+)  # a header's; visits' have their number behind
 STAR = re.compile(r"2M\d{8}[+-]\d{7}")
 GRID = (4.179, 6e-6)  # log10 of the first wavelength in Angstrom, and step: of every star and release
 CHIP_GAPS = (15834.0, 16454.0)  # Angstrom, centres of the gaps between the chips for a star at rest
@@ -99,7 +108,7 @@ class APOGEE(SpectraBuilder):
     """
 
     BUILDER_CONFIG_CLASS = APOGEEConfig
-    VERSION = "1.5.2"
+    VERSION = "1.6.0"
     FILE_NAMES = tuple(
         f"{name}-*.fits{suffix}"
         for name in ("apStar", "asStar", "aspcapStar", "apVisit", "asVisit")
@@ -134,19 +143,20 @@ class APOGEE(SpectraBuilder):
     def read(self, files: tuple[str, ...]) -> Iterator[dict | Dropped]:
         (path,) = files
         with open_fits(path) as hdus:
-            header, product = hdus[0].header, find_product(path, hdus)
+            product = find_product(path, hdus)
             if self.config.visits and product == "aspcapStar":
                 yield Dropped("no visits")
                 return
             if product != "aspcapStar":
                 check_unit(path, hdus[1], FLUX_UNIT)
             spectra, labels, flags = PRODUCTS[product](path, hdus, self.config.visits)
-            apogee_id = str(header.get("OBJID") or header.get("OBJ") or "").strip()
-            labels |= {"class": "STAR", "ra": number(header.get("RA")), "dec": number(header.get("DEC"))}
-            if (match := STAR.search(Path(path).name)) and apogee_id and match[0] != apogee_id:
+            star = read_identity(path, hdus, product)
+            apogee_id = star["OBJID"]
+            labels |= {"class": "STAR", "ra": number(star.get("RA")), "dec": number(star.get("DEC"))}
+            if (match := STAR.search(Path(path).name)) and match[0] != apogee_id:
                 raise SpectrumFileError(path, "OBJID", apogee_id, "the star in the file's name")
             for visit, spectrum in spectra.items():
-                velocity = {"radial_velocity": number(header.get(f"VHELIO{visit}"))}
+                velocity = {"radial_velocity": number(star.get(f"VHELIO{visit}", star.get(f"VHBARY{visit}")))}
                 row = {"object_id": apogee_id, "source": Path(path).name + (f"#{visit}" if visit else ""), **spectrum}
                 # The catalogue's velocity is the mean of the visits.
                 own = tuple(velocity) if visit or product == "apVisit" else ()
@@ -159,7 +169,7 @@ def find_product(path: str, hdus: fits.HDUList) -> str:
     is_log = len(hdus) > 2 and str(hdus[1].header.get("CTYPE1", "")).startswith("LOG")
     if is_log and len(hdus) > 4 and "PARAM" in column_names(hdus[4]):
         return "aspcapStar"
-    is_flux = units[0].startswith("Flux (") and "Error" in units[1] and units[2].startswith("Flag")
+    is_flux = all(map(re.match, (r"Flux \(", ".*Err", "Flag|Pixel bitmask"), units))
     if is_log and is_flux:
         return "apStar"
     if is_flux and units[3].startswith("Wavelength") and hdus[4].header.get("NAXIS2") == 3:
@@ -168,8 +178,23 @@ def find_product(path: str, hdus: fits.HDUList) -> str:
     raise SpectrumFileError(path, "file", found, "an apStar, aspcapStar or apVisit file")
 
 
+def read_identity(path: str, hdus: fits.HDUList, product: str) -> dict:
+    """Who the star is, where, and its velocities, by the names of apStar's primary header: from there or, where it is
+    empty in an aspcapStar file, from the table. Raises `SpectrumFileError` for a star without a name."""
+    header = hdus[0].header
+    star = {name: header[name] for name in header if name in IDENTITY or name.startswith(VELOCITIES)}
+    star["OBJID"] = str(star.get("OBJID") or star.get("OBJ") or "").strip()
+    if product == "aspcapStar" and not star["OBJID"]:
+        columns = get_columns(path, hdus[4], ("APOGEE_ID",), ("RA", "DEC", "VHELIO_AVG"))
+        found = {name: values[0] for name, values in columns.items()}
+        star |= found | {"OBJID": text(found["APOGEE_ID"]), "VHELIO": found.get("VHELIO_AVG")}
+    if not star["OBJID"]:
+        raise SpectrumFileError(path, "OBJID", "none", "the star's APOGEE_ID")
+    return star
+
+
 def read_star(path: str, hdus: fits.HDUList, visits: bool) -> tuple[dict[str, dict], dict, dict]:
-    """The combined spectrum of an apStar file, or its visits by number; no labels, no flags."""
+    """The combined spectrum of an apStar file and the flags of its velocity, or its visits by number; no labels."""
     images = [np.atleast_2d(get_image(path, hdus[index])) for index in (1, 2)] + [np.atleast_2d(hdus[3].data)]
     rows = {"": 0}
     if visits:  # a star with one visit has one row, which is that visit
@@ -180,7 +205,9 @@ def read_star(path: str, hdus: fits.HDUList, visits: bool) -> tuple[dict[str, di
         is_usable = ((flags.astype(np.int64) & BAD_BITS) == 0) & (error > 0) & (error < BLANK_ERROR)
         spectra[visit] = log_spectrum(path, hdus[1].header, flux, error, is_usable)
         spectra[visit] |= resolution(spectra[visit]["wavelength"], lsf_coefficients(hdus))
-    return spectra, {}, {}
+    # Of the visits together: it says nothing of a single one.
+    flags = {} if visits else {"STARFLAG": int(hdus[0].header.get("STARFLAG", 0))}
+    return spectra, {}, flags
 
 
 def read_aspcap(path: str, hdus: fits.HDUList, visits: bool) -> tuple[dict[str, dict], dict, dict]:
@@ -190,7 +217,7 @@ def read_aspcap(path: str, hdus: fits.HDUList, visits: bool) -> tuple[dict[str, 
     if is_usable.any() and not 0.2 < np.median(flux[is_usable]) < 5.0:
         found = f"a median of {np.median(flux[is_usable]):g}"
         raise SpectrumFileError(path, "HDU 1", found, "flux relative to the pseudo-continuum")
-    columns = get_columns(path, hdus[4], ("PARAM",), ("ASPCAPFLAG",))
+    columns = get_columns(path, hdus[4], ("PARAM",), ("ASPCAPFLAG", "STARFLAG"))
     teff, logg, _, metallicity = columns.pop("PARAM")[0][:4]
     labels = {"teff": number(teff), "logg": number(logg), "fe_h": number(metallicity)}
     flags = {name: int(values[0]) for name, values in columns.items()}

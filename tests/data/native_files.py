@@ -267,6 +267,26 @@ def write_aspcapstar(path, *, params=(4500.0, 2.5, 0.0, -0.25), aspcapflag=0):
     return path
 
 
+def as_release_17(path):
+    """An apStar or aspcapStar file as the pipeline of data release 17 writes them: other units, and no star in aspcapStar's
+    primary header."""
+    with fits.open(path) as hdus:
+        hdus.verify("silentfix")
+        layout = fits.HDUList([hdu.copy() for hdu in hdus])
+    if "PARAM" not in getattr(layout[-1], "columns", fits.ColDefs([])).names:
+        layout[2].header["BUNIT"], layout[3].header["BUNIT"] = "Err (10^-17 erg/s/cm^2/Ang)", "Pixel bitmask"
+        for name in [name for name in layout[0].header if name.startswith("VHELIO")]:
+            layout[0].header[name.replace("VHELIO", "VHBARY")] = layout[0].header.pop(name)
+    else:
+        star = ("APOGEE_ID", "18A", ["2M00000000+0000001"]), ("RA", "D", [1.5]), ("DEC", "D", [2.5])
+        star += (("VHELIO_AVG", "E", [12.5]), ("STARFLAG", "J", [0]))
+        columns = [fits.Column(name, form, array=array) for name, form, array in star]
+        layout[4] = fits.BinTableHDU.from_columns(layout[4].columns + fits.ColDefs(columns))
+        layout[0] = fits.PrimaryHDU()
+    layout.writeto(path, overwrite=True)
+    return path
+
+
 def write_apvisit(path, *, num_pixels=30, flags=None, lsf=None):
     """An apVisit file: chip 0 is the red one and wavelengths run down; flux = wavelength / 1000."""
     steps = -0.2 * np.arange(num_pixels)

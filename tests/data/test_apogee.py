@@ -6,6 +6,7 @@ from astropy.io import fits
 from native_files import (
     APOGEE_GAPS,
     APOGEE_PIXELS,
+    as_release_17,
     rows_of,
     write_apstar,
     write_apvisit,
@@ -92,6 +93,42 @@ def test_aspcapstar_with_an_unparsable_card(tmp_path):
     assert row["ivar"][999] == pytest.approx(1e4) and row["ivar"][1000] == 0  # error 10
     assert (row["ivar"][3310:3550] == 0).all()  # error 0
     assert row["segment_lengths"].tolist() == [3432, 2780, 2363]
+
+
+@pytest.mark.parametrize("write", [write_apstar, write_aspcapstar])
+def test_files_of_release_17_say_the_same(tmp_path, write):
+    """Stars without a name would be one object to a split, and none to a catalogue."""
+    path = write(tmp_path / "file.fits")
+    (before,) = rows_of(load_survey("apogee", path))
+    (row,) = rows_of(load_survey("apogee", as_release_17(path)))
+    places = {"ra": 1.5, "dec": 2.5}  # which the older aspcapStar written here has none of
+    assert before["object_id"] and before["radial_velocity"] in (-60.5, 12.5)
+    for name, value in (before | places).items():
+        np.testing.assert_array_equal(row[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("write", [write_apstar, write_aspcapstar])
+def test_a_star_without_a_name_is_refused(tmp_path, write):
+    path = write(tmp_path / "file.fits")
+    with fits.open(path, mode="update") as hdus:
+        hdus.verify("silentfix")
+        for name in ("OBJID", "OBJ"):
+            hdus[0].header.remove(name, ignore_missing=True)
+    dataset = load_survey("apogee", [path])
+    assert len(dataset) == 0
+    assert any("OBJID" in message or "APOGEE_ID" in message for message in survey_report(dataset).messages)
+
+
+def test_a_velocity_that_visits_disagree_on_is_cut(tmp_path):
+    path = write_apstar(tmp_path / "apStar-1.fits")
+    for flag, velocity, warnings in ((1 << 16, -60.5, None), (1 << 18 | 1 << 16, np.nan, "BAD_RV_COMBINATION")):
+        with fits.open(path, mode="update") as hdus:
+            hdus[0].header["STARFLAG"] = flag
+        (row,) = rows_of(load_survey("apogee", path))
+        assert row["label_warnings"] == warnings
+        np.testing.assert_equal(row["radial_velocity"], velocity)
+        visits = rows_of(load_survey("apogee", path, visits=True))
+        assert [visit["radial_velocity"] for visit in visits] == [-61.0, -62.0, -63.0]
 
 
 def test_uncalibrated_parameters_are_unknown(tmp_path):
