@@ -181,7 +181,8 @@ class SpectraBuilder(ArrowBasedBuilder):
         if path is not None and (self._catalogue is None or self._catalogue.path != path):
             self._catalogue = Catalogue(path, self.CATALOGUE)  # the latest one alone stays in memory
         catalogue = None if path is None else self._catalogue
-        return join_labels(labels, flags, self.LABEL_CUTS, catalogue, key, self.config.unreliable_labels, own)
+        is_beside, keep = self.config.catalogue is None, self.config.unreliable_labels
+        return join_labels(labels, flags, self.LABEL_CUTS, catalogue, key, keep, own, is_beside)
 
     def group_files(self, files: Iterable[str]) -> list[tuple[str, ...]]:
         """The units that `read` takes; one file each unless a subclass says otherwise."""

@@ -66,6 +66,7 @@ class CatalogueLayout:
         hdus: names of the table's HDU; the first table of the file unless one of them is there.
         constants: HDU name -> labels that all its rows have.
         is_text: the key is one text, not one integer or several.
+        is_origin_unknown: a position of exactly (0, 0) stands for none.
     """
 
     key: tuple[str, ...]
@@ -75,6 +76,7 @@ class CatalogueLayout:
     hdus: tuple[str, ...] = ()
     constants: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     is_text: bool = False
+    is_origin_unknown: bool = False
 
     def columns_of(self, label: str) -> tuple[str, ...]:
         """Columns that may hold a label, the likeliest first."""
@@ -136,6 +138,8 @@ class Catalogue:
                 value = known_class(text(value.item())) if LABELS[label].dtype == "string" else possible(label, value)
                 if value is not None and value == value:
                     labels[label] = value
+        if self.layout.is_origin_unknown:
+            labels = without_origin(labels)
         flags = {name: int(self.columns[name][place]) for name in self.layout.flags if name in self.columns}
         return labels, flags
 
@@ -148,9 +152,11 @@ def join_labels(
     key: int | tuple[int, ...] | str | None,
     keep_unreliable: bool,
     own: Iterable[str] = (),
+    is_beside: bool = False,
 ) -> dict:
     """An object's labels: those of its own file, those of the catalogue in their place, and the cuts. A flag of the
-    file says nothing of a catalogue's labels, as somebody may have looked again; one of the catalogue counts for both.
+    file says nothing of the labels of a catalogue that somebody named, as they may have looked again. For those of the
+    one that the survey puts beside its files it counts: they are the same reduction's. One of a catalogue counts for both.
 
     Args:
         labels: from the object's own file.
@@ -161,6 +167,7 @@ def join_labels(
         keep_unreliable: labels that a cut calls unreliable stay.
         own: labels of this spectrum rather than of its object, such as a visit's velocity: no catalogue's takes their
             place.
+        is_beside: the catalogue is the one beside the file, and nobody named it.
 
     Returns:
         `labels` and ``label_warnings``, without the file's redshift where the catalogue has another class and no
@@ -182,7 +189,7 @@ def join_labels(
     blanked = set()
     for cut in cuts:
         unreliable = set(cut.labels)
-        if found and cut.column not in found_flags:
+        if found and cut.column not in found_flags and not is_beside:
             unreliable &= of_the_file
         if unreliable and int(flags.get(cut.column, 0)) & cut.bits:
             warnings.append(cut.name)
@@ -193,6 +200,13 @@ def join_labels(
     if labels["class"] == "STAR" and math.isnan(labels.get("radial_velocity", math.nan)):
         labels["radial_velocity"] = labels.get("redshift", math.nan) * SPEED_OF_LIGHT
     return {**labels, "label_warnings": ", ".join(warnings) or None}
+
+
+def without_origin(labels: dict) -> dict:
+    """Labels without a position that is exactly (0, 0): nobody measured it."""
+    if labels.get("ra") == 0 and labels.get("dec") == 0:
+        return {name: value for name, value in labels.items() if name not in ("ra", "dec")}
+    return labels
 
 
 def is_of_another_class(labels: Mapping, found: Mapping) -> bool:

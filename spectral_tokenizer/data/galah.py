@@ -8,6 +8,10 @@ reduction: Kos et al. 2017, MNRAS 464, 1259). Frame: barycentric. CCD4 (or anoth
   flux on a grid of its own, shifted to rest: c (CRVAL1[HDU0] / CRVAL1[HDU4] - 1) is the radial velocity.
   Reduction 6.0 has 8 HDUs in another order, and its labels in the header and in a catalogue, which goes first:
   ``NIGHT/db/NIGHT.fits`` for the spectra in ``NIGHT/spectra/com``. Which of the two a file is, its HDUs' names tell.
+- Reduction 6.0 says in the headers alone, by PAR_OK and RVCOM_OK, whether it trusts its labels; the catalogue has the
+  same numbers without a flag. So where one of a star's files has another value than 1 there, the labels are unreliable,
+  those of the night's catalogue too; those of a catalogue that somebody names are not. Labels of a header without the
+  flag are not taken, and the catalogue's are. A position of exactly (0, 0), as spectra of the Sun's light have, is none.
 - The error is sigma / flux. Values <= 0 or > 1 (mostly in the O2 band, 7593-7640 A), and with them flux <= 0, are
   unusable. So are pixels with sigma below a tenth of the CCD's median: noise falls at most as the root of the flux, so
   this is flux below 1 % of the continuum, where a relative error clipped to 1 makes ivar meaningless.
@@ -34,7 +38,7 @@ from astropy.io import fits
 
 from .archive import Address
 from .builder import SpectraBuilder, SurveyConfig
-from .catalogues import CatalogueLayout, LabelCut
+from .catalogues import CatalogueLayout, LabelCut, without_origin
 from .fits_access import (
     SpectrumFileError,
     Unit,
@@ -67,12 +71,19 @@ CATALOGUE = CatalogueLayout(
         "dec": ("dec_dr2", "dec", "dec_icrs"),
     },
     flags=("flag_sp", "flag_fe_h"),
+    is_origin_unknown=True,
 )
 LABEL_CUTS = (
     LabelCut("flag_sp", "flag_sp", ("teff", "logg", "fe_h")),
     LabelCut("flag_fe_h", "flag_fe_h", ("fe_h",)),
+    LabelCut("PAR_OK", "PAR_OK", ("teff", "logg", "fe_h"), of_file=True),
+    LabelCut("RVCOM_OK", "RVCOM_OK", ("radial_velocity",), of_file=True),
 )
-HEADER_KEYS = {"teff": "TEFF_R", "logg": "LOGG_R", "fe_h": "FE_H_R"}
+#: Reduction 6.0's flags, 1 where the labels may be trusted, and the labels' keywords.
+HEADER_KEYS = {
+    "PAR_OK": {"teff": "TEFF_R", "logg": "LOGG_R", "fe_h": "FE_H_R"},
+    "RVCOM_OK": {"radial_velocity": "RVCOM"},
+}
 
 
 @dataclass
@@ -91,11 +102,12 @@ class GALAH(SpectraBuilder):
     """Rows of GALAH DR3 and reduction 6.0 files, one per star.
 
     ``catalogue`` may be an allstar or allspec file of DR3 or DR4, joined by sobject_id, or one of reduction 6.0 for
-    all files instead of each night's own.
+    all files instead of each night's own. The headers' PAR_OK and RVCOM_OK judge the files' own labels and those of the
+    night's catalogue, and not those of ``catalogue``.
     """
 
     BUILDER_CONFIG_CLASS = GALAHConfig
-    VERSION = "1.4.2"
+    VERSION = "1.5.0"
     FILE_NAMES = ("[0-9]" * 16 + ".fits", "[0-9]" * 16 + ".fits.gz")
     ARCHIVE = "https://cloud.datacentral.org.au/teamdata/GALAH/public/GALAH_DR3"
     IDENTIFIER = "the 15 digits of a sobject_id, such as 131116000501001"
@@ -158,6 +170,7 @@ class GALAH(SpectraBuilder):
             ccds[match["ccd"]] = read_ccd(file, match["ccd"])
         parts = [ccds[name] for name in sorted(ccds)]
         labels = merge_labels([part["labels"] for part in parts])
+        flags = {name: max(part["flags"].get(name, 0) for part in parts) for name in HEADER_KEYS}
         yield {
             "object_id": match["sobject_id"],
             "source": f"{match['sobject_id']} CCD {','.join(sorted(ccds))}",
@@ -168,7 +181,7 @@ class GALAH(SpectraBuilder):
             "segment_lengths": [len(part["flux"]) for part in parts],
             "lsf_sigma": np.concatenate([part["lsf_sigma"] for part in parts]),
             "lsf_kind": "measured" if all(part["has_profile"] for part in parts) else "nominal",
-            **self.join_labels({"class": "STAR", **labels}, {}, files[0], int(match["sobject_id"])),
+            **self.join_labels({"class": "STAR", **labels}, flags, files[0], int(match["sobject_id"])),
         }
 
 
@@ -184,7 +197,7 @@ def left_out(files: list[str]) -> bool:
 
 
 def read_ccd(path: str, ccd: str) -> dict:
-    """One CCD's file: its arrays (num_pixels,), on the common scale and in vacuum, and its labels."""
+    """One CCD's file: its arrays (num_pixels,), on the common scale and in vacuum, its labels and flags."""
     with open_fits(path) as hdus:
         is_release = len(hdus) == 5 and hdus[4].name.lower() == "normalised spectra"
         error = hdus[1] if is_release else find_named(hdus, "relative_error", 2)
@@ -198,10 +211,10 @@ def read_ccd(path: str, ccd: str) -> dict:
         relative_error = get_image(path, error).astype(np.float64)
         if is_release:
             lsf_sigma = nominal_sigma(wavelength, RESOLVING_POWER[ccd])
-            labels = {"radial_velocity": rest_frame_velocity(first, hdus[4].header)}
+            labels, flags = {"radial_velocity": rest_frame_velocity(first, hdus[4].header)}, {}
         else:
             lsf_sigma = profile_sigma(get_image(path, profile).astype(np.float64), header.get("B", 2.0))
-            labels = header_labels(header)
+            labels, flags = header_labels(header)
     arrays = {"wavelength": wavelength, "flux": flux, "relative error": relative_error, "resolution": lsf_sigma}
     if len({array.shape for array in arrays.values()}) > 1 or flux.ndim != 1:
         found = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
@@ -214,6 +227,7 @@ def read_ccd(path: str, ccd: str) -> dict:
         "lsf_sigma": lsf_sigma,
         "has_profile": not is_release,
         "labels": labels,
+        "flags": flags,
     }
 
 
@@ -269,14 +283,14 @@ def rest_frame_velocity(first: float, at_rest: fits.Header) -> float:
     return SPEED_OF_LIGHT * (first / linear_axis(at_rest)[0] - 1)
 
 
-def header_labels(header: fits.Header) -> dict:
-    """Reduction 6.0's labels as far as its own flags trust them."""
-    labels = {"ra": number(header.get("RA_ICRS")), "dec": number(header.get("DEC_ICRS"))}
-    if header.get("RVCOM_OK") == 1:
-        labels["radial_velocity"] = number(header.get("RVCOM"))
-    if header.get("PAR_OK") == 1:
-        labels |= {name: number(header.get(key)) for name, key in HEADER_KEYS.items()}
-    return labels
+def header_labels(header: fits.Header) -> tuple[dict, dict]:
+    """Reduction 6.0's position, its labels as far as it has a flag for them, and the flags as cuts take them, which is
+    1 where the labels are unreliable."""
+    labels = without_origin({"ra": number(header.get("RA_ICRS")), "dec": number(header.get("DEC_ICRS"))})
+    flags = {name: int(header[name] != 1) for name in HEADER_KEYS if name in header}
+    for name in flags:
+        labels |= {label: number(header.get(key)) for label, key in HEADER_KEYS[name].items()}
+    return labels, flags
 
 
 def merge_labels(per_ccd: list[dict]) -> dict:

@@ -119,6 +119,88 @@ def test_labels_that_the_reduction_does_not_trust(tmp_path):
         hdus[0].header.update(PAR_OK=0, RVCOM_OK=0)
     (row,) = rows_of(load(tmp_path, path))
     assert np.isnan([row["teff"], row["logg"], row["fe_h"], row["radial_velocity"]]).all()
+    assert row["label_warnings"] == "PAR_OK, RVCOM_OK"
+
+
+PARAMETERS = ("teff", "logg", "fe_h")
+ALL_LABELS = (*PARAMETERS, "radial_velocity")
+
+
+def write_night(folder, position=(10.0, -20.0), **header):
+    """A night of one star of two CCDs, the second with these cards, and the catalogue that the reduction puts beside:
+    spectra, catalogue."""
+    spectra, catalogue = folder / "210115" / "spectra" / "com", folder / "210115" / "db" / "210115.fits"
+    spectra.mkdir(parents=True)
+    catalogue.parent.mkdir()
+    write_galah_ccd(spectra, STAR, 1, layout="6.0")
+    with fits.open(write_galah_ccd(spectra, STAR, 2, layout="6.0"), mode="update") as hdus:
+        hdus[0].header.update(header)
+    columns = {"rv_com": [30.0], "teff_r": [5000.0], "logg_r": [3.0], "fe_h_r": [-0.5]}
+    places = {"ra_icrs": position[:1], "dec_icrs": position[1:]}
+    return spectra, write_galah_catalogue(catalogue, [int(STAR)], **columns, **places)
+
+
+@pytest.mark.parametrize(
+    ("flags", "blank", "warning"),
+    [
+        ({"PAR_OK": 1}, (), None),
+        ({"PAR_OK": 0}, PARAMETERS, "PAR_OK"),
+        ({"RVCOM_OK": 0}, ("radial_velocity",), "RVCOM_OK"),
+        ({"PAR_OK": 0, "RVCOM_OK": 0}, ALL_LABELS, "PAR_OK, RVCOM_OK"),
+    ],
+)
+def test_the_catalogue_beside_does_not_undo_what_the_header_says(tmp_path, flags, blank, warning):
+    """It has the same numbers, and no flag. One that somebody names may say more."""
+    spectra, catalogue = write_night(tmp_path, **flags)
+    (row,) = rows_of(load(tmp_path, spectra))
+    assert tuple(name for name in ALL_LABELS if np.isnan(row[name])) == blank and row["label_warnings"] == warning
+    assert (row["ra"], row["dec"]) == (10.0, -20.0)
+    (row,) = rows_of(load(tmp_path, spectra, unreliable_labels=True))
+    assert [row[name] for name in ALL_LABELS] == [5000.0, 3.0, -0.5, 30.0] and row["label_warnings"] == warning
+    (row,) = rows_of(load(tmp_path, spectra, catalogue=catalogue))
+    assert [row[name] for name in ALL_LABELS] == [5000.0, 3.0, -0.5, 30.0] and row["label_warnings"] is None
+
+
+def test_the_headers_flags_count_for_what_a_named_catalogue_leaves_to_the_file(tmp_path):
+    spectra, _ = write_night(tmp_path, PAR_OK=0, RVCOM_OK=0)
+    mine = write_galah_catalogue(tmp_path / "mine.fits", [int(STAR)], teff=[5100.0])
+    (row,) = rows_of(load(tmp_path, spectra, catalogue=mine))
+    assert row["teff"] == 5100.0 and np.isnan([row["logg"], row["fe_h"], row["radial_velocity"]]).all()
+    assert row["label_warnings"] == "PAR_OK, RVCOM_OK"
+
+
+def test_a_header_without_flags_gives_no_labels_and_takes_none_away(tmp_path):
+    spectra, catalogue = write_night(tmp_path)
+    for path in spectra.iterdir():
+        with fits.open(path, mode="update") as hdus:
+            del hdus[0].header["PAR_OK"], hdus[0].header["RVCOM_OK"]
+    (row,) = rows_of(load(tmp_path, spectra))
+    assert [row[name] for name in ALL_LABELS] == [5000.0, 3.0, -0.5, 30.0] and row["label_warnings"] is None
+    catalogue.unlink()
+    (row,) = rows_of(load(tmp_path, spectra))
+    assert np.isnan([row[name] for name in ALL_LABELS]).all() and row["label_warnings"] is None
+
+
+@pytest.mark.parametrize("position", [(0.0, 0.0), (0.0, -20.0), (10.0, 0.0)])
+@pytest.mark.parametrize("has_catalogue", [True, False])
+def test_the_origin_is_no_position(tmp_path, position, has_catalogue):
+    """Spectra of the Sun's light have it; a star may stand on one of the two axes."""
+    spectra, catalogue = write_night(tmp_path, position)
+    for path in spectra.iterdir():
+        with fits.open(path, mode="update") as hdus:
+            hdus[0].header.update(RA_ICRS=position[0], DEC_ICRS=position[1])
+    if not has_catalogue:
+        catalogue.unlink()
+    (row,) = rows_of(load(tmp_path, spectra))
+    expected = position if any(position) else (np.nan, np.nan)
+    np.testing.assert_array_equal((row["ra"], row["dec"]), expected)
+    assert row["teff"] == 5000.0 and row["label_warnings"] is None
+
+
+def test_a_catalogue_without_a_position_leaves_the_files(tmp_path):
+    spectra, _ = write_night(tmp_path, (0.0, 0.0))
+    (row,) = rows_of(load(tmp_path, spectra))
+    assert (row["ra"], row["dec"]) == (10.0, -20.0)
 
 
 def test_profile_sigma_is_a_second_moment():
