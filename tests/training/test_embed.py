@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import embed
 import embedding_map
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -76,7 +75,7 @@ def test_a_table_of_three_columns_is_read_by_what_is_told_of_it(tmp_path):
     """The message of `--rows`, followed to the letter."""
     row = spectrum("sdss")
     path = tmp_path / "mine.parquet"
-    pd.DataFrame([{name: row[name] for name in ("wavelength", "flux", "ivar")}] * 3).to_parquet(path)
+    pq.write_table(pa.Table.from_pylist([{name: row[name] for name in ("wavelength", "flux", "ivar")}] * 3), path)
     expected = f"goes in as --data NAME={path} --options NAME.frame=heliocentric"
     with pytest.raises(ValueError, match=re.escape(expected)):
         load_rows(parse_arguments(["--rows", str(path)]))
