@@ -1,6 +1,7 @@
 """A run's settings: one YAML file, every key known, every path found."""
 
 import argparse
+import math
 import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -12,7 +13,77 @@ ROOT = Path(__file__).resolve().parent.parent
 #: Settings that are written down with a run since they exist: a checkpoint that does not name one is of a run without it.
 BEFORE = {"cool_dwarfs": 0.0, "freeze_encoder": False}
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def is_number(value) -> bool:
+    """True is a number to Python, and to YAML's readers a slip."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_whole(value, least: int) -> bool:
+    return type(value) is int and value >= least
+
+
+def is_files(value) -> bool:
+    """One place or several. A survey with nothing behind its colon has none; a published recipe has blank ones."""
+    entries = list(value) if isinstance(value, (list, tuple)) else [value]
+    return bool(entries) and all(type(each) is int or isinstance(each, (str, Path)) for each in entries)
+
+
+#: What settings have to be, in words and as a check.
+LIMITS = (
+    (
+        (
+            "num_steps",
+            "max_spectra",
+            "max_tokens",
+            "num_micro_batches",
+            "views",
+            "max_skipped_steps",
+            "validation_spectra",
+            "log_every",
+            "validate_every",
+            "checkpoint_every",
+            "keep_checkpoints",
+        ),
+        "a whole number of 1 or more",
+        lambda value: is_whole(value, 1),
+    ),
+    (
+        ("warmup_steps", "num_workers", "seed", "split_seed"),
+        "a whole number of 0 or more",
+        lambda value: is_whole(value, 0),
+    ),
+    (
+        ("learning_rate", "muon_learning_rate", "weight_decay"),
+        "a number of 0 or more",
+        lambda value: is_number(value) and value >= 0,
+    ),
+    # Gradients that are clipped to nothing train nothing.
+    (("max_grad_norm",), "a number above 0", lambda value: is_number(value) and value > 0),
+    (("data_share",), "a part between 0 and 1", lambda value: is_number(value) and 0 < value < 1),
+    (
+        ("pairs", "cool_dwarfs", "validation_fraction"),
+        "a part from 0 to 1",
+        lambda value: is_number(value) and 0 <= value <= 1,
+    ),
+)
+#: The same of what a setting says of each survey.
+LIMITS_EACH = (
+    ("data", "files", is_files),
+    ("options", "a mapping", lambda value: isinstance(value, dict)),
+    ("simulate", "a whole number of 1 or more", lambda value: is_whole(value, 1)),
+    ("weights", "a number of 0 or more", lambda value: is_number(value) and 0 <= value < math.inf),
+)
 SIMULATED = "simulated "  # before the name of a survey in what is measured, where there are real spectra beside
+
+
+def as_number(value):
+    """YAML 1.1 takes 1e-4 for text. What is no number stays as it is, to be refused by name."""
+    try:
+        return value if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return value
 
 
 @dataclass
@@ -109,6 +180,20 @@ class Recipe:
         for name, choices in (("optimizer", ("adamw", "muon")), ("mixed_precision", ("no", "bf16"))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}: expected one of {choices}, found: {getattr(self, name)!r}")
+        for names, expected, is_fine in LIMITS:
+            for name in names:
+                value = getattr(self, name)
+                if not (is_fine(value) or (name == "max_tokens" and value is None)):
+                    raise ValueError(f"{name}: expected {expected}, found: {value!r}")
+        for name, expected, is_fine in LIMITS_EACH:
+            for survey, value in getattr(self, name).items():
+                if not is_fine(value):
+                    raise ValueError(f"{name}: {survey}: expected {expected}, found: {value!r}")
+        # Rows without a weight count once; a stream is of the surveys that have one, if any has.
+        of_rows = [self.weights.get(survey, 1.0) for survey in self.data or ({} if self.stream else self.simulate)]
+        for drawn in (of_rows, self.weights.values() if self.stream else []):
+            if drawn and not any(drawn):
+                raise ValueError(f"weights: expected some above 0, found: {self.weights}")
         if self.noiseless and not self.stream:
             raise ValueError(
                 "noiseless: only a stream knows its spectra without noise; expected one, found: stream ''"
@@ -117,14 +202,8 @@ class Recipe:
             raise ValueError(
                 f"cool_dwarfs: expected 0, or a part of a stream's APOGEE spectra, found: {self.cool_dwarfs}"
             )
-        if self.views < 1 or (self.views > 1 and not self.stream):
+        if self.views > 1 and not self.stream:
             raise ValueError(f"views: expected 1, or more of a stream's spectra, found: {self.views}")
-        for name in ("num_steps", "max_spectra", "max_tokens", "num_micro_batches", "keep_checkpoints"):
-            value = getattr(self, name)
-            if not (name == "max_tokens" and value is None) and (type(value) is not int or value < 1):
-                raise ValueError(f"{name}: expected a whole number of 1 or more, found: {value!r}")
-        if not 0.0 < self.data_share < 1.0:
-            raise ValueError(f"data_share: expected a part between 0 and 1, found: {self.data_share}")
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "Recipe":
@@ -136,11 +215,12 @@ class Recipe:
             raise ValueError(f"{path}: unknown settings {unknown}, expected some of {sorted(known)}")
         for name, value in settings.items():
             default = getattr(cls(), name)
-            # YAML 1.1 takes 1e-4 for text.
-            if isinstance(default, float) and isinstance(value, (str, int)):
-                settings[name] = float(value)
+            if isinstance(default, float):
+                settings[name] = as_number(value)
             elif default is not None and type(value) is not type(default):
                 raise ValueError(f"{path}: {name}: expected {type(default).__name__}, found: {value!r}")
+            elif name == "weights":
+                settings[name] = {survey: as_number(each) for survey, each in value.items()}
         return cls(**settings)
 
     def to_dict(self) -> dict:

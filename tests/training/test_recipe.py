@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,53 @@ def test_a_wrong_type_is_refused(tmp_path):
         (tmp_path / "recipe.yaml").write_text(text + "\n")
         with pytest.raises(ValueError, match=message):
             Recipe.from_yaml(tmp_path / "recipe.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max_grad_norm: 0", "max_grad_norm: expected a number above 0, found: 0.0"),
+        ("max_grad_norm: -1.0", "max_grad_norm: expected a number above 0, found: -1.0"),
+        ("learning_rate: true", "learning_rate: expected a number of 0 or more, found: True"),
+        ("learning_rate: .nan", "learning_rate: expected a number of 0 or more, found: nan"),
+        ("learning_rate: fast", "learning_rate: expected a number of 0 or more, found: 'fast'"),
+        ("log_every: 0", "log_every: expected a whole number of 1 or more, found: 0"),
+        ("validate_every: 0", "validate_every: expected a whole number of 1 or more, found: 0"),
+        ("checkpoint_every: -5", "checkpoint_every: expected a whole number of 1 or more, found: -5"),
+        ("validation_spectra: 0", "validation_spectra: expected a whole number of 1 or more, found: 0"),
+        ("max_skipped_steps: 0", "max_skipped_steps: expected a whole number of 1 or more, found: 0"),
+        ("warmup_steps: -1", "warmup_steps: expected a whole number of 0 or more, found: -1"),
+        ("weights: {sdss: -1.0}", "weights: sdss: expected a number of 0 or more, found: -1.0"),
+        ("weights: {sdss: }", "weights: sdss: expected a number of 0 or more, found: None"),
+        ("weights: {sdss: yes}", "weights: sdss: expected a number of 0 or more, found: True"),
+        ("weights: {sdss: 0}\ndata: {sdss: here}", "weights: expected some above 0, found: {'sdss': 0.0}"),
+        ("weights: {sdss: 0}\nsimulate: {sdss: 9}", "weights: expected some above 0, found: {'sdss': 0.0}"),
+        ("weights: {sdss: 0}\nstream: physics", "weights: expected some above 0, found: {'sdss': 0.0}"),
+        ("data: {sdss: }", "data: sdss: expected files, found: None"),
+        ("data: {sdss: []}", r"data: sdss: expected files, found: \[\]"),
+        ("options: {sdss: sky}", "options: sdss: expected a mapping, found: 'sky'"),
+        ("simulate: {sdss: 2.5}", "simulate: sdss: expected a whole number of 1 or more, found: 2.5"),
+        ("simulate: {sdss: yes}", "simulate: sdss: expected a whole number of 1 or more, found: True"),
+        ("simulate: {sdss: 0}", "simulate: sdss: expected a whole number of 1 or more, found: 0"),
+    ],
+)
+def test_what_would_train_nothing_or_fail_later_is_refused_by_name(tmp_path, text, message):
+    (tmp_path / "recipe.yaml").write_text(text + "\n")
+    with pytest.raises(ValueError, match=message):
+        Recipe.from_yaml(tmp_path / "recipe.yaml")
+
+
+def test_what_looks_odd_and_is_fine_still_reads(tmp_path):
+    """A survey without weight beside others, which count once; identifiers, and numbers that YAML takes for text."""
+    text = "weights: {sdss: 0, apogee: 5e-1}\ndata: {sdss: [a, b], desi: 1}\nwarmup_steps: 0\nmax_tokens: 100\n"
+    (tmp_path / "recipe.yaml").write_text(text)
+    recipe = Recipe.from_yaml(tmp_path / "recipe.yaml")
+    assert recipe.weights == {"sdss": 0.0, "apogee": 0.5} and recipe.data == {"sdss": ["a", "b"], "desi": 1}
+
+
+@pytest.mark.parametrize("name", ["released", "released_base"])
+def test_recipes_of_earlier_runs_still_read(name):
+    Recipe(**json.loads((ROOT / "hub_configs" / name / "metrics.json").read_text())["recipe"])
 
 
 def test_the_command_line_overrides_the_recipe():
