@@ -194,6 +194,12 @@ class Recipe:
         for drawn in (of_rows, self.weights.values() if self.stream else []):
             if drawn and not any(drawn):
                 raise ValueError(f"weights: expected some above 0, found: {self.weights}")
+        if self.max_tokens and self.stream and not self.data:
+            raise ValueError(
+                f"max_tokens: expected none of a stream, whose steps are of max_spectra, found: {self.max_tokens}"
+            )
+        if self.pairs and not self.stream:
+            raise ValueError(f"pairs: expected 0, or a part of a stream's spectra, found: {self.pairs}")
         if self.noiseless and not self.stream:
             raise ValueError(
                 "noiseless: only a stream knows its spectra without noise; expected one, found: stream ''"

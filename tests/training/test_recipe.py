@@ -167,6 +167,14 @@ def test_data_take_the_place_of_a_stream():
         Recipe(noiseless=True)
 
 
+def test_what_a_stream_or_rows_alone_know_is_not_ignored_of_the_other():
+    with pytest.raises(ValueError, match="max_tokens: expected none of a stream, .* found: 5000"):
+        Recipe(stream="physics", max_tokens=5000)
+    assert Recipe(stream="physics", data={"sdss": "a"}, max_tokens=5000).is_mixed  # of the steps of rows
+    with pytest.raises(ValueError, match="pairs: expected 0, or a part of a stream's spectra, found: 0.5"):
+        Recipe(pairs=0.5)
+
+
 def test_the_released_model_is_a_place_to_start_from():
     recipe, _ = parse_arguments(["--config", "training/recipes/adapt.yaml", "--data", "sdss=a"])
     assert has_weights(find(recipe.model)) and recipe.data == {"sdss": ["a"]} and not recipe.is_mixed
