@@ -105,7 +105,10 @@ def main() -> None:
     # A size is a path: what its folder says may have changed since.
     level = accelerator.unwrap_model(model).config.level
     run = recipe.identity() | {"rows": {survey: len(each) for survey, each in train.items()}, "level": level}
-    state = checkpoints.load(accelerator, output / "checkpoints", resume, run) or state | {"run": run}
+    # A stream alone is not trained on the rows that it is measured with.
+    run["objects"] = surveys.objects(train) if recipe.data or not recipe.stream else []
+    # What a checkpoint did not write down yet, the next one does.
+    state = (checkpoints.load(accelerator, output / "checkpoints", resume, run) or state) | {"run": run}
     state.setdefault("spent", {"seconds": math.nan, "flops": math.nan})  # checkpoints from before it was counted
     if state["step"] > recipe.num_steps:
         raise ValueError(f"num_steps: found {recipe.num_steps}, expected {state['step']} or more: so many are made")

@@ -6,6 +6,7 @@ import json
 import pytest
 import surveys
 import torch
+from datasets import Dataset
 from recipe import Recipe, parse_arguments
 
 from spectral_tokenizer import SpectralConfig
@@ -66,6 +67,25 @@ def test_what_would_be_passed_over_is_refused(simulated_surveys, tmp_path):
         recipe.weights = {"desi": 0.5, "desy": 0.0}  # a weight of what is not there is fine
         with pytest.raises(ValueError, match=r"weights: expected some of .*found: \['desy'\]"):
             surveys.parts(recipe)
+
+
+def test_objects_are_told_apart_by_name_and_order_and_not_by_pixels():
+    """Simulated pixels differ in their last bits with the number of threads."""
+    names = {"survey": ["sdss"] * 3, "object_id": ["a", "b", None], "flux": [[1.0], [2.0], [3.0]]}
+    rows = Dataset.from_dict(names)
+    told = surveys.objects({"sdss": rows})
+    assert told == surveys.objects({"sdss": Dataset.from_dict({**names, "flux": [[1.5], [2.0], [3.0]]})})
+    assert told == json.loads(json.dumps(told))  # as a checkpoint keeps it
+    others = [
+        surveys.objects(each)
+        for each in (
+            {"sdss": rows.select([1, 0, 2])},
+            {"sdss": Dataset.from_dict({**names, "object_id": ["a", "c", None]})},
+            {"sdss": Dataset.from_dict({**names, "survey": ["sdss", "sdss", "desi"]})},
+            {"mine": rows},
+        )
+    ]
+    assert all(each != told for each in others)
 
 
 def test_an_option_given_twice_adds_up():

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import checkpoints
 import pytest
 import torch
+import yaml
 from journal import lines_of
 from recipe import ROOT, Recipe
 from training_runs import command, environment, losses, run_here, weights
@@ -133,6 +134,31 @@ def test_a_size_whose_level_has_changed_is_not_gone_on_with(recipe, uninterrupte
     state.write_text(json.dumps({**found, "run": {**found["run"], "level": "given"}}))
     with pytest.raises(ValueError, match="was of {'level': 'given'}, found: {'level': 'visible'}"):
         run_here(recipe, tmp_path, "--resume", "auto")
+
+
+def test_as_many_rows_in_another_order_are_not_gone_on_with(recipe, uninterrupted, tmp_path):
+    """Other ones would come next, without a word."""
+    expected, _ = uninterrupted
+    shutil.copytree(expected / "checkpoints", tmp_path / "checkpoints")
+    settings = yaml.safe_load(recipe.read_text())
+    settings["data"] = dict(reversed(settings["data"].items()))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    with pytest.raises(
+        ValueError, match=r"was of {'objects': \[\['apogee', '\w+'\], .*found: {'objects': \[\['sdss', "
+    ):
+        run_here(tmp_path / "recipe.yaml", tmp_path, "--resume", "auto")
+
+
+def test_a_run_from_before_its_objects_were_written_down_goes_on_and_writes_them_down(recipe, uninterrupted, tmp_path):
+    expected, _ = uninterrupted
+    shutil.copytree(expected / "checkpoints", tmp_path / "checkpoints")
+    earlier, last = checkpoints.complete(tmp_path / "checkpoints")[-2:]
+    shutil.rmtree(last)
+    state = json.loads((earlier / "run.json").read_text())
+    objects = state["run"].pop("objects")
+    (earlier / "run.json").write_text(json.dumps(state))
+    run_here(recipe, tmp_path, "--resume", "auto")
+    assert json.loads((last / "run.json").read_text())["run"]["objects"] == objects
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.bin", "run.json"])
