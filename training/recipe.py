@@ -328,18 +328,14 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[Recipe, str | N
     overrides = {name: getattr(given, name) for name in ("output", "model", "num_steps", "seed")}
     recipe = replace(recipe, **{name: value for name, value in overrides.items() if value is not None})
     if given.data:
-        # What only a stream can do falls with it.
-        recipe = replace(
-            recipe,
-            data=parse_data(given.data),
-            data_is_simulated=given.simulated,
-            data_description="",
-            stream="",
-            noiseless=False,
-            pairs=0.0,
-            cool_dwarfs=0.0,
-            views=1,
-        )
+        settings = {"data": parse_data(given.data), "data_is_simulated": given.simulated, "data_description": ""}
+        if recipe.stream and not recipe.is_mixed:
+            print(
+                f"--data: the recipe's stream ({recipe.stream}) is left out; a recipe with `data` beside it keeps it"
+            )
+            # What only a stream can do falls with it.
+            settings |= {"stream": "", "noiseless": False, "pairs": 0.0, "cool_dwarfs": 0.0, "views": 1}
+        recipe = replace(recipe, **settings)
     return recipe, given.resume
 
 

@@ -159,12 +159,23 @@ def test_muon_takes_the_layers_matrices_and_adamw_all_others():
     assert len(inner) == 6 * (model.config.num_hidden_layers + model.config.num_decoder_layers)
 
 
-def test_data_take_the_place_of_a_stream():
+def test_data_take_the_place_of_a_stream(capsys):
     """With all that only a stream can do."""
     recipe, _ = parse_arguments(["--config", "training/recipes/gpu.yaml", "--data", "sdss=a"])
     assert recipe.data == {"sdss": ["a"]} and not recipe.stream and not recipe.noiseless and not recipe.pairs
+    assert capsys.readouterr().out.startswith("--data: the recipe's stream (templates) is left out")
     with pytest.raises(ValueError, match="noiseless: only a stream"):
         Recipe(noiseless=True)
+
+
+def test_data_in_place_of_a_mixtures_leave_its_stream(tmp_path, capsys):
+    """It is there so that a run does not forget what its data are not of."""
+    (tmp_path / "recipe.yaml").write_text(
+        "stream: physics\ndata: {sdss: here}\nnoiseless: true\nviews: 2\npairs: 0.5\n"
+    )
+    recipe, _ = parse_arguments(["--config", str(tmp_path / "recipe.yaml"), "--data", "desi=there"])
+    assert recipe.is_mixed and recipe.data == {"desi": ["there"]} and recipe.stream == "physics"
+    assert recipe.noiseless and recipe.views == 2 and recipe.pairs == 0.5 and not capsys.readouterr().out
 
 
 def test_what_a_stream_or_rows_alone_know_is_not_ignored_of_the_other():
