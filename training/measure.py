@@ -24,6 +24,7 @@ import torch
 import yaml
 from datasets import Dataset, concatenate_datasets
 from devices import needs_cpu
+from measured import fingerprint
 from recipe import Recipe, find_model, parse_data
 from transformers import (
     AutoConfig,
@@ -112,7 +113,7 @@ def load(given: argparse.Namespace) -> tuple[dict[str, Dataset], bool]:
 
 
 def measure_tokenizer(folder: str, rows: dict[str, Dataset], figure: Path, is_simulated: bool) -> dict:
-    """`chi2` as in `metrics.json`, and a picture of a spectrum per survey."""
+    """`chi2` as in `metrics.json`, of which model it is, and a picture of a spectrum per survey."""
     model = AutoModelForPreTraining.from_pretrained(folder).eval()
     processor = AutoProcessor.from_pretrained(folder)
     # The mean spectrum is that of the very spectra it is compared on: there may be few, and it is flattered, not
@@ -121,7 +122,8 @@ def measure_tokenizer(folder: str, rows: dict[str, Dataset], figure: Path, is_si
     chi2 = measure(model, found)
     print(table(chi2))
     figures.reconstructions(model, found, figure, is_simulated)
-    return {"num_spectra": {survey: len(each) for survey, each in rows.items()}, "chi2": chi2}
+    counts = {survey: len(each) for survey, each in rows.items()}
+    return {"model": fingerprint(model), "num_spectra": counts, "chi2": chi2}
 
 
 def measure_head(
@@ -134,8 +136,8 @@ def measure_head(
     calibrate: float | None = None,
     seed: int = 0,
 ) -> dict:
-    """`test`, `test_by_survey` and `test_by_class` as in a head's `metrics.json`, and a picture of the predictions. With
-    `calibrate` the model is saved beside the picture, calibrated on this part of the objects; the figures are of the
+    """`test`, `test_by_survey` and `test_by_class` as in a head's `metrics.json`, of which model they are (after it
+    was calibrated), and a picture of the predictions. With `calibrate` the model is saved beside the picture, calibrated on this part of the objects; the figures are of the
     others.
 
     Raises:
@@ -184,7 +186,7 @@ def measure_head(
     if calibrate:
         for each in (model, processor):
             each.save_pretrained(figure.parent / "model")
-    return {"num_spectra": counts, **calibrated, "test": scores, **apart}
+    return {"model": fingerprint(model), "num_spectra": counts, **calibrated, "test": scores, **apart}
 
 
 def labelled_rows(

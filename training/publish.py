@@ -19,6 +19,7 @@ from pathlib import Path
 
 from card import example, write_card
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from measured import check_model
 from recipe import PICKLES, ROOT
 from transformers import AutoConfig, AutoModelForPreTraining, AutoModelForSequenceClassification
 
@@ -119,7 +120,8 @@ def assemble(publication: Publication, target: Path) -> Path:
 
     Raises:
         FileExistsError: `target` exists.
-        ValueError: the folder holds a pickle or another foreign file, or another kind of model.
+        ValueError: the folder holds a pickle or another foreign file, or another kind of model; or the evaluation is of
+            another model.
     """
     folder = publication.folder
     if target.exists():
@@ -131,6 +133,8 @@ def assemble(publication: Publication, target: Path) -> Path:
         raise ValueError(f"{folder}: expected a model of {sorted(AUTO_CLASSES)}, found: {kind} ({config.model_type})")
     # Opened and written anew: what goes out is what loads, with the code of this version.
     model, processor = AUTO_CLASSES[kind].from_pretrained(folder), SpectralProcessor.from_pretrained(folder)
+    if publication.evaluation:
+        check_model(publication.evaluation, model, folder)
     aside = target.with_name(f".writing-{target.name}")
     shutil.rmtree(aside, ignore_errors=True)
     try:

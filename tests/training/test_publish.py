@@ -4,6 +4,7 @@ import json
 import pickle
 import re
 
+import measure
 import pytest
 import torch
 import yaml
@@ -117,6 +118,47 @@ def test_a_release_is_a_folder_of_this_project(trained, tmp_path, monkeypatch, c
     main([str(folder), "me/mine", "--dry-run", str(tmp_path / "out")])
     assert names(folder) | TEXTS | {"modeling_spectral_tokenizer.py"} <= names(tmp_path / "out")
     assert "![reconstructions](reconstructions.png)" in (tmp_path / "out" / "README.md").read_text()
+
+
+def measured(monkeypatch, folder, output, surveys, *options) -> dict:
+    """What measure.py says of a model on simulated spectra."""
+    line = ["measure.py", "--model", str(folder), "--data", f"sdss={surveys['sdss']}", "--simulated", "--spectra", "6"]
+    monkeypatch.setattr("sys.argv", [*line, "--output", str(output), *options])
+    measure.main()
+    return json.loads((output / "evaluation.json").read_text())
+
+
+def test_figures_of_other_weights_are_refused(trained, tmp_path, simulated_surveys, monkeypatch):
+    """As where a run went on after it was measured."""
+    measured(monkeypatch, trained, trained.parent, simulated_surveys)
+    main([str(trained), "me/spectra", "--dry-run", str(tmp_path / "out"), "--max-shard-size", "60KB"])
+    main([str(tmp_path / "out"), "me/copy", "--dry-run", str(tmp_path / "again")])
+    model = SpectralForPreTraining.from_pretrained(trained)
+    model.config.use_cache = False  # as Trainer leaves it: nothing of the weights
+    model.save_pretrained(trained)
+    main([str(trained), "me/spectra", "--dry-run", str(tmp_path / "same")])
+    torch.nn.init.normal_(next(model.parameters()))
+    model.save_pretrained(trained)
+    with pytest.raises(ValueError, match="expected an evaluation of this model, .*, found one of another"):
+        main([str(trained), "me/spectra", "--dry-run", str(tmp_path / "other")])
+    assert not (tmp_path / "other").exists()
+    measured(monkeypatch, trained, trained.parent, simulated_surveys)
+    main([str(trained), "me/spectra", "--dry-run", str(tmp_path / "other")])
+
+
+def test_figures_of_another_calibration_are_refused(trained, tmp_path, simulated_surveys, monkeypatch):
+    head, calibrated = tmp_path / "head" / "model", tmp_path / "calibrated"
+    config = SpectralConfig(**SIZE, problem_type="regression", id2label={0: "redshift"})
+    SpectralForSequenceClassification(config).save_pretrained(head)
+    SpectralProcessor().save_pretrained(head)
+    arguments = {**HEAD["arguments"], "labels": ["redshift"], "classes": []}
+    (tmp_path / "head.json").write_text(json.dumps({**HEAD, "arguments": arguments}))
+    measured(monkeypatch, head, calibrated, simulated_surveys, "--calibrate", "0.5", "--spectra", "60")
+    line = ["me/head", "--metrics", str(tmp_path / "head.json"), "--dry-run", str(tmp_path / "out")]
+    with pytest.raises(ValueError, match="expected an evaluation of this model"):
+        main([str(head), *line, "--evaluation", str(calibrated / "evaluation.json")])
+    main([str(calibrated / "model"), *line])
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["num_calibrated"]
 
 
 def test_a_folder_of_this_project_is_named_and_none_of_a_machine():
