@@ -84,6 +84,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     given = parser.parse_args(arguments)
     if not given.data and not given.held_by:
         parser.error("expected --data or --held-by, found neither")
+    if given.spectra < 1:
+        parser.error(f"--spectra: expected 1 or more, found: {given.spectra}")
     if given.calibrate is not None and not 0 < given.calibrate < 1:
         parser.error(f"--calibrate: expected a part between 0 and 1, found: {given.calibrate}")
     if given.calibrate and (given.output / "model").exists():
@@ -209,16 +211,19 @@ def labelled_rows(
 def main() -> None:
     given = parse_arguments()
     given.model = find_model("--model", given.model)
+    is_head = "SpectralForSequenceClassification" in (AutoConfig.from_pretrained(given.model).architectures or [])
+    of_heads = [name for name in ("select", "label_table", "calibrate") if getattr(given, name)]
+    if of_heads and not is_head:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in of_heads)
+        raise ValueError(f"{names}: {given.model} is a tokenizer; expected a head, fine-tuned for labels")
     rows, is_simulated = load(given)
     given.output.mkdir(parents=True, exist_ok=True)
     figure = given.output / "evaluation.png"
-    if "SpectralForSequenceClassification" in (AutoConfig.from_pretrained(given.model).architectures or []):
+    if is_head:
         select = {column: values.split(",") for column, _, values in (each.partition("=") for each in given.select)}
         found = measure_head(
             given.model, rows, select, figure, is_simulated, given.label_table, given.calibrate, given.seed
         )
-    elif given.calibrate:
-        raise ValueError(f"--calibrate: {given.model} is a tokenizer; expected a head, fine-tuned for labels")
     else:
         found = measure_tokenizer(given.model, rows, figure, is_simulated)
     evaluation = {"name": "survey files", "simulated": is_simulated, **found}

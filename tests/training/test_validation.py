@@ -151,9 +151,18 @@ def test_a_head_is_calibrated_on_some_objects_and_measured_on_the_others(tmp_pat
     model.save_pretrained(folder)
     SpectralProcessor().save_pretrained(folder)
     line[2] = str(folder)
-    monkeypatch.setattr(sys, "argv", [*line, "--calibrate", "0.5", "--output", str(tmp_path / "none")])
-    with pytest.raises(ValueError, match="is a tokenizer; expected a head"):
-        measure.main()
+    for options in (["--calibrate", "0.5"], ["--select", "class=QSO"], ["--label-table", "{table: ages.csv}"]):
+        monkeypatch.setattr(sys, "argv", [*line, *options, "--output", str(tmp_path / "none")])
+        with pytest.raises(ValueError, match=f"^{options[0]}: .* is a tokenizer; expected a head"):
+            measure.main()
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("number", ["0", "-3"])
+def test_no_spectra_at_all_are_refused(capsys, number):
+    with pytest.raises(SystemExit):
+        measure.parse_arguments(["--model", "any", "--data", "sdss=any", "--output", "any", "--spectra", number])
+    assert f"--spectra: expected 1 or more, found: {number}" in capsys.readouterr().err
 
 
 def test_stars_without_known_labels_are_drawn_too(tmp_path, simulated_surveys, monkeypatch):
