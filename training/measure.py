@@ -24,7 +24,7 @@ import torch
 import yaml
 from datasets import Dataset, concatenate_datasets
 from devices import needs_cpu
-from measured import fingerprint
+from measured import fingerprint, read
 from recipe import Recipe, find_model, parse_data
 from transformers import (
     AutoConfig,
@@ -102,7 +102,7 @@ def load(given: argparse.Namespace) -> tuple[dict[str, Dataset], bool]:
     rows = surveys.load(Recipe(data=parse_data(given.data))) if given.data else {}
     is_simulated = given.simulated
     if given.held_by:
-        recipe = Recipe(**json.loads(given.held_by.read_text())["recipe"])
+        recipe = Recipe(**read(given.held_by, {"recipe": dict}, "metrics of a pre-training run")["recipe"])
         held = {survey: each for survey, (_, each) in surveys.parts(recipe).items()}
         if twice := sorted(set(rows) & set(held)):
             raise ValueError(f"--data: found {twice}, which the run of --held-by has too; expected other surveys")

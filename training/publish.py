@@ -19,7 +19,7 @@ from pathlib import Path
 
 from card import example, write_card
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-from measured import check_model
+from measured import check_model, read_evaluation, read_metrics
 from recipe import PICKLES, ROOT
 from transformers import AutoConfig, AutoModelForPreTraining, AutoModelForSequenceClassification
 
@@ -258,7 +258,9 @@ def main(arguments: list[str] | None = None) -> None:
     figures = find_figures(given.folder, given.metrics, "metrics.json")
     if figures is None:
         raise FileNotFoundError(f"{given.folder}: expected metrics.json in it or above it, found none; see --metrics")
-    metrics = json.loads(figures.read_text())
+    architectures = AutoConfig.from_pretrained(given.folder).architectures or []
+    kind = "head" if "SpectralForSequenceClassification" in architectures else "tokenizer"
+    metrics = read_metrics(figures, kind)
     metrics["simulated"] |= given.simulated
     measured = find_figures(given.folder, given.evaluation, "evaluation.json")
     pictures = [measured.with_name(name) for name in OF_EVALUATION] if measured else []
@@ -266,7 +268,7 @@ def main(arguments: list[str] | None = None) -> None:
         given.folder,
         given.name,
         metrics,
-        json.loads(measured.read_text()) if measured else None,
+        read_evaluation(measured, kind) if measured else None,
         given.tag,
         tuple(given.datasets),
         given.max_shard_size,

@@ -284,6 +284,44 @@ def test_what_is_missing_is_named(trained, tmp_path):
         main([str(trained), "me/spectra", "--dry-run", str(tmp_path / "other")])
 
 
+def without(figures: dict, *names: str) -> str:
+    return json.dumps({name: value for name, value in figures.items() if name not in names})
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "message"),
+    [
+        ("--metrics", json.dumps(METRICS)[:90], "expected metrics of a tokenizer as JSON, found: "),
+        ("--metrics", "[]", "expected metrics of a tokenizer, found: list"),
+        ("--metrics", without(METRICS, "simulated", "recipe"), r"has \['simulated', 'recipe'\] too, found: \['chi2'"),
+        ("--metrics", json.dumps({**METRICS, "recipe": {}}), r"has \['recipe.data'\] too"),
+        ("--metrics", json.dumps(HEAD), r"expected metrics of a tokenizer, which has \['recipe'\] too"),
+        ("--evaluation", json.dumps(EVALUATION)[:90], "expected an evaluation of a tokenizer as JSON, found: "),
+        ("--evaluation", without(EVALUATION, "name"), r"expected an evaluation .* has \['name'\] too"),
+        ("--evaluation", json.dumps({**EVALUATION, "chi2": None, "test": {}}), r"has \['chi2'\] too"),
+    ],
+)
+def test_figures_that_are_not_whole_or_of_another_kind_are_refused(trained, tmp_path, option, text, message):
+    given = tmp_path / "given.json"
+    given.write_text(text)
+    with pytest.raises(ValueError, match=f"given.json: .*{message}"):
+        main([str(trained), "me/spectra", option, str(given), "--dry-run", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_head_under_a_tokenizer_s_figures_is_refused(trained, tmp_path):
+    folder = tmp_path / "run" / "head"
+    SpectralForSequenceClassification.from_pretrained(trained, num_labels=2).save_pretrained(folder)
+    SpectralProcessor().save_pretrained(folder)
+    line = [str(folder), "me/head", "--dry-run", str(tmp_path / "out")]
+    with pytest.raises(ValueError, match=r"metrics.json: expected metrics of a head.* \['arguments', 'test'\] too"):
+        main(line)  # those above it
+    (folder / "metrics.json").write_text(json.dumps(HEAD))
+    (folder / "evaluation.json").write_text(json.dumps(EVALUATION))
+    with pytest.raises(ValueError, match=r"evaluation.json: expected an evaluation of a head.* \['test'\] too"):
+        main(line)
+
+
 def test_an_encoder_alone_is_no_publication(trained, tmp_path):
     SpectralModel.from_pretrained(trained).save_pretrained(tmp_path / "run" / "encoder")
     with pytest.raises(ValueError, match="found: SpectralModel"):

@@ -86,6 +86,9 @@ def test_simulated_spectra_are_called_so_without_being_told(tmp_path, simulated_
     monkeypatch.setattr(sys, "argv", [*line, "--data", f"sdss={files['sdss']}"])
     with pytest.raises(ValueError, match="which the run of --held-by has too"):  # whose spectra would be measured?
         measure.main()
+    (tmp_path / "metrics.json").write_text(json.dumps({"arguments": {}}))  # as a head's
+    with pytest.raises(ValueError, match="metrics.json: expected metrics of a pre-training run"):
+        measure.main()
 
 
 def test_a_head_is_measured_on_files_whose_labels_are_known(tmp_path, simulated_surveys, monkeypatch):
