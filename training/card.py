@@ -81,7 +81,7 @@ def write_card(
         revision: Tag that the example pins.
         datasets: Repositories on the Hub of the data it was trained on.
         evaluation: What `evaluation.json` holds, of further spectra: their `name`, `num_spectra` and whether they are
-            `simulated`; and, as in `metrics`, `chi2`, or `test`, `test_by_survey` and `test_by_class` of a head.
+            `simulated`, and `held_by` which run's split they were not trained on, if that is known; and, as in `metrics`, `chi2`, or `test`, `test_by_survey` and `test_by_class` of a head.
         has_code: Whether the code lies beside the weights. If not, the example imports this package.
 
     Raises:
@@ -214,7 +214,7 @@ def pretraining_values(metrics: dict, evaluation: dict | None) -> dict[str, str]
         "labels": label_words([metrics, *(metrics.get("earlier") or [])]),
         "chi2": chi2_table(metrics.get("chi2")),
         "further": further_words(evaluation),
-        "real": evaluation_words(evaluation),
+        "real": evaluation_words(metrics, evaluation),
         "heads": table(["target", "trained", "untrained"], heads),
     }
 
@@ -245,7 +245,7 @@ def head_values(metrics: dict, evaluation: dict | None) -> dict[str, str]:
         "by_survey": table_by("survey", metrics),
         "by_class": f"### By class\n\n{table_by('class', metrics)}" if "test_by_class" in metrics else "",
         "further": further_words(evaluation),
-        "real": head_evaluation_words(evaluation),
+        "real": head_evaluation_words(metrics, evaluation),
     }
 
 
@@ -370,11 +370,31 @@ def further_words(evaluation: dict | None) -> str:
     return "further simulated spectra" if (evaluation or {}).get("simulated") else "real spectra"
 
 
-def kind_of(evaluation: dict) -> str:
+def are_apart(metrics: dict, evaluation: dict) -> bool:
+    """Whether it is known that none of the further spectra were trained on. Evaluations from before `held_by` was written
+    down are believed: whoever measured kept them apart."""
+    if "held_by" not in evaluation:
+        return True
+    held = evaluation["held_by"] or {}
+    is_of_held = bool(held) and set(evaluation["num_spectra"]) <= set(held["surveys"])
+
+    def kept_from(run: dict) -> bool:
+        if run.get("simulated") is True and not evaluation["simulated"]:
+            return not (run.get("arguments") or {}).get("label_head")  # which was trained earlier, on whatever
+        recipe = run.get("recipe") or {}
+        # Who is held apart follows from names and places: the same split holds the same objects in every run.
+        return is_of_held and all(name in recipe and recipe[name] == value for name, value in held["split"].items())
+
+    return all(map(kept_from, [metrics, *(metrics.get("earlier") or [])]))
+
+
+def kind_of(metrics: dict, evaluation: dict) -> str:
     """What further spectra are, in words."""
     counts = ", ".join(f"{survey} {held_count(count)}" for survey, count in evaluation.get("num_spectra", {}).items())
     kind = "Simulated spectra" if evaluation["simulated"] else "Real spectra"
-    return f"{kind}, none of them trained on: {evaluation['name']} ({counts})."
+    if are_apart(metrics, evaluation):
+        return f"{kind}, none of them trained on: {evaluation['name']} ({counts})."
+    return f"{kind}: {evaluation['name']} ({counts}). Whether some of them were trained on is not known."
 
 
 def table_by(column: str, metrics: dict) -> str:
@@ -387,20 +407,20 @@ def table_by(column: str, metrics: dict) -> str:
     return table([column, "metric", "value"], rows)
 
 
-def head_evaluation_words(evaluation: dict | None) -> str:
+def head_evaluation_words(metrics: dict, evaluation: dict | None) -> str:
     """A head's metrics on further spectra, or that there are none."""
     if not evaluation:
         return f"{NOT_MEASURED.capitalize()}."
     by_class = f"\n\n{table_by('class', evaluation)}" if "test_by_class" in evaluation else ""
-    return f"{kind_of(evaluation)}\n\n{table_by('survey', evaluation)}{by_class}"
+    return f"{kind_of(metrics, evaluation)}\n\n{table_by('survey', evaluation)}{by_class}"
 
 
-def evaluation_words(evaluation: dict | None) -> str:
+def evaluation_words(metrics: dict, evaluation: dict | None) -> str:
     """chi2 on further spectra, or that there is none."""
     if not evaluation:
         return f"{NOT_MEASURED.capitalize()}."
     drawn = "What is hidden is drawn anew: spectra that stand in the table above too have other figures here."
-    return f"{kind_of(evaluation)} {drawn}\n\n{chi2_table(evaluation.get('chi2'))}"
+    return f"{kind_of(metrics, evaluation)} {drawn}\n\n{chi2_table(evaluation.get('chi2'))}"
 
 
 def held_count(count) -> str:

@@ -1,5 +1,6 @@
 """A trained model on further survey files, or on what a run held apart: a tokenizer's chi2, a head's errors.
 
+    python training/measure.py --model runs/mine/model --held-by runs/mine/metrics.json --output runs/mine
     python training/measure.py --model runs/released/model --data sdss=PATH desi=PATH --output runs/released
     python training/measure.py --model runs/z/model --data sdss=PATH --select class=GALAXY,QSO --output runs/z
     python training/measure.py --model runs/z/model --data sdss=PATH --calibrate 0.5 --output runs/z_calibrated
@@ -93,17 +94,22 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return given
 
 
-def load(given: argparse.Namespace) -> tuple[dict[str, Dataset], bool]:
-    """Rows of each survey, at most so many, and whether they are simulated.
+def load(given: argparse.Namespace) -> tuple[dict[str, Dataset], bool, dict | None]:
+    """Rows of each survey, at most so many; whether they are simulated; and of which of them the run of --held-by tells
+    that a model with its `split` was not trained on them.
 
     Raises:
         ValueError: both --data and the run of --held-by have a survey.
     """
     rows = surveys.load(Recipe(data=parse_data(given.data))) if given.data else {}
-    is_simulated = given.simulated
+    is_simulated, held_by = given.simulated, None
     if given.held_by:
         recipe = Recipe(**read(given.held_by, {"recipe": dict}, "metrics of a pre-training run")["recipe"])
-        held = {survey: each for survey, (_, each) in surveys.parts(recipe).items()}
+        parts = surveys.parts(recipe)
+        held = {survey: each for survey, (_, each) in parts.items()}
+        apart = [survey for survey, (train, each) in parts.items() if each is not train]  # of one object it is not
+        split_as = {name: getattr(recipe, name) for name in ("validation_fraction", "split_seed")}
+        held_by = {"surveys": apart, "split": split_as}
         if twice := sorted(set(rows) & set(held)):
             raise ValueError(f"--data: found {twice}, which the run of --held-by has too; expected other surveys")
         rows, is_simulated = rows | held, is_simulated or recipe.is_simulated
@@ -111,7 +117,7 @@ def load(given: argparse.Namespace) -> tuple[dict[str, Dataset], bool]:
         if len(each) > given.spectra:
             print(f"{survey}: {given.spectra} of {len(each)} spectra, drawn")
             rows[survey] = each.shuffle(seed=0).select(range(given.spectra))
-    return rows, is_simulated
+    return rows, is_simulated, held_by
 
 
 def measure_tokenizer(folder: str, rows: dict[str, Dataset], figure: Path, is_simulated: bool) -> dict:
@@ -216,7 +222,7 @@ def main() -> None:
     if of_heads and not is_head:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in of_heads)
         raise ValueError(f"{names}: {given.model} is a tokenizer; expected a head, fine-tuned for labels")
-    rows, is_simulated = load(given)
+    rows, is_simulated, held_by = load(given)
     given.output.mkdir(parents=True, exist_ok=True)
     figure = given.output / "evaluation.png"
     if is_head:
@@ -226,7 +232,7 @@ def main() -> None:
         )
     else:
         found = measure_tokenizer(given.model, rows, figure, is_simulated)
-    evaluation = {"name": "survey files", "simulated": is_simulated, **found}
+    evaluation = {"name": "survey files", "simulated": is_simulated, "held_by": held_by, **found}
     (given.output / "evaluation.json").write_text(json.dumps(evaluation, indent=2) + "\n")
     print(f"\nfigures: {given.output / 'evaluation.json'}\npicture: {figure}")
 

@@ -140,6 +140,42 @@ def test_real_spectra_have_a_table_of_their_own(tmp_path):
     assert "### On real spectra" not in simulated and "\n\n\n" not in text + simulated
 
 
+APART, UNKNOWN = "none of them trained on", "Whether some of them were trained on is not known."
+
+
+def is_called_apart(folder, metrics: dict, **evaluation) -> bool:
+    text = written(folder, metrics, evaluation={**EVALUATION, **evaluation})[0]
+    assert (APART in text) != (UNKNOWN in text)
+    return APART in text
+
+
+def test_only_what_is_known_not_to_be_trained_on_is_called_so(tmp_path):
+    split = {"validation_fraction": 0.1, "split_seed": 0}
+    run = {**METRICS, "simulated": False, "recipe": {**METRICS["recipe"], **split}}
+    held = {"surveys": ["sdss", "desi"], "split": split}
+    assert is_called_apart(tmp_path, run)  # an evaluation from before it was written down
+    assert not is_called_apart(tmp_path, run, held_by=None)
+    assert is_called_apart(tmp_path, run, held_by=held)
+    assert not is_called_apart(tmp_path, run, held_by={**held, "surveys": ["sdss"]})
+    assert not is_called_apart(tmp_path, run, held_by={**held, "split": {**split, "split_seed": 1}})
+    # What it went on from may have been trained on them, or not.
+    for earlier, known in ((run, True), ({"recipe": None}, False), ({"recipe": METRICS["recipe"]}, False)):
+        assert is_called_apart(tmp_path, {**run, "earlier": [earlier]}, held_by=held) == known
+    # Real ones are not among simulated ones; simulated ones may be.
+    assert is_called_apart(tmp_path, METRICS, held_by=None)
+    assert not is_called_apart(tmp_path, METRICS, held_by=None, simulated=True)
+    assert not is_called_apart(tmp_path, {**METRICS, "earlier": [{"simulated": False}]}, held_by=None)
+
+
+def test_of_a_head_it_is_known_where_it_was_trained_on_simulated_spectra(tmp_path):
+    split = {"validation_fraction": 0.1, "split_seed": 0}
+    assert not is_called_apart(tmp_path, HEAD, held_by={"surveys": ["sdss", "desi"], "split": split})
+    simulated = {**HEAD, "simulated": True}
+    assert is_called_apart(tmp_path, simulated, held_by=None)
+    told = {**simulated, "arguments": {**HEAD["arguments"], "label_head": True}}
+    assert not is_called_apart(tmp_path, told, held_by=None)
+
+
 def test_what_is_missing_is_not_measured(tmp_path):
     bare = {name: METRICS[name] for name in ("recipe", "simulated", "num_spectra")}
     text, metadata = written(tmp_path, bare)

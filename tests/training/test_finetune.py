@@ -208,7 +208,7 @@ def test_a_label_of_ones_own_is_learned_and_measured(pretrained, simulated_surve
 
     arguments = ["--model", str(tmp_path / "run" / "model"), "--data", f"apogee={simulated_surveys['apogee']}"]
     given = measure.parse_arguments([*arguments, "--output", str(tmp_path), "--label-table", yaml.safe_dump(table)])
-    rows, _ = measure.load(given)
+    rows, _, _ = measure.load(given)
     found = measure.measure_head(given.model, rows, {}, tmp_path / "evaluation.png", True, given.label_table)
     assert found["num_spectra"] == {"apogee": len(names)} and np.isfinite(found["test"]["age_mad"])
     with pytest.raises(ValueError, match=r"expected columns \['age'\].*--label-table"):

@@ -83,6 +83,11 @@ def test_simulated_spectra_are_called_so_without_being_told(tmp_path, simulated_
         monkeypatch.setattr(sys, "argv", line)
         measure.main()
         assert json.loads((tmp_path / "evaluation.json").read_text())["simulated"] is is_simulated
+        split = {"validation_fraction": 0.3, "split_seed": 0}
+        assert json.loads((tmp_path / "evaluation.json").read_text())["held_by"] == {
+            "surveys": ["sdss"],
+            "split": split,
+        }
     monkeypatch.setattr(sys, "argv", [*line, "--data", f"sdss={files['sdss']}"])
     with pytest.raises(ValueError, match="which the run of --held-by has too"):  # whose spectra would be measured?
         measure.main()
@@ -116,7 +121,7 @@ def test_a_head_is_measured_on_files_whose_labels_are_known(tmp_path, simulated_
         monkeypatch.setattr(sys, "argv", line)
         measure.main()
         found = json.loads((folder / "evaluation.json").read_text())
-        assert found["num_spectra"] == {"sdss": expected[name]} and found["simulated"]
+        assert found["num_spectra"] == {"sdss": expected[name]} and found["simulated"] and found["held_by"] is None
         assert set(found["test_by_survey"]["sdss"]) == set(found["test"]) == scores[name]
         assert "test_by_class" not in found  # the label itself, or of quasars alone
         assert (folder / "evaluation.png").exists()
