@@ -28,6 +28,8 @@ from journal import Interruption, Journal
 from optimisation import SurveyChi2, make_optimizers, schedule, train_step
 from probe import probe
 from recipe import Recipe, find, has_weights, parse_arguments
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from throughput import Meter, compile_parts, describe_device, matmul_peak
 from transformers import AutoConfig, AutoModelForPreTraining
 from validation import RESIDUAL_CAP, SurveyValidation, measure, table
@@ -234,6 +236,25 @@ def earlier_runs(recipe: Recipe) -> list[dict]:
     return [*metrics.get("earlier", []), {name: metrics.get(name) for name in EARLIER}]
 
 
+def holds(folder: Path, model) -> bool:
+    """Whether a folder holds these very weights: an ended run that is started again saves the same."""
+    try:
+        saved = load_file(folder / "model.safetensors")
+    except (OSError, SafetensorError):  # none yet, or cut short by a kill
+        return False
+    weights = {name: each.cpu() for name, each in model.state_dict().items()}
+    return all(name in weights and torch.equal(each, weights[name]) for name, each in saved.items())
+
+
+def forget_figures(output: Path) -> None:
+    """Remove what was measured of the weights before: a run that is killed while it measures would leave it beside others."""
+    for name in ("metrics.json", "evaluation.json", "model/evaluation.json", "model/README.md"):
+        path = output / name
+        if path.exists():
+            print(f"{path}: removed, as it is of the weights before")
+            path.unlink()
+
+
 def finish(model, processor, recipe: Recipe, validations, measured: tuple, counts: dict, compute: dict) -> None:
     """Save the model with its code, validate, draw, probe, and write down what was measured.
 
@@ -242,7 +263,9 @@ def finish(model, processor, recipe: Recipe, validations, measured: tuple, count
         counts: Spectra of each survey that were trained on.
     """
     output, (known, held) = Path(recipe.output), measured
-    folder = output / "model"
+    folder, earlier = output / "model", earlier_runs(recipe)
+    if not holds(folder, model):
+        forget_figures(output)
     model.save_pretrained(folder)  # first: it is safe then, whatever becomes of the rest
     processor.save_pretrained(folder)
     chi2 = measure(model, validations)
@@ -269,7 +292,7 @@ def finish(model, processor, recipe: Recipe, validations, measured: tuple, count
             "decoder": sum(each.numel() for each in model.decoder.parameters()),
         },
         "compute": compute,
-        "earlier": earlier_runs(recipe),
+        "earlier": earlier,
     }
     (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     figure = figures.reconstructions(model, validations, output / "reconstructions.png", recipe.is_simulated)

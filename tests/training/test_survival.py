@@ -12,12 +12,13 @@ import time
 from types import SimpleNamespace
 
 import checkpoints
+import pretrain
 import pytest
 import torch
 import yaml
 from journal import lines_of
 from recipe import ROOT, Recipe
-from training_runs import command, environment, losses, run_here, weights
+from training_runs import STEPS, command, environment, losses, run_here, weights
 
 
 def start(recipe, output, **keywords) -> subprocess.Popen:
@@ -73,6 +74,23 @@ def test_told_to_leave_while_it_measures_a_run_leaves_and_keeps_its_model(recipe
     assert_same_end(output, expected)
     run_here(recipe, output, "--resume", "auto")
     assert (output / "metrics.json").exists() and (output / "model" / "README.md").exists()
+
+
+def test_figures_of_other_weights_do_not_stand_beside_new_ones(recipe, uninterrupted, tmp_path, monkeypatch):
+    """Killed while it measures, a lengthened run left the figures of the weights before; one that only ended keeps them."""
+    expected, _ = uninterrupted
+    shutil.copytree(expected, tmp_path / "run")
+    files = [tmp_path / "run" / name for name in ("metrics.json", "evaluation.json", "model/README.md")]
+    files[1].write_text("{}")
+
+    def killed(*_):
+        raise InterruptedError
+
+    monkeypatch.setattr(pretrain, "measure", killed)
+    for steps, is_kept in ((STEPS, True), (STEPS + 1, False)):
+        with pytest.raises(InterruptedError):
+            run_here(recipe, tmp_path / "run", "--resume", "auto", "--num-steps", str(steps))
+        assert [each.exists() for each in files] == [is_kept] * 3
 
 
 def test_runs_are_not_mixed(tmp_path):
