@@ -189,6 +189,8 @@ def join_labels(
     blanked = set()
     for cut in cuts:
         unreliable = set(cut.labels)
+        if cut.column in found_flags:
+            unreliable -= set(own)  # of which the catalogue says nothing
         if found and cut.column not in found_flags and not is_beside:
             unreliable &= of_the_file
         if unreliable and int(flags.get(cut.column, 0)) & cut.bits:

@@ -127,8 +127,10 @@ def test_a_velocity_that_visits_disagree_on_is_cut(tmp_path):
         (row,) = rows_of(load_survey("apogee", path))
         assert row["label_warnings"] == warnings
         np.testing.assert_equal(row["radial_velocity"], velocity)
-        visits = rows_of(load_survey("apogee", path, visits=True))
-        assert [visit["radial_velocity"] for visit in visits] == [-61.0, -62.0, -63.0]
+        star = {"APOGEE_ID": ["2M00000000+0000000"], "VHELIO_AVG": [7.0], "STARFLAG": [flag]}
+        for catalogue in (None, write_table(tmp_path / f"allStar-{flag}.fits", **star)):
+            visits = rows_of(load_survey("apogee", path, visits=True, catalogue=catalogue))
+            assert [visit["radial_velocity"] for visit in visits] == [-61.0, -62.0, -63.0]
 
 
 def test_uncalibrated_parameters_are_unknown(tmp_path):
