@@ -39,7 +39,6 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import get_last_checkpoint
 
 from spectral_tokenizer import SpectralForSequenceClassification, SpectralProcessor
 from spectral_tokenizer.data.collator import SpectralCollator
@@ -217,14 +216,15 @@ def find_checkpoint(output: Path, resume: str | None) -> Path | None:
         FileNotFoundError: `resume` names no checkpoint of Trainer's.
         ValueError: `output` holds an earlier run's, and nobody said to go on with the last of these.
     """
-    last = get_last_checkpoint(output) if output.exists() else None
-    found = Path(last) if last else None
+    # Whole ones: Trainer writes its state last, and a kill may leave a folder without.
+    states = (path.parent for path in output.glob(f"checkpoint-*/{TRAINER_STATE_NAME}"))
+    found = max(states, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
     if found and not resume:
         raise ValueError(
             f"{output}: found {found.name} of an earlier run, expected none: --resume auto goes on from it; for another run "
             "take another --output, or remove this folder"
         )
-    checkpoint = found if resume == "auto" else Path(resume) if resume else None
+    checkpoint = found if resume in ("auto", True) else Path(resume) if resume else None
     if checkpoint and not (checkpoint / TRAINER_STATE_NAME).exists():
         raise FileNotFoundError(f"{checkpoint}: expected a checkpoint with {TRAINER_STATE_NAME}, found none")
     if found and checkpoint.resolve() != found.resolve():

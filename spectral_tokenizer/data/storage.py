@@ -10,8 +10,8 @@ from fsspec import AbstractFileSystem
 @contextmanager
 def write_aside(file_system: AbstractFileSystem, path: str) -> Iterator[str]:
     """A path to write to, whose file is moved to `path` at the end; after an error it is removed."""
-    folder, _, name = path.rpartition("/")
-    unfinished = f"{folder}/.{name}.{uuid.uuid4().hex[:8]}.unfinished"
+    folder, slash, name = path.rpartition("/")
+    unfinished = f"{folder}{slash}.{name}.{uuid.uuid4().hex[:8]}.unfinished"
     try:
         yield unfinished
         file_system.mv(unfinished, path)
@@ -24,7 +24,8 @@ def write_aside(file_system: AbstractFileSystem, path: str) -> Iterator[str]:
 def sweep(file_system: AbstractFileSystem, path: str) -> None:
     """Remove what killed runs left of a file that is there by now; and what others are writing of it in this moment, whose
     `write_aside` then raises FileNotFoundError."""
-    folder, _, name = path.rpartition("/")
+    folder, slash, name = path.rpartition("/")
+    folder = folder or slash or "."  # the root, or where one is
     file_system.invalidate_cache(folder)
     for found in file_system.ls(folder, detail=False):
         found_name = found.rstrip("/").rpartition("/")[2]

@@ -1,16 +1,19 @@
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import Dataset, load_dataset
+from fsspec.implementations.local import LocalFileSystem
 from spectra import spectrum
 
 from spectral_tokenizer import SpectralConfig, SpectralModel, SpectralProcessor
 from spectral_tokenizer.data import shards
 from spectral_tokenizer.data.embedding import embed, nearest, read_embeddings, write_embeddings
 from spectral_tokenizer.data.shards import rows_fingerprint
+from spectral_tokenizer.data.storage import sweep, write_aside
 
 
 SURVEYS = ("sdss", "desi", "galah", "apogee")
@@ -234,3 +237,15 @@ def test_every_label_of_every_block_counts_and_no_bits_of_nan(rows, monkeypatch)
         columns.append(np.where(np.arange(len(rows)) == place, 5000.0, teff))
     prints = [rows_fingerprint(rows.add_column("teff", each)) for each in columns]
     assert prints[0] == prints[1] and len(set(prints)) == 3
+
+
+def test_a_file_beside_one_is_written_beside_one(tmp_path, monkeypatch):
+    """`--output .` went by the root of the disk."""
+    monkeypatch.chdir(tmp_path)
+    left = tmp_path / ".here.json.0123abcd.unfinished"
+    left.write_text("killed")
+    with write_aside(LocalFileSystem(), "here.json") as unfinished:
+        Path(unfinished).write_text("{}")
+        assert Path(unfinished).resolve().parent == tmp_path.resolve()
+    sweep(LocalFileSystem(), "here.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["here.json"]

@@ -158,6 +158,7 @@ def test_checkpoints_that_are_none_or_nobody_knows_whose(class_run, tmp_path):
     with pytest.raises(FileNotFoundError, match="expected a checkpoint with trainer_state.json, found none"):
         run_here(recipe, "--output", str(other), "--resume", str(tmp_path / "checkpoint-7"))
     shutil.copytree(first / "checkpoint-4", other / "checkpoint-4")
+    (other / "checkpoint-99").mkdir()  # by a kill while Trainer wrote it
     with pytest.raises(ValueError, match="checkpoint-2: found .*checkpoint-4, which would win later"):
         run_here(recipe, "--output", str(other), "--resume", str(first / "checkpoint-2"))
     printed = run_here(recipe, "--output", str(other), "--resume", "auto")
