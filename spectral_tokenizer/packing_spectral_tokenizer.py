@@ -246,6 +246,6 @@ def read_mask(attention_mask: Tensor | None, ivar: Tensor) -> Tensor:
     return attention_mask.bool()
 
 
-def has_enough(ivar: Tensor) -> Tensor:
-    """Which patches are valid: (..., patches, patch_size) -> (..., patches), by the processor's own rule."""
+def has_enough(ivar: Tensor | np.ndarray) -> Tensor | np.ndarray:
+    """Which patches are valid: (..., patches, patch_size) -> (..., patches), in the processor as in the model."""
     return 2 * (ivar > 0).sum(-1) >= ivar.shape[-1]
