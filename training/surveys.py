@@ -59,12 +59,26 @@ def load(recipe: Recipe) -> dict[str, Dataset]:
         ValueError: `data` names a survey that has no reader, or `options` one that is not in `data`.
     """
     data = recipe.data or {name: str(path) for name, path in simulated(recipe).items()}
+    beside = {} if recipe.data else labels_beside(data)
     unknown = sorted(survey for survey, files in data.items() if survey not in SURVEYS and not tables_among(files))
     if unknown:
         raise ValueError(f"data: expected some of {sorted(SURVEYS)}, or tables of rows, found: {unknown}")
     if unknown := sorted(set(recipe.options) - set(data)):
         raise ValueError(f"options: expected some of {sorted(data)}, found: {unknown}")
-    return {survey: read(survey, files, recipe.options.get(survey, {})) for survey, files in data.items()}
+    options = {survey: {**beside.get(survey, {}), **recipe.options.get(survey, {})} for survey in data}
+    return {survey: read(survey, files, options[survey]) for survey, files in data.items()}
+
+
+def labels_beside(simulated: dict[str, str]) -> dict[str, dict]:
+    """Options of readers by which simulated spectra have the labels that stand in no file of theirs: without, half of APOGEE's,
+    the apStar files, would be unknown to whatever is taught labels."""
+    from spectral_tokenizer.data.simulation import CATALOGUES
+
+    return {
+        survey: {"catalogue": str(Path(folder) / CATALOGUES[survey])}
+        for survey, folder in simulated.items()
+        if survey in CATALOGUES
+    }
 
 
 def read(survey: str, files: str | list[str], options: dict) -> Dataset:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 import surveys
@@ -35,6 +36,15 @@ def test_a_prepared_survey_of_which_a_part_is_missing_is_refused(simulated_surve
         surveys.load(recipe)
     prepare_survey("sdss", simulated_surveys["sdss"], tmp_path)
     assert surveys.load(recipe)["sdss"][:]["object_id"] == whole[:]["object_id"]
+
+
+def test_simulated_spectra_have_the_labels_that_no_file_of_theirs_names(tmp_path):
+    """apStar files have none: a head that was shown labels of aspcapStar files alone errs on them by hundreds of K."""
+    recipe = Recipe(simulate={"apogee": 4, "galah": 4}, output=str(tmp_path / "run"))
+    for options in ({}, {"apogee": {"unreliable_labels": True}}):
+        for rows in surveys.load(replace(recipe, options=options)).values():
+            labels = [rows[name][:] for name in ("teff", "logg", "fe_h")]
+            assert len(rows) == 4 and all(value == value for column in labels for value in column)
 
 
 def test_options_reach_the_reader(simulated_surveys, tmp_path):

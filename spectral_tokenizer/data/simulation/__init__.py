@@ -26,12 +26,16 @@ from . import apogee, desi, galah, sdss
 from .population import Target, draw_targets
 
 
-__all__ = ["SURVEYS", "VERSION", "simulate"]
+__all__ = ["CATALOGUES", "SURVEYS", "VERSION", "simulate"]
 
 #: Raised with every change that makes other spectra of the same seed.
 VERSION = 2
 
 SURVEYS = {"sdss": sdss, "desi": desi, "galah": galah, "apogee": apogee}
+
+#: Files of labels that a survey's reader does not take by itself: what its option `catalogue` may be given.
+CATALOGUES = {"apogee": "allStar-simulated.fits"}
+
 TRUTH_COLUMNS = ("survey", "object_id", "object_key", "class", "redshift", "radial_velocity", "teff", "logg", "fe_h")
 TRUTH_COLUMNS += ("alpha_m", "snr", "file", "note")
 
