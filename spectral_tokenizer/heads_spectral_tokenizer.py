@@ -210,11 +210,13 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
         """As [`SpectralPreTrainedModel.from_pretrained`]; `num_trainable_layers=0` there freezes the encoder. Where the
-        head's last layer had another size (`ignore_mismatched_sizes`) its calibration does not outlive it."""
+        head, or what it reads, is not the file's (`ignore_mismatched_sizes`, another kind of head) calibration does not outlive it."""
         model, found = super().from_pretrained(*args, **{**kwargs, "output_loading_info": True})
         # Keys, or with the shapes beside them
-        last = ("head.out_proj.weight", "head.shift.rest")
-        if any(name in each for each in found["mismatched_keys"] for name in last):
+        new = [
+            each if isinstance(each, str) else each[0] for each in (*found["missing_keys"], *found["mismatched_keys"])
+        ]
+        if any(each.startswith(("head.", "pooling.")) and not each.startswith("head.novelty") for each in new):
             model.forget_calibration()
         model.freeze()  # again: parameters that came from a file are new ones
         return (model, found) if kwargs.get("output_loading_info") else model

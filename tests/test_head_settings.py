@@ -103,6 +103,26 @@ def test_calibration_goes_with_the_layer_it_was_of(load, tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    ("head", "given"),
+    [
+        ("shift", {"id2label": {0: "teff", 1: "logg"}, "problem_type": "regression"}),  # another kind of head
+        ("classes", {"pooling": "segments"}),  # other features, and the last layer stays
+        ("classes", {"num_pooling_queries": 2}),
+    ],
+)
+def test_calibration_does_not_outlive_what_the_head_reads(head, given, inputs, tmp_path):
+    """Such heads answered from random features with the errors, the flags and the novelty of the trained one."""
+    model = make_model(head, classifier_hidden_size=16 * (head == "classes"), novelty_threshold=0.2)
+    model.config.classifier_temperature = 2.0
+    model.save_pretrained(tmp_path)
+    load = partial(AutoModelForSequenceClassification.from_pretrained, tmp_path, ignore_mismatched_sizes=True)
+    assert load().config.novelty_threshold == 0.2
+    fresh = load(**given)
+    assert fresh.config.novelty_threshold is None and fresh.config.classifier_temperature == 1
+    assert fresh(**inputs).novelty is None
+
+
 def test_classes_may_be_any_integers(inputs):
     model = make_model("classes")
     expected = model(**inputs, labels=LABELS["classes"]).loss
