@@ -502,7 +502,8 @@ def survey_list(names: list[str]) -> str:
     lines = []
     for name in dict.fromkeys(names):
         survey = SURVEYS.get(name)
-        lines.append(f"- **{name}** ({survey.HOMEPAGE}): {survey.CITATION}." if survey else f"- **{name}**")
+        where = f" ({survey.HOMEPAGE})" if survey and survey.HOMEPAGE else ""
+        lines.append(f"- **{name}**{where}" + (f": {survey.CITATION}." if survey else ""))
         if survey and survey.ACKNOWLEDGEMENT:
             lines.append(f"\n  > {survey.ACKNOWLEDGEMENT}\n")
     return "\n".join(lines).rstrip("\n")

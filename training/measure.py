@@ -26,7 +26,7 @@ import yaml
 from datasets import Dataset, concatenate_datasets
 from devices import needs_cpu
 from measured import fingerprint, read
-from recipe import Recipe, find_model, parse_data
+from recipe import Recipe, find_model, parse_data, parse_options
 from transformers import (
     AutoConfig,
     AutoModelForPreTraining,
@@ -49,6 +49,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     several = {"nargs": "+", "action": "extend", "default": []}
     parser.add_argument(
         "--data", **several, metavar="SURVEY=PATH", help="survey files, folder or glob, e.g. sdss=/data/sdss"
+    )
+    parser.add_argument(
+        "--options",
+        **several,
+        metavar="SURVEY.NAME=VALUE",
+        help="of a survey's reader, as apogee.catalogue=allStar.fits",
     )
     parser.add_argument(
         "--held-by",
@@ -85,6 +91,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     given = parser.parse_args(arguments)
     if not given.data and not given.held_by:
         parser.error("expected --data or --held-by, found neither")
+    if given.options and not given.data:
+        parser.error("--options are of the surveys in --data: expected both, found no --data")
     if given.spectra < 1:
         parser.error(f"--spectra: expected 1 or more, found: {given.spectra}")
     if given.calibrate is not None and not 0 < given.calibrate < 1:
@@ -101,7 +109,8 @@ def load(given: argparse.Namespace) -> tuple[dict[str, Dataset], bool, dict | No
     Raises:
         ValueError: both --data and the run of --held-by have a survey.
     """
-    rows = surveys.load(Recipe(data=parse_data(given.data))) if given.data else {}
+    recipe = Recipe(data=parse_data(given.data), options=parse_options(given.options))
+    rows = surveys.load(recipe) if given.data else {}
     is_simulated, held_by = given.simulated, None
     if given.held_by:
         recipe = Recipe(**read(given.held_by, {"recipe": dict}, "metrics of a pre-training run")["recipe"])

@@ -224,8 +224,9 @@ def find_survey(name: str) -> type[SpectraBuilder]:
         raise ValueError(f"unknown survey: found {name!r}; expected one of {sorted(SURVEYS)}")
     survey = SURVEYS[name]
     if survey_name(survey) != name:
-        found, file = f"{survey.__name__} of the module {survey.__module__}", f"{name}.py"
+        found, own = f"{survey.__name__} of the module {survey.__module__}", survey_name(survey)
         raise ValueError(
-            f"SURVEYS[{name!r}]: found {found}; expected a class in {file}: a survey's name is its file's"
+            f"SURVEYS[{name!r}]: found {found}; expected a class in {name}.py, or SURVEYS[{own!r}]: a survey's name is its "
+            "file's, in lower case with underscores"
         )
     return survey

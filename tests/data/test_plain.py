@@ -180,7 +180,8 @@ def test_two_readers_of_one_module(tmp_path, monkeypatch):
     assert load_survey("test_plain", tmp_path / "a.txt", cache_dir=tmp_path / "cache")["survey"][:] == ["test_plain"]
     monkeypatch.setitem(SURVEYS, "blue", Blue)
     with pytest.raises(
-        ValueError, match=r"SURVEYS\['blue'\]: found Blue of the module .*; expected a class in blue.py"
+        ValueError,
+        match=r"SURVEYS\['blue'\]: found Blue of the module .*; expected a class in blue.py, or SURVEYS\['test_plain'\]",
     ):
         load_survey("blue", tmp_path / "a.txt", cache_dir=tmp_path / "cache")
 

@@ -9,6 +9,8 @@ import yaml
 from card import NOT_MEASURED, example, write_card
 from huggingface_hub import ModelCard
 
+from spectral_tokenizer.data import SURVEYS
+
 
 STYLES = ("random", "block", "arm")
 METRICS = {
@@ -232,6 +234,11 @@ def test_each_survey_is_cited_and_acknowledged(tmp_path, metrics):
     if metrics is METRICS:
         assert "Gamilaraay" in surveys  # GALAH was trained on, DESI evaluated on
         assert "DE–AC02–05CH11231" in surveys and surveys.count("- **sdss**") == 1
+
+
+def test_a_survey_without_a_page_has_no_empty_brackets(tmp_path, monkeypatch):
+    monkeypatch.setattr(SURVEYS["sdss"], "HOMEPAGE", "")
+    assert "- **sdss**: SDSS" in written(tmp_path, METRICS)[0]
 
 
 def test_metadata_that_the_hub_would_read_otherwise_are_refused(tmp_path, monkeypatch):

@@ -216,6 +216,19 @@ def test_a_label_of_ones_own_is_learned_and_measured(pretrained, simulated_surve
         measure.measure_head(given.model, rows, {}, tmp_path / "evaluation.png", True)
 
 
+def test_a_catalogue_of_labels_is_given_to_measure_as_to_others(simulated_surveys, tmp_path, capsys):
+    folder = simulated_surveys["apogee"]
+    arguments = ["--model", "any", "--output", str(tmp_path), "--data", f"apogee={folder}"]
+    known = []
+    for options in ([], ["--options", f"apogee.catalogue={folder}/allStar-simulated.fits"]):
+        rows, _, _ = measure.load(measure.parse_arguments([*arguments, *options]))
+        known.append(sum(value == value for value in rows["apogee"]["teff"][:]))
+    assert known[0] < known[1] == len(rows["apogee"])
+    with pytest.raises(SystemExit):
+        measure.parse_arguments(["--model", "any", "--output", "any", "--held-by", "any", *options])
+    assert "--options are of the surveys in --data" in capsys.readouterr().err
+
+
 def test_the_label_head_of_pretraining_is_calibrated_and_tested_without_training(simulated_surveys, tmp_path):
     torch.manual_seed(0)
     config = SpectralConfig(hidden_size=32, num_hidden_layers=1, num_decoder_layers=1, num_attention_heads=4,
