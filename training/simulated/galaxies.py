@@ -15,6 +15,7 @@ from spectral_tokenizer.data.simulation.lines import NEBULAR_LINES
 from spectral_tokenizer.data.simulation.population import draw_galaxy
 from spectral_tokenizer.data.wavelengths import SPEED_OF_LIGHT, air_to_vacuum
 
+from .dust import of_galaxies, transmission
 from .random import Random
 from .spectrographs import LogGrid, broaden
 from .template_files import read_redrock, regrid, split_shapes
@@ -39,7 +40,7 @@ class Archetypes:
         shapes = split_shapes("redrock galaxy", coefficients)
         self.rows = {split: rows[level[rows] > 0] for split, rows in shapes.items()}
         self.basis = torch.as_tensor(basis, dtype=torch.float32, device=device)
-        self.dust_law = dust_law(device)
+        self.dust_law = of_galaxies(GRID.wavelength, device)
         self.coefficients = torch.as_tensor(
             coefficients / np.where(level > 0, level, 1.0)[:, None], dtype=torch.float32, device=device
         )
@@ -54,7 +55,7 @@ class Archetypes:
 
     def spectra(self, parameters: dict[str, Tensor]) -> Tensor:
         flux = (parameters["coefficients"] @ self.basis).clamp_min(0.0)
-        return flux * attenuation(parameters["dust"], self.dust_law)
+        return flux * transmission(parameters["dust"], self.dust_law)
 
 
 class Populations:
@@ -69,7 +70,7 @@ class Populations:
     def __init__(self, device):
         flat = self.templates.reshape(-1, self.templates.shape[-1])
         self.basis = torch.as_tensor(flat, dtype=torch.float32, device=device)
-        self.lines, self.dust_law = EmissionLines(device), dust_law(device)
+        self.lines, self.dust_law = EmissionLines(device), of_galaxies(GRID.wavelength, device)
 
     def draw(self, split: str, redshift: np.ndarray, random: Random) -> dict[str, Tensor]:
         generator, rows = random.numpy, []
@@ -99,7 +100,7 @@ class Populations:
         extra = (parameters["dispersion"] ** 2 - self.own_dispersion**2).clamp_min(1.0).sqrt()
         flux = broaden(flux, extra, GRID)
         width = (0.7 * parameters["dispersion"]).clamp(45.0, 160.0)
-        return self.lines.add(flux, parameters["areas"], width) * attenuation(parameters["dust"], self.dust_law)
+        return self.lines.add(flux, parameters["areas"], width) * transmission(parameters["dust"], self.dust_law)
 
 
 class EMILES(Populations):
@@ -175,16 +176,6 @@ class EmissionLines:
 def within(grid: LogGrid, low: float, high: float) -> np.ndarray:
     wavelength = grid.wavelength
     return (wavelength > low) & (wavelength < high)
-
-
-def dust_law(device) -> Tensor:
-    """(pixels,) extinction over that at 5500 Angstrom, slope -0.9."""
-    return torch.as_tensor((GRID.wavelength / 5500.0) ** -0.9, dtype=torch.float32, device=device)
-
-
-def attenuation(visual: Tensor, law: Tensor) -> Tensor:
-    """Transmission (galaxies, pixels) of dust with `visual` magnitudes at 5500 Angstrom."""
-    return torch.exp(-0.4 * np.log(10.0) * visual[:, None] * law)
 
 
 def draw_redshift(random: Random, count: int, limits: tuple[float, float]) -> np.ndarray:

@@ -20,6 +20,7 @@ from spectral_tokenizer.data.simulation.stars import ROTATION_WIDTH, StarModel, 
 from spectral_tokenizer.data.simulation.templates import optical_star_model
 from spectral_tokenizer.data.wavelengths import SPEED_OF_LIGHT
 
+from .dust import interstellar, transmission
 from .random import Random
 from .spectrographs import TEMPLATE_SMOOTHING, LogGrid, Spectrograph, broaden
 from .template_files import STAR_TYPES, read_csv_columns, read_redrock, split_rows, split_shapes
@@ -39,7 +40,7 @@ class Archetypes:
     """
 
     def __init__(self, folder: Path, device):
-        self.bases, self.rows, self.dust_law = [], [], dust_law(GRID.wavelength, device)
+        self.bases, self.rows, self.dust_law = [], [], interstellar(GRID.wavelength, device)
         for kind in STAR_TYPES:
             basis, coefficients, _ = read_redrock(folder / f"redrock/rrtemplate-STAR-{kind}-v0.1.fits", GRID)
             window = (GRID.wavelength > 5800.0) & (GRID.wavelength < 6300.0)
@@ -66,7 +67,7 @@ class Archetypes:
             members = (parameters["types"] == kind).nonzero().squeeze(-1)
             basis, coefficients = self.bases[kind]
             flux[members.to(flux.device)] = (coefficients[parameters["rows"][members]] @ basis).clamp_min(0.0)
-        return flux * extinction(dust, self.dust_law)
+        return flux * transmission(dust, self.dust_law)
 
 
 class TorchStarModel:
@@ -133,8 +134,8 @@ class LabelledStars:
         flux, _ = self.optical.spectra(as_arrays(parameters))
         grid = self.optical.grid
         flux = broaden(flux, torch.full((len(flux),), TEMPLATE_SMOOTHING, device=flux.device), grid)
-        flux = flux * extinction(
-            parameters["extinction"].float().to(flux.device), dust_law(grid.wavelength, flux.device)
+        flux = flux * transmission(
+            parameters["extinction"].float().to(flux.device), interstellar(grid.wavelength, flux.device)
         )
         position = (GRID.start - grid.start + GRID.step * np.arange(GRID.size)) / grid.step
         position = np.clip(position, 0.0, grid.size - 1.001)  # level beyond the model's ends, which no survey sees
@@ -156,8 +157,8 @@ class LabelledStars:
         pressure = electron_pressure(labels["teff"], labels["logg"], labels["fe_h"])
         level, _, _ = eddington_barbier(nodes, labels["teff"], pressure)
         dust = parameters["extinction"].float()
-        level = torch.as_tensor(level / np.median(level, axis=1, keepdims=True)).float() * extinction(
-            dust, dust_law(nodes)
+        level = torch.as_tensor(level / np.median(level, axis=1, keepdims=True)).float() * transmission(
+            dust, interstellar(nodes)
         )
         position = np.interp(spectrograph.wavelength_array, nodes, np.arange(len(nodes)))
         index = torch.as_tensor(np.minimum(position.astype(int), len(nodes) - 2), device=self.device)
@@ -285,13 +286,3 @@ def as_arrays(parameters: dict[str, Tensor]) -> dict[str, np.ndarray]:
 def rotation_sigma(parameters: dict[str, Tensor], device) -> Tensor:
     """Gaussian width in km/s that stands for rotation, as in the package's simulator."""
     return (ROTATION_WIDTH * parameters["rotation"]).float().clamp_min(0.05).to(device)
-
-
-def dust_law(wavelength: np.ndarray, device=None) -> Tensor:
-    """(pixels,) extinction in magnitudes for each at 5500 Angstrom, less what is there; slope -1.3."""
-    return torch.as_tensor((wavelength / 5500.0) ** -1.3 - 1.0, dtype=torch.float32, device=device)
-
-
-def extinction(visual: Tensor, law: Tensor) -> Tensor:
-    """Transmission (stars, pixels) of interstellar dust of `visual` magnitudes at 5500 Angstrom, 1 there."""
-    return torch.exp(-0.4 * np.log(10.0) * visual[:, None] * law)
