@@ -22,13 +22,12 @@ import head_figures
 import labelled
 import numpy as np
 import torch
-import yaml
 from card import write_card
 from datasets import Dataset
 from devices import needs_cpu
 from encoded import EncodedCollator, encode_once
 from fsspec.implementations.local import LocalFileSystem
-from recipe import find, has_weights, parse_data
+from recipe import find, has_weights, parse_data, read_yaml
 from throughput import describe_device
 from transformers import (
     AutoConfig,
@@ -48,8 +47,6 @@ from spectral_tokenizer.metrics import make_compute_metrics, with_novelty
 
 
 RUN = "run.json"
-# YAML 1.1 takes 1e-4 for text.
-NUMBER = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
 @dataclass
@@ -136,27 +133,22 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[FineTuningArgum
     given = parser.parse_args(arguments)
     if given.simulated and not given.data:
         parser.error("--simulated says of --data what it is: expected both, found no --data")
-    settings = yaml.safe_load(find(given.config).read_text())
+    settings = read_yaml(find(given.config).read_text(), given.config)
     for pair in given.set:
         name, separator, value = pair.partition("=")
         if not separator:
             raise ValueError(f"--set: expected NAME=VALUE, found: {pair!r}")
-        settings[name] = yaml.safe_load(value)
+        settings[name] = read_yaml(value, f"--set {name}")
     chosen = {"model": given.model, "output_dir": given.output, "resume": given.resume}
     settings |= {name: value for name, value in chosen.items() if value is not None}
     if given.data:
         # What the recipe says of its own data is not true of these.
         settings |= {"data": parse_data(given.data), "data_is_simulated": given.simulated, "data_description": ""}
-    settings = {name: as_number(value) for name, value in settings.items()}
     # Rows have columns that the model does not take: Trainer would drop them before the collator sees them.
     fixed = {"remove_unused_columns": False, "label_names": ["labels"]}
     settings.setdefault("dataloader_pin_memory", torch.cuda.is_available())
     settings.setdefault("use_cpu", needs_cpu())
     return HfArgumentParser((FineTuningArguments, TrainingArguments)).parse_dict({**settings, **fixed})
-
-
-def as_number(value):
-    return float(value) if isinstance(value, str) and NUMBER.fullmatch(value) else value
 
 
 def prepare_model(arguments: FineTuningArguments):

@@ -22,11 +22,10 @@ import labelled
 import numpy as np
 import surveys
 import torch
-import yaml
 from datasets import Dataset, concatenate_datasets
 from devices import needs_cpu
 from measured import fingerprint, read
-from recipe import Recipe, find_model, parse_data, parse_options
+from recipe import Recipe, find_model, parse_data, parse_options, read_yaml
 from transformers import (
     AutoConfig,
     AutoModelForPreTraining,
@@ -70,8 +69,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--label-table",
-        type=yaml.safe_load,
-        default={},
+        default="{}",
         metavar="YAML",
         help="for a head of labels of your own, as in its recipe: '{table: ages.csv, columns: [age], key: sobject_id}'",
     )
@@ -89,6 +87,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", required=True, type=Path, help="folder for evaluation.json and evaluation.png")
     parser.add_argument("--simulated", action="store_true", help="say in both that the files are simulated")
     given = parser.parse_args(arguments)
+    given.label_table = read_yaml(given.label_table, "--label-table")  # here, as argparse hides what an error says
     if not given.data and not given.held_by:
         parser.error("expected --data or --held-by, found neither")
     if given.options and not given.data:

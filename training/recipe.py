@@ -78,12 +78,25 @@ LIMITS_EACH = (
 SIMULATED = "simulated "  # before the name of a survey in what is measured, where there are real spectra beside
 
 
-def as_number(value):
-    """YAML 1.1 takes 1e-4 for text. What is no number stays as it is, to be refused by name."""
-    try:
-        return value if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        return value
+class Loader(yaml.SafeLoader):
+    """YAML in which `1e-4` is a number: to version 1.1 it is text, as it has no point."""
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+$"), list("+-0123456789")
+)
+
+
+def read_yaml(text: str, name: str | Path):
+    """Settings as written down in a file, or given on the command line; errors call them by this name."""
+    loader = Loader(text)
+    loader.name = str(name)
+    return loader.get_single_data()
+
+
+def as_float(value):
+    """Whole numbers where a setting is a number. What is none stays as it is, to be refused by name."""
+    return float(value) if type(value) is int else value
 
 
 @dataclass
@@ -214,7 +227,7 @@ class Recipe:
     @classmethod
     def from_yaml(cls, path: str | Path) -> "Recipe":
         """Raises ValueError for a key that is not a setting: a misspelt one must not be ignored."""
-        settings = yaml.safe_load(Path(path).read_text()) or {}
+        settings = read_yaml(Path(path).read_text(), path) or {}
         known = {each.name for each in fields(cls)}
         unknown = sorted(set(settings) - known)
         if unknown:
@@ -222,11 +235,11 @@ class Recipe:
         for name, value in settings.items():
             default = getattr(cls(), name)
             if isinstance(default, float):
-                settings[name] = as_number(value)
+                settings[name] = as_float(value)
             elif default is not None and type(value) is not type(default):
                 raise ValueError(f"{path}: {name}: expected {type(default).__name__}, found: {value!r}")
             elif name == "weights":
-                settings[name] = {survey: as_number(each) for survey, each in value.items()}
+                settings[name] = {survey: as_float(each) for survey, each in value.items()}
         return cls(**settings)
 
     def to_dict(self) -> dict:
@@ -347,7 +360,7 @@ def parse_options(pairs: list[str]) -> dict[str, dict]:
         survey, dot, option = name.rpartition(".")
         if not separator or not dot:
             raise ValueError(f"--options: expected SURVEY.NAME=VALUE, found: {pair!r}")
-        options.setdefault(survey, {})[option] = yaml.safe_load(value)
+        options.setdefault(survey, {})[option] = read_yaml(value, f"--options {name}")
     return options
 
 

@@ -375,6 +375,12 @@ def test_wrong_settings_are_named(pretrained, simulated_surveys, tmp_path):
     assert parse_arguments([*arguments, "--simulated"])[0].data_is_simulated
 
 
+def test_numbers_that_yaml_takes_for_text_are_numbers_in_lists_too():
+    recipe = ["--config", str(RECIPES[0])]
+    settings, training = parse_arguments([*recipe, "--set", "learning_rate=1e-4", "faint_snr=[3e-2, 1]"])
+    assert (training.learning_rate, settings.faint_snr) == (1e-4, [0.03, 1])
+
+
 def test_a_text_among_numbers_is_named_before_anything_is_encoded(pretrained, simulated_surveys, tmp_path):
     """Of those rows alone that are chosen."""
     rows = load_survey("desi", simulated_surveys["desi"])
