@@ -79,7 +79,19 @@ SIMULATED = "simulated "  # before the name of a survey in what is measured, whe
 
 
 class Loader(yaml.SafeLoader):
-    """YAML in which `1e-4` is a number: to version 1.1 it is text, as it has no point."""
+    """YAML in which `1e-4` is a number (to version 1.1 it is text, as it has no point) and no key stands twice (where
+    the last one would count)."""
+
+    def construct_mapping(self, node, deep=False):
+        lines = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if str(key.value) in lines:
+                raise ValueError(
+                    f"{self.name}: {key.value}: expected it once, found it in lines {lines[str(key.value)]} and {line}"
+                )
+            lines[str(key.value)] = line
+        return super().construct_mapping(node, deep)
 
 
 Loader.add_implicit_resolver(
@@ -88,7 +100,11 @@ Loader.add_implicit_resolver(
 
 
 def read_yaml(text: str, name: str | Path):
-    """Settings as written down in a file, or given on the command line; errors call them by this name."""
+    """Settings as written down in a file, or given on the command line; errors call them by this name.
+
+    Raises:
+        ValueError: a key stands twice. Names it, and its lines.
+    """
     loader = Loader(text)
     loader.name = str(name)
     return loader.get_single_data()
@@ -226,7 +242,7 @@ class Recipe:
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "Recipe":
-        """Raises ValueError for a key that is not a setting: a misspelt one must not be ignored."""
+        """Raises ValueError for a key that is not a setting, or stands twice: a misspelt one must not be ignored."""
         settings = read_yaml(Path(path).read_text(), path) or {}
         known = {each.name for each in fields(cls)}
         unknown = sorted(set(settings) - known)

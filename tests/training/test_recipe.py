@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import finetune
 import pytest
 from huggingface_hub.errors import StrictDataclassError
 from optimisation import make_optimizers
@@ -25,6 +26,21 @@ def test_a_misspelt_setting_is_refused(tmp_path):
     (tmp_path / "recipe.yaml").write_text("learning_rat: 1.0\n")
     with pytest.raises(ValueError, match="learning_rat.*expected some of"):
         Recipe.from_yaml(tmp_path / "recipe.yaml")
+
+
+def test_a_setting_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    for text, message in (
+        ("seed: 1\nnum_steps: 5\nseed: 2\n", "seed: expected it once, found it in lines 1 and 3"),
+        ("data:\n  sdss: a\n  'sdss': b\n", "sdss: expected it once, found it in lines 2 and 3"),
+        ("targets: {z: {bins: 8}, z: {}}\n", "z: expected it once, found it in lines 1 and 1"),
+    ):
+        path.write_text(text)
+        for read in (Recipe.from_yaml, lambda path: finetune.parse_arguments(["--config", str(path)])):
+            with pytest.raises(ValueError, match=f"{path}: {message}"):
+                read(path)
+    path.write_text("options: {sdss: {sky: no}, desi: {sky: no}}\n")  # in two places
+    assert Recipe.from_yaml(path).options == {"sdss": {"sky": False}, "desi": {"sky": False}}
 
 
 def test_numbers_that_yaml_takes_for_text(tmp_path):
