@@ -152,8 +152,8 @@ def prepare_files(
     Raises:
         FileNotFoundError: no files.
         ConnectionError: the archive cannot be reached; what is finished stays.
-        ValueError: the output was prepared from other files or with other options; or a shard that does not exist, or
-            none.
+        ValueError: the output was prepared from other files or with other options, or holds a file of another origin under
+            a shard's name; or a shard that does not exist, or none.
         TypeError: as `load_survey`.
         SpectrumFileError: a damaged or foreign file, if `strict`.
         ChildProcessError: a process was killed, mostly for want of memory.
@@ -356,12 +356,22 @@ def fetch_units(plan: Plan, shard: int) -> tuple[list[tuple[str, ...]], list[Fil
 
 def made_from(file_system: AbstractFileSystem, path: str) -> str | None:
     """The fingerprint of the files that a finished shard was made from; None where there is no such shard, or one without
-    its end, as a full disk or a broken copy leaves it: then the log names it."""
+    its end, as a full disk or a broken copy leaves it: then the log names it.
+
+    Raises:
+        ValueError: the file is whole, and nothing that was made here. It may be somebody's only one.
+    """
     try:
         with file_system.open(path, "rb") as file:
-            return read_metadata(file, path).metadata[INPUTS].decode()
+            told = read_metadata(file, path).metadata or {}
     except FileNotFoundError:
         return None
     except SpectrumFileError as error:
         logger.warning("%s: it is made anew", error)
         return None
+    if INPUTS not in told:
+        raise ValueError(
+            f"{path}: found a Parquet file that prepare did not write; expected a shard, with {INPUTS.decode()} in its metadata. "
+            "Choose another output folder, or remove this file"
+        )
+    return told[INPUTS].decode()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import fsspec
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import get_dataset_config_names, load_dataset
@@ -313,6 +314,19 @@ def test_a_damaged_shard_is_made_anew_and_named(tmp_path, folder, caplog, left):
     assert prepare_survey("sdss", folder, tmp_path / "out").rows == 20
     assert contents(tmp_path / "out") == before
     assert [record.levelname for record in caplog.records if f"{shard}: file: found " in record.message] == ["WARNING"]
+
+
+@pytest.mark.parametrize("metadata", [None, {"of": "pandas"}])
+def test_a_file_of_another_origin_under_a_shard_s_name_is_named_and_stays(tmp_path, folder, metadata):
+    prepare_survey("sdss", folder, tmp_path / "out", num_shards=4)
+    shard = tmp_path / "out" / "sdss" / "train-00001-of-00004.parquet"
+    pq.write_table(pa.table({"mine": [1]}).replace_schema_metadata(metadata), shard)
+    before = contents(tmp_path / "out")
+    with pytest.raises(
+        ValueError, match=f"{shard}: found a Parquet file that prepare did not write; expected a shard"
+    ):
+        prepare_survey("sdss", folder, tmp_path / "out")
+    assert contents(tmp_path / "out") == before
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), FSTimeoutError("no answer")])
