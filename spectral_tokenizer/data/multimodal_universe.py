@@ -27,7 +27,7 @@ import numpy as np
 
 from . import apogee, desi, galah, sdss
 from .builder import Dropped, SpectraBuilder, SurveyConfig
-from .catalogues import JOINED, join_labels
+from .catalogues import JOINED, join_labels, without_origin
 from .fits_access import SpectrumFileError, number
 from .table import text, whole_row
 from .table_files import find_column, read_rows
@@ -63,7 +63,7 @@ class MultimodalUniverse(SpectraBuilder):
     """Rows of MultimodalUniverse's HDF5 and Parquet files of one survey."""
 
     BUILDER_CONFIG_CLASS = MultimodalUniverseConfig
-    VERSION = "1.2.0"
+    VERSION = "1.3.0"
     FILE_NAMES = ("*.hdf5", "*.h5", "*.parquet")
     HOMEPAGE = "https://github.com/MultimodalUniverse/MultimodalUniverse"
     CITATION = "The Multimodal Universe Collaboration 2024, arXiv 2412.02527"
@@ -108,6 +108,8 @@ def read_labels(survey: type[SpectraBuilder], values: dict) -> tuple[dict, dict]
         candidates = [name.lower() for name in names]
         if found := next((name for name in candidates if values.get(name) is not None), None):
             labels[label] = text(values[found]) if label == "class" else number(values[found])
+    if survey.CATALOGUE.is_origin_unknown:
+        labels = without_origin(labels)
     flags = {
         name: int(values[name.lower()]) for name in survey.CATALOGUE.flags if values.get(name.lower()) is not None
     }

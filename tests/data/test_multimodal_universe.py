@@ -11,6 +11,9 @@ from spectral_tokenizer.data.galah import linear_axis
 from spectral_tokenizer.data.wavelengths import air_to_vacuum
 
 
+POSITIONS = [(0.0, 0.0), (0.0, -20.0), (10.0, 0.0), (10.0, -20.0)]
+
+
 @pytest.fixture(scope="module")
 def surveys(simulated_surveys, tmp_path_factory):
     cache = tmp_path_factory.mktemp("cache")
@@ -138,6 +141,8 @@ def test_galah(tmp_path, simulated_surveys, write):
         columns["object_id"].append(int(star))
         columns["teff"].append(5000.0)
         columns["rv"].append(12.5)
+        for name, value in zip(("ra", "dec"), POSITIONS[len(spectra) - 1]):
+            columns.setdefault(name, []).append(value)
         columns["flag_sp"].append(0 if len(spectra) > 1 else 1)
     arrays = {name: padded(spectra, name, value, 16400) for name, value in (("lambda", -1), ("flux", 0), ("ivar", 0))}
     found = load(tmp_path, "galah", write(arrays, columns))
@@ -151,6 +156,9 @@ def test_galah(tmp_path, simulated_surveys, write):
         np.testing.assert_allclose(row["flux"][good], before["flux"][good], rtol=1e-5)
         np.testing.assert_allclose(row["ivar"][good], before["ivar"][good], rtol=1e-3)
         assert row["radial_velocity"] == 12.5 and row["lsf_kind"] == "nominal"
+    # The Sun's light has the origin, which is no position; a star may stand on one of the two axes.
+    known = [(np.nan, np.nan), *POSITIONS[1:]]
+    np.testing.assert_array_equal([(row["ra"], row["dec"]) for row in found], known)
     assert np.isnan(found[0]["teff"]) and found[0]["label_warnings"] == "flag_sp" and found[1]["teff"] == 5000.0
 
 
