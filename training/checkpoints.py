@@ -83,33 +83,49 @@ def save(accelerator, folder: Path, state: dict, keep: int) -> None:
     accelerator.wait_for_everyone()
 
 
-def load(accelerator, folder: Path, resume: str | None, run: dict) -> dict | None:
-    """Go on from a checkpoint: "auto" is the newest, if there is one. Returns its state; None: the run begins.
+def choose(folder: Path, last: Path | None, resume: str | None, state: str) -> Path | None:
+    """The checkpoint to go on from: "auto" is the last one, if there is any. None: the run begins.
 
     Args:
+        folder: Of the run's checkpoints.
+        last: Of the complete ones in it.
         resume: "auto", a folder, or None to begin.
-        run: what the order of the rest follows from, and must be as it was.
+        state: The file that a complete one has.
 
     Raises:
         FileNotFoundError: `resume` names something that is no complete checkpoint.
-        ValueError: checkpoints in `folder` would be mixed with others, or the run is another one now. Names what
-            differs.
+        ValueError: checkpoints in `folder` would be mixed with others.
+    """
+    if last and not resume:
+        raise ValueError(
+            f"{folder}: found {last.name} of an earlier run, expected none: --resume auto goes on from it; for another run "
+            "take another --output, or remove this folder"
+        )
+    checkpoint = last if resume == "auto" else Path(resume) if resume else None
+    if checkpoint and not (checkpoint / state).exists():
+        raise FileNotFoundError(f"{checkpoint}: expected a checkpoint with {state}, found none")
+    if last and checkpoint.resolve() != last.resolve():
+        raise ValueError(
+            f"{checkpoint}: found {last}, which would win later: remove what comes after it, or take another --output"
+        )
+    return checkpoint
+
+
+def load(accelerator, folder: Path, resume: str | None, run: dict) -> dict | None:
+    """Go on from a checkpoint. Returns its state; None: the run begins.
+
+    Args:
+        resume: As for `choose`.
+        run: what the order of the rest follows from, and must be as it was.
+
+    Raises:
+        FileNotFoundError: as `choose`.
+        ValueError: as `choose`, or the run is another one now. Names what differs.
     """
     found = complete(folder)
-    if not resume and found:
-        raise ValueError(
-            f"{folder}: found {found[-1].name} of an earlier run, expected none: --resume auto goes on from it; for "
-            "another run take another --output, or remove this folder"
-        )
-    if not resume or (resume == "auto" and not found):
+    checkpoint = choose(folder, found[-1] if found else None, resume, STATE)
+    if checkpoint is None:
         return None
-    checkpoint = found[-1] if resume == "auto" else Path(resume)
-    if not (checkpoint / STATE).exists():
-        raise FileNotFoundError(f"{checkpoint}: expected a checkpoint with {STATE}, found none")
-    if found and checkpoint.resolve() != found[-1].resolve():
-        raise ValueError(
-            f"{checkpoint}: found {found[-1]}, which would win later: remove what comes after it, or take another --output"
-        )
     state = read_whole(checkpoint, found, lambda: json.loads((checkpoint / STATE).read_text()))
     # Checkpoints from before a setting was written down do not know it; but from before there was one, it was not used.
     then = run | BEFORE | state.get("run", {})

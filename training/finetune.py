@@ -18,6 +18,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import checkpoints
 import head_figures
 import labelled
 import numpy as np
@@ -202,26 +203,11 @@ def batches(rows: Dataset, collator: SpectralCollator, training: TrainingArgumen
 
 
 def find_checkpoint(output: Path, resume: str | None) -> Path | None:
-    """The checkpoint to go on from, if any.
-
-    Raises:
-        FileNotFoundError: `resume` names no checkpoint of Trainer's.
-        ValueError: `output` holds an earlier run's, and nobody said to go on with the last of these.
-    """
+    """The checkpoint to go on from, if any. Raises as `checkpoints.choose`."""
     # Whole ones: Trainer writes its state last, and a kill may leave a folder without.
     states = (path.parent for path in output.glob(f"checkpoint-*/{TRAINER_STATE_NAME}"))
-    found = max(states, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-    if found and not resume:
-        raise ValueError(
-            f"{output}: found {found.name} of an earlier run, expected none: --resume auto goes on from it; for another run "
-            "take another --output, or remove this folder"
-        )
-    checkpoint = found if resume in ("auto", True) else Path(resume) if resume else None
-    if checkpoint and not (checkpoint / TRAINER_STATE_NAME).exists():
-        raise FileNotFoundError(f"{checkpoint}: expected a checkpoint with {TRAINER_STATE_NAME}, found none")
-    if found and checkpoint.resolve() != found.resolve():
-        raise ValueError(f"{checkpoint}: found {found}, which would win later: take another --output")
-    return checkpoint
+    last = max(states, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    return checkpoints.choose(output, last, "auto" if resume is True else resume, TRAINER_STATE_NAME)
 
 
 def identity(rows: dict[str, Dataset], labels: list[str], model) -> dict[str, str]:
