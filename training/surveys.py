@@ -56,7 +56,8 @@ def load(recipe: Recipe) -> dict[str, Dataset]:
     """Rows of every survey in the recipe; simulated ones, written as survey files and read back, where it names none.
 
     Raises:
-        ValueError: `data` names a survey that has no reader, or `options` one that is not in `data`.
+        ValueError: `data` names a survey that has no reader, or calls another's rows by its name; or `options` names one
+            that is not in `data`.
     """
     data = recipe.data or {name: str(path) for name, path in simulated(recipe).items()}
     beside = {} if recipe.data else labels_beside(data)
@@ -66,7 +67,18 @@ def load(recipe: Recipe) -> dict[str, Dataset]:
     if unknown := sorted(set(recipe.options) - set(data)):
         raise ValueError(f"options: expected some of {sorted(data)}, found: {unknown}")
     options = {survey: {**beside.get(survey, {}), **recipe.options.get(survey, {})} for survey in data}
-    return {survey: read(survey, files, options[survey]) for survey, files in data.items()}
+    rows = {survey: read(survey, files, options[survey]) for survey, files in data.items()}
+    for survey, each in rows.items():
+        check_survey(survey, each, data[survey])
+    return rows
+
+
+def check_survey(survey: str, rows: Dataset, files: str | list[str]) -> None:
+    """Raise ValueError where rows under the name of one survey say that they are of another one, as prepared ones do. Of
+    a name that is no survey's they may be of any."""
+    others = sorted(set(SURVEYS) & set(rows.unique("survey")) - {survey})
+    if survey in SURVEYS and others:
+        raise ValueError(f"data: {survey}: expected its own rows, found those of {', '.join(others)}: {files}")
 
 
 def labels_beside(simulated: dict[str, str]) -> dict[str, dict]:

@@ -62,6 +62,14 @@ def test_rows_of_a_survey_without_a_reader_come_from_a_table(simulated_surveys, 
     assert set(mine["survey"][:]) == {"mine"} and set(mine["frame"][:]) == {"observed"} and len(mine) == len(rows)
 
 
+def test_another_survey_s_rows_are_not_called_by_a_survey_s_name(simulated_surveys, tmp_path):
+    prepare_survey("apogee", simulated_surveys["apogee"], tmp_path)
+    for files in (str(tmp_path / "apogee"), [str(tmp_path / "apogee" / "*.parquet")]):
+        with pytest.raises(ValueError, match="data: sdss: expected its own rows, found those of apogee: .*apogee"):
+            surveys.load(Recipe(data={"sdss": files}))
+        assert len(surveys.load(Recipe(data={"mine": files, "apogee": files}))["mine"])
+
+
 def test_what_would_be_passed_over_is_refused(simulated_surveys, tmp_path):
     prepare_survey("sdss", simulated_surveys["sdss"], tmp_path)
     prepared, own = str(tmp_path / "sdss"), str(simulated_surveys["sdss"])
