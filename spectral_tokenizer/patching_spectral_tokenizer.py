@@ -216,29 +216,37 @@ def in_angstrom(wavelength):
 
 def check_wavelength(name: str, wavelength: np.ndarray, segment_lengths: tuple[int, ...]) -> None:
     """Raise ValueError unless wavelengths (pixels,) are finite, in Angstrom, and ascend inside each segment."""
-    ascends = wavelength[1:] > wavelength[:-1]
-    ascends[np.cumsum(segment_lengths)[:-1] - 1] = True
-    if not np.isfinite(wavelength).all() or wavelength.min() <= 0:
-        count = np.sum(~np.isfinite(wavelength) | (wavelength <= 0))
-        raise ValueError(f"{name}: expected finite, positive wavelengths, found: {count} pixels that are not")
-    if not ascends.all():
-        pixel = int(np.flatnonzero(~ascends)[0])
-        raise ValueError(
-            f"{name}: expected wavelengths that ascend inside each segment, found: {wavelength[pixel]:.4f} then "
-            f"{wavelength[pixel + 1]:.4f} at pixel {pixel + 1}. Sort the spectrum, or give the lengths of its arms as "
-            f"segment_lengths"
-        )
     low, high = PLAUSIBLE_ANGSTROM
-    if wavelength.min() < low or wavelength.max() > high:
-        raise ValueError(
-            f"{name}: expected wavelengths in Angstrom, from {low:g} to {high:g}, found: {wavelength.min():g} to "
-            f"{wavelength.max():g}"
-        )
+    arms = (wavelength[pixels] for pixels, _, _ in segments(segment_lengths, 1))
+    # Where they ascend, none is NaN and the ends bound the others: one pass.
+    if not all(low <= arm[0] and arm[-1] <= high and (arm[1:] > arm[:-1]).all() for arm in arms):
+        raise ValueError(f"{name}: {wavelength_fault(wavelength, segment_lengths)}")
     if wavelength.max() < FAR_ULTRAVIOLET:
         logger.warning_once(
             f"spectra that end before {FAR_ULTRAVIOLET:g} A: they are taken for far ultraviolet ones; or are their wavelengths in "
             "nm, and not in Angstrom?"
         )
+
+
+def wavelength_fault(wavelength: np.ndarray, segment_lengths: tuple[int, ...]) -> str:
+    """What is wrong with wavelengths that are not finite, in Angstrom, and ascending inside each segment."""
+    is_positive = np.isfinite(wavelength) & (wavelength > 0)
+    if not is_positive.all():
+        return f"expected finite, positive wavelengths, found: {np.count_nonzero(~is_positive)} pixels that are not"
+    ascends = wavelength[1:] > wavelength[:-1]
+    ascends[np.cumsum(segment_lengths)[:-1] - 1] = True
+    if not ascends.all():
+        pixel = int(np.flatnonzero(~ascends)[0])
+        return (
+            f"expected wavelengths that ascend inside each segment, found: {wavelength[pixel]:.4f} then "
+            f"{wavelength[pixel + 1]:.4f} at pixel {pixel + 1}. Sort the spectrum, or give the lengths of its arms as "
+            f"segment_lengths"
+        )
+    low, high = PLAUSIBLE_ANGSTROM
+    return (
+        f"expected wavelengths in Angstrom, from {low:g} to {high:g}, found: {wavelength.min():g} to "
+        f"{wavelength.max():g}"
+    )
 
 
 def check_one_arm(spectrum: Spectrum) -> None:
@@ -264,7 +272,7 @@ def patch_spectrum(spectrum: Spectrum, flux: np.ndarray, ivar: np.ndarray, wavel
     in the segment's last step. Raises ValueError where no pixel is usable.
     """
     is_usable = np.isfinite(spectrum.flux) & np.isfinite(spectrum.ivar) & (spectrum.ivar > 0)
-    if not is_usable.all() and np.isposinf(spectrum.ivar).any():
+    if not is_usable.all() and (spectrum.ivar == np.inf).any():
         logger.warning_once(
             "ivar is infinite in places, which are taken for unusable: an error of 0, or 1 / error**2 beyond float32, as of "
             "a flux in erg/s/cm2/A (in units of 1e-17 of it, or in float64, it is not)"
@@ -280,13 +288,7 @@ def patch_spectrum(spectrum: Spectrum, flux: np.ndarray, ivar: np.ndarray, wavel
     flux_known = spectrum.flux[is_usable]
     scale = robust_scale(flux_known, ivar_known)
     warn_of_errors(spectrum.name, flux_known, ivar_known, scale)
-    with np.errstate(over="ignore"):
-        scaled_ivar = np.minimum(np.where(is_usable, spectrum.ivar, 0.0) * np.float64(scale) ** 2, LARGEST_IVAR)
-    # What underflows float32 is unusable as well.
-    scaled_ivar = scaled_ivar.astype(np.float32)
-    scaled_flux = np.where(scaled_ivar > 0, spectrum.flux, 0.0) / scale
-    lay_out(scaled_flux, spectrum.segment_lengths, flux)
-    lay_out(scaled_ivar, spectrum.segment_lengths, ivar)
+    lay_out_scaled(spectrum, is_usable, scale, flux, ivar)
     lay_out_wavelength(spectrum.wavelength, spectrum.segment_lengths, wavelength)
     return scale
 
@@ -330,38 +332,46 @@ def middle_two(values: np.ndarray) -> np.ndarray:
     half = len(values) // 2
     # For one place numpy has vectorised code, which takes a tenth of the time that two places, or np.median, take.
     parted = np.partition(values, half)
-    return np.stack([parted[half] if len(values) % 2 else parted[:half].max(), parted[half]])
+    return np.array([parted[half] if len(values) % 2 else parted[:half].max(), parted[half]])
 
 
-def segments(segment_lengths: tuple[int, ...], patch_size: int) -> Iterator[tuple[slice, int, int]]:
-    """Per segment: its pixels in the spectrum, its first place among the patches' pixels, and where its last patch
-    ends there. No patch straddles two segments."""
+def segments(segment_lengths: tuple[int, ...], patch_size: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Per segment: its pixels in the spectrum, their places among the patches' pixels, and those that its last patch is
+    filled up with. No patch straddles two segments."""
     pixel = place = 0
     for length in segment_lengths:
         end = place + -(-length // patch_size) * patch_size
-        yield slice(pixel, pixel + length), place, end
+        yield slice(pixel, pixel + length), slice(place, place + length), slice(place + length, end)
         pixel, place = pixel + length, end
 
 
-def lay_out(values: np.ndarray, segment_lengths: tuple[int, ...], patches: np.ndarray) -> None:
-    """Write (pixels,) into (patches, patch_size), 0 where the last patch of a segment is filled up."""
-    flat = patches.reshape(-1)
-    for pixels, place, end in segments(segment_lengths, patches.shape[1]):
-        filling = place + pixels.stop - pixels.start
-        flat[place:filling] = values[pixels]
-        flat[filling:end] = 0
+def lay_out_scaled(
+    spectrum: Spectrum, is_usable: np.ndarray, scale: float, flux: np.ndarray, ivar: np.ndarray
+) -> None:
+    """Write flux / scale and ivar * scale^2 into arrays (patches, patch_size), both 0 where `is_usable`, (pixels,), is
+    false and where the last patch of a segment is filled up."""
+    flat_flux, flat_ivar, is_bad, square = flux.reshape(-1), ivar.reshape(-1), ~is_usable, np.float64(scale) ** 2
+    with np.errstate(over="ignore"):
+        for pixels, inside, filling in segments(spectrum.segment_lengths, flux.shape[1]):
+            # Straight into the patches, without arrays of whole spectra in between.
+            np.divide(spectrum.flux[pixels], scale, out=flat_flux[inside], casting="same_kind")
+            np.multiply(spectrum.ivar[pixels], square, out=flat_ivar[inside], casting="same_kind")
+            flat_ivar[inside][is_bad[pixels]] = 0
+            flat_ivar[filling] = 0
+    np.minimum(ivar, LARGEST_IVAR, out=ivar)
+    flux[ivar == 0] = 0  # what underflows float32 is unusable as well
 
 
 def lay_out_wavelength(wavelength: np.ndarray, segment_lengths: tuple[int, ...], patches: np.ndarray) -> None:
     """Write (pixels,) into (patches, patch_size); filling goes on in its segment's last step."""
-    lay_out(wavelength, segment_lengths, patches)
     flat = patches.reshape(-1)
-    for pixels, place, end in segments(segment_lengths, patches.shape[1]):
-        length = pixels.stop - pixels.start
-        last = wavelength[pixels.stop - 1]
-        # A segment of one pixel has no step of its own: an earlier segment's would point anywhere.
-        step = last - wavelength[pixels.stop - 2] if length > 1 else 1e-4 * last
-        flat[place + length : end] = last + step * np.arange(1, end - place - length + 1)
+    for pixels, inside, filling in segments(segment_lengths, patches.shape[1]):
+        flat[inside] = wavelength[pixels]
+        if missing := filling.stop - filling.start:
+            last = wavelength[pixels.stop - 1]
+            # A segment of one pixel has no step of its own: an earlier segment's would point anywhere.
+            step = last - wavelength[pixels.stop - 2] if pixels.stop - pixels.start > 1 else 1e-4 * last
+            flat[filling] = last + step * np.arange(1, missing + 1)
 
 
 def num_pixels(segment_lengths: tuple[int, ...], patch_size: int) -> np.ndarray:

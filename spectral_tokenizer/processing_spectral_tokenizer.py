@@ -94,8 +94,9 @@ class SpectralProcessor(FeatureExtractionMixin):
         """All patches of each spectrum in a row of its own."""
         counts = [spectrum.num_patches(self.patch_size) for spectrum in spectra]
         shape = (len(spectra), max(counts))
-        features = self.empty(shape) | {"attention_mask": np.zeros(shape, dtype=np.int64)}
-        features |= {"scale": np.zeros(len(spectra)), "num_pixels": np.zeros(shape, dtype=np.int64)}
+        features = {name: np.zeros((*shape, self.patch_size), dtype) for name, dtype in PIXELS.items()}
+        features |= {"attention_mask": np.zeros(shape, dtype=np.int64), "num_pixels": np.zeros(shape, dtype=np.int64)}
+        features["scale"] = np.zeros(len(spectra))
         for row, (spectrum, count) in enumerate(zip(spectra, counts)):
             pixels = [features[name][row, :count] for name in PIXELS]
             features["scale"][row] = patch_spectrum(spectrum, *pixels)
@@ -106,22 +107,19 @@ class SpectralProcessor(FeatureExtractionMixin):
     def pack(self, spectra: list[Spectrum]) -> tuple[dict, list[int]]:
         """The valid patches of all spectra, one behind the other, and how many each has."""
         counts = [spectrum.num_patches(self.patch_size) for spectrum in spectra]
-        features = self.empty((1, sum(counts)))
+        features = {name: np.empty((1, sum(counts), self.patch_size), dtype) for name, dtype in PIXELS.items()}
         scale, lengths, total = np.zeros(len(spectra)), [], 0
         for position, (spectrum, count) in enumerate(zip(spectra, counts)):
             pixels = [features[name][0, total : total + count] for name in PIXELS]
             scale[position] = patch_spectrum(spectrum, *pixels)
-            is_valid = valid_patches(spectrum, pixels[1])
-            lengths.append(int(np.count_nonzero(is_valid)))
+            valid = np.flatnonzero(valid_patches(spectrum, pixels[1]))
+            lengths.append(len(valid))
             # Over the invalid ones while they are in the CPU's cache: a selection of all would move them again.
-            for each in pixels:
-                each[: lengths[-1]] = each[is_valid]
+            if len(valid) < count:
+                for each in pixels:
+                    each[: len(valid)] = each.take(valid, axis=0)
             total += lengths[-1]
         return {name: features[name][:, :total] for name in PIXELS} | {"scale": scale}, lengths
-
-    def empty(self, shape: tuple[int, int]) -> dict:
-        """No pixels yet, for (rows, patches)."""
-        return {name: np.zeros((*shape, self.patch_size), dtype) for name, dtype in PIXELS.items()}
 
     def patch_wavelength(
         self, wavelength, segment_lengths=None, like: Mapping | None = None, return_tensors: str | None = None
