@@ -53,7 +53,9 @@ def hide_arms(wavelength: np.ndarray, fraction: float, generator: np.random.Gene
     if num_arms == 1:
         return hide_block(wavelength, fraction, generator)
     count = min(max(round(fraction * num_arms), 1), num_arms - 1)
-    return np.isin(arm, generator.permutation(num_arms)[:count])
+    is_chosen = np.zeros(num_arms, dtype=bool)
+    is_chosen[generator.permutation(num_arms)[:count]] = True
+    return is_chosen[arm]
 
 
 def hidden_count(num_patches: int, fraction: float) -> int:
@@ -130,8 +132,9 @@ class MaskedModelling(Autoencoding):
     def hide(self, wavelength: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         if len(wavelength) < 2:
             return np.zeros(len(wavelength), dtype=bool)
-        weights = np.asarray(self.config.hiding_weights, dtype=float)
-        how = generator.choice(len(HIDING), p=weights / weights.sum())
+        # What `generator.choice` draws, without its checks of the weights, which take longer than the draw.
+        chances = np.cumsum(self.config.hiding_weights)
+        how = np.searchsorted(chances / chances[-1], generator.random(), side="right")
         fraction = generator.uniform(*self.config.hidden_fraction)
         return list(HIDING.values())[how](wavelength, fraction, generator)
 
