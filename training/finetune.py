@@ -28,7 +28,7 @@ from datasets import Dataset
 from devices import needs_cpu
 from encoded import EncodedCollator, encode_once
 from fsspec.implementations.local import LocalFileSystem
-from recipe import find, has_weights, parse_data, read_yaml
+from recipe import find, has_weights, model_folder, parse_data, read_yaml
 from throughput import describe_device
 from transformers import (
     AutoConfig,
@@ -154,7 +154,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[FineTuningArgum
 
 def prepare_model(arguments: FineTuningArguments):
     """The encoder of a checkpoint (or a fresh one) with the head that the labels ask for, and the processor."""
-    folder = str(find(arguments.model))
+    folder = model_folder("model", arguments.model)
     names = arguments.classes or arguments.labels
     settings = {
         "problem_type": "single_label_classification" if arguments.classes else "regression",
@@ -170,14 +170,14 @@ def prepare_model(arguments: FineTuningArguments):
     unknown = sorted(set(arguments.head) - set(config.to_dict()))
     if unknown:
         raise ValueError(f"head: expected settings of SpectralConfig, found: {unknown}")
-    if has_weights(find(arguments.model)):
+    if has_weights(folder):
         return AutoModelForSequenceClassification.from_pretrained(
             folder, config=config, dtype=torch.float32
         ), processor
     return AutoModelForSequenceClassification.from_config(config), processor
 
 
-def with_label_head(folder: str, arguments: FineTuningArguments) -> SpectralForSequenceClassification:
+def with_label_head(folder: Path, arguments: FineTuningArguments) -> SpectralForSequenceClassification:
     """The head of pre-training, on as much of the encoder as is asked for.
 
     Raises:
@@ -245,6 +245,7 @@ def step_of(checkpoint: Path) -> int:
 
 def main() -> None:
     arguments, training = parse_arguments()
+    model_folder("model", arguments.model)  # before the files of a survey, which are read in hours
     checkpoint = find_checkpoint(Path(training.output_dir), arguments.resume)
     begun = step_of(checkpoint) if checkpoint else None  # Trainer may remove the checkpoint meanwhile
     with training.main_process_first(desc="surveys"):

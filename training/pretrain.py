@@ -27,7 +27,7 @@ from devices import PATIENCE, needs_cpu, num_cores, on_device
 from journal import Interruption, Journal
 from optimisation import SurveyChi2, make_optimizers, schedule, train_step
 from probe import probe
-from recipe import Recipe, find, has_weights, parse_arguments
+from recipe import Recipe, has_weights, model_folder, parse_arguments
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from throughput import Meter, compile_parts, describe_device, matmul_peak
@@ -45,17 +45,18 @@ def prepare_model(recipe: Recipe):
     """The model of a checkpoint, or a fresh one, with the recipe's settings, and the processor.
 
     Raises:
+        FileNotFoundError: as `model_folder`.
         ValueError: the model has no such setting, or they contradict each other; or an encoder is to stay as it is that
             nothing was learnt by yet.
     """
-    folder = str(find(recipe.model))
+    folder = model_folder("model", recipe.model)
     processor = SpectralProcessor.from_pretrained(folder)
     config = AutoConfig.from_pretrained(folder)
     if unknown := sorted(set(recipe.model_options) - set(config.to_dict())):
         raise ValueError(f"model_options: expected settings of SpectralConfig, found: {unknown}")
     for name, value in recipe.model_options.items():
         setattr(config, name, value)
-    if not has_weights(find(recipe.model)):
+    if not has_weights(folder):
         if recipe.freeze_encoder:
             raise ValueError(f"freeze_encoder: expected a checkpoint to keep the encoder of, found a size: {folder}")
         return AutoModelForPreTraining.from_config(config), processor
@@ -66,6 +67,7 @@ def prepare_model(recipe: Recipe):
 
 def main() -> None:
     recipe, resume = parse_arguments()
+    model_folder("model", recipe.model)  # before the files of a survey, which are read in hours
     accelerator = Accelerator(
         cpu=needs_cpu(),
         mixed_precision=recipe.mixed_precision,
@@ -228,7 +230,7 @@ def whole(accelerator, model):
 
 def earlier_runs(recipe: Recipe) -> list[dict]:
     """What is known of the runs that the checkpoint went through before this one, the oldest first."""
-    folder = find(recipe.model)
+    folder = model_folder("model", recipe.model)
     if not has_weights(folder):
         return []
     found = next((path for path in (folder / "metrics.json", folder.parent / "metrics.json") if path.exists()), None)

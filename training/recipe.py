@@ -299,18 +299,23 @@ def find_model(argument: str, given: str) -> str:
         FileNotFoundError: it is neither. Names the argument that it was given by.
     """
     places = [base / given for base in (Path(), ROOT)]
-    folder = next((each for each in places if each.exists()), None)
     # runs/modle is a folder misspelt where there are runs, and nobody's model.
-    if folder is None and HUB_NAME.fullmatch(given) and not any(each.parent.exists() for each in places):
+    if HUB_NAME.fullmatch(given) and not any(each.parent.exists() for each in places):
         return given
+    return str(model_folder(argument, given, "a model's folder, with config.json, or OWNER/NAME on the Hub"))
+
+
+def model_folder(
+    argument: str, given: str, expected: str = "the folder of a size or a checkpoint, with config.json"
+) -> Path:
+    """A model's folder, where `find` looks for it: all that training begins with. Raises as `find_model`."""
+    folder = next((each for base in (Path(), ROOT) if (each := base / given).exists()), None)
     if folder is None or not (folder / "config.json").is_file():
         found = (
             sorted(each.name for each in folder.iterdir())[:8] if folder and folder.is_dir() else folder or "nothing"
         )
-        raise FileNotFoundError(
-            f"{argument}: {given}: expected a model's folder, with config.json, or OWNER/NAME on the Hub, found: {found}"
-        )
-    return str(folder)
+        raise FileNotFoundError(f"{argument}: {given}: expected {expected}, found: {found}")
+    return folder
 
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")

@@ -2,8 +2,10 @@ import json
 from pathlib import Path
 
 import finetune
+import pretrain
 import pytest
 from huggingface_hub.errors import StrictDataclassError
+from in_process import in_this_process
 from optimisation import make_optimizers
 from pretrain import prepare_model
 from recipe import ROOT, Recipe, find, has_weights, parse_arguments, parse_data
@@ -72,6 +74,20 @@ def test_settings_of_the_model_are_checked_together(options, message, tmp_path):
     for model in ("hub_configs/tiny", str(tmp_path)):  # a size, and a checkpoint
         with pytest.raises((ValueError, StrictDataclassError), match=message):
             prepare_model(Recipe(model=model, model_options=options))
+
+
+@pytest.mark.parametrize("script", [pretrain, finetune], ids=lambda script: script.__name__)
+def test_a_model_that_is_none_is_named_before_any_file_of_a_survey_is_read(script, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    for model, found in ((tmp_path / "empty", r"\[\]"), (tmp_path / "file", "/.*file"), ("runz/modle", "nothing")):
+        settings = (
+            f"model: {model}\noutput{'_dir' if script is finetune else ''}: {tmp_path}\ndata: {{sdss: nowhere}}\n"
+        )
+        (tmp_path / "recipe.yaml").write_text(settings)
+        expected = f"model: {model}: expected the folder of a size or a checkpoint, with config.json, found: {found}"
+        with pytest.raises(FileNotFoundError, match=expected):
+            in_this_process(script.main, "--config", str(tmp_path / "recipe.yaml"))
 
 
 def test_an_encoder_that_learnt_nothing_is_not_kept():
