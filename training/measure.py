@@ -92,6 +92,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error("expected --data or --held-by, found neither")
     if given.options and not given.data:
         parser.error("--options are of the surveys in --data: expected both, found no --data")
+    if given.held_by and not given.held_by.is_file():
+        found = "a folder" if given.held_by.is_dir() else "no such file"
+        parser.error(f"--held-by: expected metrics.json of a pre-training run, found {found}: {given.held_by}")
     if given.spectra < 1:
         parser.error(f"--spectra: expected 1 or more, found: {given.spectra}")
     if given.calibrate is not None and not 0 < given.calibrate < 1:
@@ -106,13 +109,13 @@ def load(given: argparse.Namespace) -> tuple[dict[str, Dataset], bool, dict | No
     that a model with its `split` was not trained on them.
 
     Raises:
-        ValueError: both --data and the run of --held-by have a survey.
+        ValueError: both --data and the run of --held-by have a survey; or as `recipe_of`.
     """
     recipe = Recipe(data=parse_data(given.data), options=parse_options(given.options))
     rows = surveys.load(recipe) if given.data else {}
     is_simulated, held_by = given.simulated, None
     if given.held_by:
-        recipe = Recipe(**read(given.held_by, {"recipe": dict}, "metrics of a pre-training run")["recipe"])
+        recipe = recipe_of(given.held_by)
         parts = surveys.parts(recipe)
         held = {survey: each for survey, (_, each) in parts.items()}
         apart = [survey for survey, (train, each) in parts.items() if each is not train]  # of one object it is not
@@ -126,6 +129,21 @@ def load(given: argparse.Namespace) -> tuple[dict[str, Dataset], bool, dict | No
             print(f"{survey}: {given.spectra} of {len(each)} spectra, drawn")
             rows[survey] = each.shuffle(seed=0).select(range(given.spectra))
     return rows, is_simulated, held_by
+
+
+def recipe_of(metrics: Path) -> Recipe:
+    """The recipe of a pre-training run, of which it left these metrics.
+
+    Raises:
+        ValueError: they are none, or were published, by which the paths of the run's data were left out.
+    """
+    settings = read(metrics, {"recipe": dict}, "metrics of a pre-training run")["recipe"]
+    if blank := sorted(survey for survey, files in (settings.get("data") or {}).items() if not files):
+        raise ValueError(
+            f"{metrics}: recipe.data: expected paths, found blank ones of {blank}, as in published metrics: give those that "
+            "the run itself left"
+        )
+    return Recipe(**settings)
 
 
 def measure_tokenizer(folder: str, rows: dict[str, Dataset], figure: Path, is_simulated: bool) -> dict:

@@ -11,6 +11,7 @@ import pretrain
 import pytest
 import torch
 from datasets import Dataset
+from publish import public
 from recipe import Recipe
 from test_modeling import make_model
 from transformers import AutoModelForSequenceClassification
@@ -94,6 +95,21 @@ def test_simulated_spectra_are_called_so_without_being_told(tmp_path, simulated_
     (tmp_path / "metrics.json").write_text(json.dumps({"arguments": {}}))  # as a head's
     with pytest.raises(ValueError, match="metrics.json: expected metrics of a pre-training run"):
         measure.main()
+
+
+def test_metrics_without_the_paths_of_their_data_are_told_from_a_run_s(tmp_path, capsys):
+    metrics = tmp_path / "metrics.json"
+    recipe = Recipe(data={"galah": "files"}, options={"galah": {"catalogue": "stars.fits"}}).to_dict()
+    metrics.write_text(json.dumps(public({"recipe": recipe})))
+    line = ["--model", "hub_configs/released", "--output", str(tmp_path), "--held-by"]
+    with pytest.raises(
+        ValueError, match=r"metrics.json: recipe.data: expected paths, found blank ones of \['galah'\]"
+    ):
+        measure.load(measure.parse_arguments([*line, str(metrics)]))
+    for given, found in ((tmp_path, "a folder"), (tmp_path / "other.json", "no such file")):
+        with pytest.raises(SystemExit):
+            measure.parse_arguments([*line, str(given)])
+        assert f"expected metrics.json of a pre-training run, found {found}: {given}" in capsys.readouterr().err
 
 
 def test_a_head_is_measured_on_files_whose_labels_are_known(tmp_path, simulated_surveys, monkeypatch):
