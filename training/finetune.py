@@ -40,7 +40,7 @@ from transformers import (
 )
 from transformers.trainer import TRAINER_STATE_NAME
 
-from spectral_tokenizer import SpectralForSequenceClassification, SpectralProcessor
+from spectral_tokenizer import SpectralConfig, SpectralForSequenceClassification, SpectralProcessor
 from spectral_tokenizer.data.collator import SpectralCollator
 from spectral_tokenizer.data.shards import model_fingerprint
 from spectral_tokenizer.data.storage import write_aside
@@ -153,7 +153,13 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[FineTuningArgum
 
 
 def prepare_model(arguments: FineTuningArguments):
-    """The encoder of a checkpoint (or a fresh one) with the head that the labels ask for, and the processor."""
+    """The encoder of a checkpoint (or a fresh one) with the head that the labels ask for, and the processor.
+
+    Raises:
+        FileNotFoundError: as `model_folder`.
+        ValueError: the model has no such setting; or it is a head for classes and numbers are asked for, or one for
+            numbers and classes are: its answers would be read as the others where they are as many.
+    """
     folder = model_folder("model", arguments.model)
     names = arguments.classes or arguments.labels
     settings = {
@@ -171,10 +177,26 @@ def prepare_model(arguments: FineTuningArguments):
     if unknown:
         raise ValueError(f"head: expected settings of SpectralConfig, found: {unknown}")
     if has_weights(folder):
+        check_kind(folder, config)
         return AutoModelForSequenceClassification.from_pretrained(
             folder, config=config, dtype=torch.float32
         ), processor
     return AutoModelForSequenceClassification.from_config(config), processor
+
+
+def check_kind(folder: Path, config: SpectralConfig) -> None:
+    """Raise ValueError as `prepare_model` where a checkpoint's head is of another kind than `config` asks for."""
+    saved = AutoConfig.from_pretrained(folder)
+    is_head = SpectralForSequenceClassification.__name__ in (saved.architectures or [])
+    if is_head and saved.is_regression != config.is_regression:
+        expected, found = (
+            f"{'numbers' if each.is_regression else 'classes'} ({', '.join(each.label_names)})"
+            for each in (config, saved)
+        )
+        raise ValueError(
+            f"model: {folder}: expected a tokenizer or a head for {expected}, found a head for {found}: begin with the "
+            "tokenizer that it stands on"
+        )
 
 
 def with_label_head(folder: Path, arguments: FineTuningArguments) -> SpectralForSequenceClassification:

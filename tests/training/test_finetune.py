@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 from datasets import Dataset
-from finetune import parse_arguments, prepare_model
+from finetune import FineTuningArguments, parse_arguments, prepare_model
 from in_process import in_this_process
 from labelled import split
 from recipe import ROOT
@@ -373,6 +373,23 @@ def test_wrong_settings_are_named(pretrained, simulated_surveys, tmp_path):
     settings, _ = parse_arguments(arguments)
     assert (settings.data_is_simulated, settings.data_description) == (False, "")
     assert parse_arguments([*arguments, "--simulated"])[0].data_is_simulated
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        ({"labels": ["age"]}, {"labels": ["class"], "classes": ["young", "old"]}),
+        ({"labels": ["class"], "classes": ["young", "old"]}, {"labels": ["age"]}),
+    ],
+    ids=["numbers", "classes"],
+)
+def test_a_head_of_another_kind_is_not_gone_on_with(pretrained, tmp_path, was, now):
+    """A number with its error and two classes are as many answers."""
+    for each in prepare_model(FineTuningArguments(model=str(pretrained), **was)):
+        each.save_pretrained(tmp_path)
+    prepare_model(FineTuningArguments(model=str(tmp_path), **was))
+    with pytest.raises(ValueError, match=f"{tmp_path}: expected a tokenizer or a head for .*, found a head for "):
+        prepare_model(FineTuningArguments(model=str(tmp_path), **now))
 
 
 def test_numbers_that_yaml_takes_for_text_are_numbers_in_lists_too():
