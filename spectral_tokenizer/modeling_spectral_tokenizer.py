@@ -19,7 +19,7 @@ from .configuration_spectral_tokenizer import SpectralConfig
 from .embeddings_spectral_tokenizer import SpectralPatchEmbeddings, wavelength_basis, wavelength_code
 from .labels_spectral_tokenizer import SpectralLabelHead
 from .layers_spectral_tokenizer import SpectralDecoder, SpectralDecoderLayer, SpectralEncoderLayer, input_dtype
-from .objectives_spectral_tokenizer import OBJECTIVES, mean_chi2, residual_chi2
+from .objectives_spectral_tokenizer import OBJECTIVES, joined, mean_chi2, residual_chi2
 from .packing_spectral_tokenizer import (
     PackedPatches,
     PaddedSequences,
@@ -516,10 +516,10 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
             wavelengths = np.split(patches.wavelength.cpu().numpy(), np.cumsum(patches.lengths)[:-1])
             if masked_patches is None:
                 parts = [self.objective.hide(each, generator) for each in wavelengths]
-                is_hidden = torch.from_numpy(np.concatenate(parts))
+                is_hidden = joined(parts, patches.lengths, "hide")
             if target_patches is None:
                 parts = [self.objective.ask(each.numpy(), generator) for each in is_hidden.split(patches.lengths)]
-                is_target = torch.from_numpy(np.concatenate(parts))
+                is_target = joined(parts, patches.lengths, "ask")
         return is_hidden, is_target
 
     def encode(self, *args, **kwargs) -> SpectralModelOutput:

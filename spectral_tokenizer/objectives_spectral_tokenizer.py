@@ -63,6 +63,21 @@ def hidden_count(num_patches: int, fraction: float) -> int:
     return min(max(round(fraction * num_patches), 1), num_patches - 1)
 
 
+def joined(parts: list[np.ndarray], lengths: list[int], method: str) -> Tensor:
+    """What an objective's `hide` or `ask` says of each spectrum's patches, as (total,) booleans.
+
+    Raises:
+        ValueError: of one it says something else. Integers would be counted as eight patches each.
+    """
+    for part, length in zip(parts, lengths):
+        if part.dtype != bool or part.shape != (length,):
+            raise ValueError(
+                f"objective: {method}: expected ({length},) booleans, one for each patch, found: {part.dtype} of shape "
+                f"{part.shape}"
+            )
+    return torch.from_numpy(np.concatenate(parts))
+
+
 def residual_chi2(prediction: Tensor, flux: Tensor, ivar: Tensor, cap: float | None) -> Tensor:
     """Squared residual in sigma of every pixel, at most cap^2; 0 where ivar is 0. For reports, not for gradients."""
     chi2 = (prediction.float() - flux).square() * ivar

@@ -79,6 +79,22 @@ def test_an_objective_is_a_class_and_a_line(monkeypatch):
     assert torch.isfinite(output.loss)
 
 
+@pytest.mark.parametrize("method", ["hide", "ask"])
+@pytest.mark.parametrize(
+    "as_what", [lambda chosen: chosen.astype(int), np.uint8, np.flatnonzero, lambda chosen: chosen[:-1]]
+)
+def test_what_an_objective_says_of_patches_is_booleans(method, as_what, monkeypatch):
+    """Integers of `ask` gave patches to the spectra beside, and so another loss, silently."""
+    said = getattr(OBJECTIVES["masked"], method)
+    monkeypatch.setattr(OBJECTIVES["masked"], method, lambda *arguments: as_what(said(*arguments)))
+    config = SpectralConfig(hidden_size=32, num_hidden_layers=1, num_decoder_layers=1, intermediate_size=64)
+    inputs = SpectralProcessor()([spectrum("sdss"), spectrum("galah")], return_tensors="pt")
+    with pytest.raises(
+        ValueError, match=rf"objective: {method}: expected \(\d+,\) booleans, one for each patch, found: "
+    ):
+        SpectralForPreTraining(config).train()(**inputs)
+
+
 def make_loss(num_spectra=2, **settings):
     objective = OBJECTIVES["masked"](SpectralConfig(**settings))
     generator = torch.Generator().manual_seed(0)
