@@ -28,7 +28,7 @@ from datasets.utils.file_utils import get_datasets_user_agent
 from filelock import FileLock
 from fsspec.core import url_to_fs
 
-from .fits_access import SpectrumFileError
+from .fits_access import SpectrumFileError, raise_if_of_the_machine
 
 
 MAX_CONNECTIONS = 8  # of one process at a time
@@ -127,6 +127,7 @@ class Archive(DownloadManager):
                         with open(path, "wb") as file:
                             shutil.copyfileobj(content, file)
             except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+                raise_if_of_the_machine(error, url)
                 found = f"{type(error).__name__}: {error}"
                 raise SpectrumFileError(url, "file", found, "a complete tar file") from error
             for folder in dict.fromkeys(folders.values()):

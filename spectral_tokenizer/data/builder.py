@@ -285,7 +285,7 @@ class SpectraBuilder(ArrowBasedBuilder):
         try:
             yield from super()._prepare_split_single(gen_kwargs, fpath, file_format, max_shard_size, job_id)
         except DatasetGenerationError as error:
-            if isinstance(error.__cause__, SpectrumFileError):
+            if isinstance(error.__cause__, SpectrumFileError | OSError):
                 raise error.__cause__ from None
             raise
         Path(os.path.dirname(fpath), f"report-{job_id:05d}.json").write_text(self._report.to_json())

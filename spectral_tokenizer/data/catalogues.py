@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from astropy.io import fits
 
-from .fits_access import SpectrumFileError, describe, find_hdu, open_fits
+from .fits_access import SpectrumFileError, describe, find_hdu, open_fits, raise_if_of_the_machine
 from .fits_tables import get_columns, text
 from .plain import known_class, possible
 from .schema import LABELS
@@ -250,6 +250,7 @@ def read_parquet(path: str | Path, names: Iterable[str], optional: Iterable[str]
     except SpectrumFileError:
         raise
     except (OSError, ValueError) as error:  # pyarrow's own errors are both
+        raise_if_of_the_machine(error, path)
         found = f"{type(error).__name__}: {error}"
         raise SpectrumFileError(path, "file", found, "a Parquet table") from error
 

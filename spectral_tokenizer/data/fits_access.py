@@ -40,13 +40,14 @@ _DAMAGE += (AssertionError, RecursionError, NameError, struct.error, zlib.error,
 
 
 # What goes away by itself or with another setting: of a file system on the network, of a full disk, of too many open
-# files.
+# files, of files that may not be read (yet) or are not there (any more). A cache would keep such a file out for good:
+# a change of permissions changes no file's time.
 OF_THE_MACHINE = frozenset(
     getattr(errno, name)
     for name in (
         "EIO", "ESTALE", "EMFILE", "ENFILE", "ENOSPC", "EDQUOT", "ENOMEM", "ETIMEDOUT", "EAGAIN", "EINTR", "EBUSY",
         "ECONNRESET", "ECONNABORTED", "ECONNREFUSED", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH", "ENOTCONN",
-        "EREMOTEIO",
+        "EREMOTEIO", "EACCES", "EPERM", "ENOENT", "ENOTDIR",
     )
     if hasattr(errno, name)
 )  # fmt: skip
@@ -77,7 +78,7 @@ def open_fits(path: str | Path) -> Iterator[fits.HDUList]:
     Raises:
         SpectrumFileError: the file cannot be opened, something inside it cannot be read while it is open, or it was
             changed meanwhile.
-        OSError: the machine or its network is at fault, not the file: it would be called damaged for good.
+        OSError: the machine or its network is at fault, not the file: `raise_if_of_the_machine`.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", fits.verify.VerifyWarning)  # unparsable cards that nobody asks for
@@ -91,16 +92,25 @@ def open_fits(path: str | Path) -> Iterator[fits.HDUList]:
                     with fits.open(contents, memmap=False) as hdus:
                         yield hdus
                         check_headers(path, hdus)
-            after = os.stat(path)
         except SpectrumFileError:
             raise
         except _DAMAGE as error:
-            if getattr(error, "errno", None) in OF_THE_MACHINE:
-                raise
+            raise_if_of_the_machine(error, path)
             found = f"{type(error).__name__}: {error}"
             raise SpectrumFileError(path, "file", found, "a complete FITS file of this survey") from error
+    try:
+        after = os.stat(path)
+    except FileNotFoundError as error:
+        raise SpectrumFileError(path, "file", "none any more", "a file that stays as it is") from error
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise SpectrumFileError(path, "file", "another size or time than before", "a file that stays as it is")
+
+
+def raise_if_of_the_machine(error: Exception, path: str | Path) -> None:
+    """Raise an error again, with the file's name, that says nothing of the file: it would be called damaged for good."""
+    if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
+        error.filename = error.filename or str(path)  # an error of reading has none
+        raise error
 
 
 def check_sizes(path: str | Path, contents: BinaryIO) -> None:

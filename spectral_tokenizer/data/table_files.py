@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .fits_access import SpectrumFileError
+from .fits_access import SpectrumFileError, raise_if_of_the_machine
 
 
 ROWS_PER_BLOCK = 64
@@ -28,6 +28,7 @@ def read_rows(path: str | Path, shared: tuple[str, ...] = SHARED) -> Iterator[di
 
     Raises:
         SpectrumFileError: the file is damaged or of another format.
+        OSError: the machine or its network is at fault, not the file.
         ImportError: it is HDF5, and h5py is not installed.
     """
     with open(path, "rb") as file:
@@ -43,6 +44,7 @@ def read_rows(path: str | Path, shared: tuple[str, ...] = SHARED) -> Iterator[di
         raise
     # pyarrow's errors are among these; h5py's too
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, MemoryError, NotImplementedError) as error:
+        raise_if_of_the_machine(error, path)
         found = f"{type(error).__name__}: {error}"
         raise SpectrumFileError(path, "file", found, "a complete table") from error
 

@@ -6,6 +6,8 @@ import os
 import time
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 from native_files import (
@@ -21,7 +23,9 @@ from native_files import (
 
 from spectral_tokenizer.data import SpectrumFileError, fits_access, load_survey, survey_report
 from spectral_tokenizer.data.builder import check_grid
+from spectral_tokenizer.data.catalogues import read_parquet
 from spectral_tokenizer.data.fits_access import open_fits, verify_checksum
+from spectral_tokenizer.data.table_files import read_rows
 
 
 STAR = "131123003001096"
@@ -53,7 +57,7 @@ def edit(path, change):
 # Headers and parts
 
 
-@pytest.mark.parametrize("name", ["ESTALE", "EMFILE", "EIO"])
+@pytest.mark.parametrize("name", ["ESTALE", "EMFILE", "EIO", "EACCES", "EPERM", "ENOENT", "ENOTDIR"])
 def test_what_is_the_machines_fault_is_no_damage(tmp_path, monkeypatch, name):
     """Else the file would be left out for good, also by the run that comes after the fault."""
     path, opened = write_sdss(tmp_path / "spec-1.fits"), open
@@ -460,16 +464,37 @@ def test_without_permission(tmp_path):
     write_sdss(tmp_path / "spec-1.fits")
     path = write_sdss(tmp_path / "spec-2.fits")
     path.chmod(0)
-    dataset = load(tmp_path, "sdss", tmp_path)
-    assert len(dataset) == 1 and "PermissionError" in survey_report(dataset).messages[0]
+    with pytest.raises(OSError, match="spec-2.fits"):
+        load(tmp_path, "sdss", tmp_path)
+    path.chmod(0o600)  # no file's time changes by that
+    assert len(load(tmp_path, "sdss", tmp_path)) == 2
 
 
-def test_an_error_of_the_system_while_reading(tmp_path, monkeypatch):
-    """As a file without permission, or on a disk that fails, gives it."""
-    path = write_sdss(tmp_path / "spec-1.fits")
+def test_an_error_of_the_system_while_reading_names_the_file(tmp_path, monkeypatch):
+    """As a network's disk gives it, without a name; one that no machine is known to give is of the file."""
+    path, number = write_sdss(tmp_path / "spec-1.fits"), errno.EACCES
 
     def fail(*arguments):
-        raise PermissionError(13, "Permission denied")
+        raise OSError(number, "of the file system")
 
     monkeypatch.setattr(fits_access, "_contents", fail)
-    refused(tmp_path, "sdss", path, "PermissionError")
+    with pytest.raises(OSError, match="of the file system: .*spec-1.fits"):
+        load(tmp_path, "sdss", path)
+    number = errno.EINVAL
+    refused(tmp_path, "sdss", path, "OSError")
+
+
+@pytest.mark.parametrize("name", ["EACCES", "EIO"])
+def test_what_is_the_machines_fault_is_no_damage_of_tables(tmp_path, monkeypatch, name):
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"object_id": [1], "teff": [5000.0]}), path)
+
+    def fail(*arguments, **options):
+        raise OSError(getattr(errno, name), "of the file system")
+
+    monkeypatch.setattr(pq, "ParquetFile", fail)
+    with pytest.raises(OSError, match="of the file system: .*rows.parquet"):
+        next(read_rows(path))
+    monkeypatch.setattr(pq, "read_schema", fail)
+    with pytest.raises(OSError, match="of the file system: .*rows.parquet"):
+        read_parquet(path, ["object_id"], ["teff"])
