@@ -32,8 +32,8 @@ def find_files(data_files: str | Path | Iterable[str | Path], file_names: Iterab
 
     Raises:
         ValueError: an entry is empty, which would be the working directory.
-        FileNotFoundError: a path does not exist, nothing is found for one of the entries, or a file of a folder of
-            `save_to_disk` is missing.
+        FileNotFoundError: a path does not exist, a link leads nowhere, nothing is found for one of the entries, or a
+            file of a folder of `save_to_disk` is missing.
         SpectrumFileError: such a folder's state cannot be read.
     """
     entries = [data_files] if isinstance(data_files, (str, Path)) else list(data_files)
@@ -67,6 +67,8 @@ def _files_of(entry: str | Path, is_wanted: Callable[[str], object]) -> Iterator
     """Paths, and where they lead. A link keeps its name, as names say what a file is and what stands beside it; its
     folder is the one that it truly lies in, whichever way led there."""
     for path in _expand(entry):
+        if path.is_symlink():
+            check_link(path)
         if path.is_dir():
             yield from _search(path, is_wanted)
         elif path.is_file():
@@ -81,15 +83,29 @@ def _search(folder: Path, is_wanted: Callable[[str], object]) -> Iterator[tuple[
         place, found = waiting.pop(), []
         with os.scandir(place) as entries:
             for entry in entries:
-                target = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
+                is_link = entry.is_symlink()
+                target = os.path.realpath(entry.path) if is_link else entry.path
+                if is_link and (
+                    is_wanted(entry.name) or not entry.name.startswith(".")
+                ):  # editors lock files by those
+                    check_link(entry.path)
                 if entry.is_dir():
                     if target not in seen:
                         seen.add(target)
                         waiting.append(target)
-                elif is_wanted(entry.name) and (not entry.is_symlink() or os.path.isfile(target)):
+                elif is_wanted(entry.name) and (not is_link or entry.is_file()):
                     found.append((entry.name, target))
         names = without_left_overs(place, [name for name, _ in found])
         yield from ((os.path.join(place, name), target) for name, target in found if name in names)
+
+
+def check_link(path: str | Path) -> None:
+    """Raise FileNotFoundError for a link that leads nowhere: its file, or all of its folder, would be left out unnoticed."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        found = f"found one to {os.readlink(path)}, where nothing is"
+        raise FileNotFoundError(f"{path}: expected a link to a file or folder, {found}") from None
 
 
 def without_left_overs(folder: str, names: list[str]) -> set[str]:

@@ -79,3 +79,13 @@ def test_of_several_paths_to_a_file_one_is_taken(tmp_path):
     assert find_files(tmp_path, ["spec-*.fits"]) == find_files([other, own], ["spec-*.fits"]) == [str(own)]
     assert find_files(tmp_path / "way", ["spec-*"]) == find_files(tmp_path / "way" / "spec-1.fits", []) == [str(other)]
     assert find_files(tmp_path / "way" / ".." / "mine" / "*", []) == [str(other)]
+
+
+@pytest.mark.parametrize("name", ["spec-1.fits", "disk2"])
+def test_a_link_to_nowhere_is_named(tmp_path, name):
+    """Of a file, or of a folder that was spread over disks: what it stood for would be left out without a word."""
+    (tmp_path / "spec-2.fits").touch()
+    path = link(tmp_path / name, tmp_path / "gone")
+    for data_files in (tmp_path, tmp_path / "*"):
+        with pytest.raises(FileNotFoundError, match=f"{path}: expected a link to .*, found one to {tmp_path}/gone"):
+            find_files(data_files, ["spec-*.fits"])
