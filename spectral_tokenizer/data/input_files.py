@@ -35,6 +35,7 @@ def find_files(data_files: str | Path | Iterable[str | Path], file_names: Iterab
         FileNotFoundError: a path does not exist, a link leads nowhere, nothing is found for one of the entries, or a
             file of a folder of `save_to_disk` is missing.
         SpectrumFileError: such a folder's state cannot be read.
+        OSError: a folder cannot be read.
     """
     entries = [data_files] if isinstance(data_files, (str, Path)) else list(data_files)
     if blank := [entry for entry in entries if not str(entry).strip()]:
@@ -148,8 +149,19 @@ def _expand(entry: str | Path) -> list[Path]:
     if path.exists():
         return [path]
     if has_magic(str(path)):
+        check_folders(path)
         return [Path(match) for match in sorted(glob(str(path), recursive=True))]
     raise FileNotFoundError(f"no such file or folder: {path}")
+
+
+def check_folders(pattern: Path) -> None:
+    """Raise OSError for a folder on a glob's way that cannot be read: `glob` passes over it without a word."""
+    steps = [".", *pattern.parts]
+    for depth in range(1, len(steps)):
+        for folder in glob(os.path.join(*steps[:depth], ""), recursive=True):
+            os.stat(f"{folder}.")  # names may be looked up in it
+            if has_magic(steps[depth]):
+                os.scandir(folder).close()  # and listed
 
 
 def fingerprint(files: Iterable[str]) -> str:

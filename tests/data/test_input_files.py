@@ -1,5 +1,7 @@
 """Which files are taken, and by which of their names."""
 
+import os
+
 import pytest
 from native_files import rows_of, write_desi, write_galah_ccd, write_redshifts, write_sdss
 
@@ -89,3 +91,22 @@ def test_a_link_to_nowhere_is_named(tmp_path, name):
     for data_files in (tmp_path, tmp_path / "*"):
         with pytest.raises(FileNotFoundError, match=f"{path}: expected a link to .*, found one to {tmp_path}/gone"):
             find_files(data_files, ["spec-*.fits"])
+
+
+@pytest.mark.parametrize("pattern", ["", "*/*.fits", "**/*.fits", "**", "night[12]/../night?/**/spec-*"])
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch, pattern):
+    """`glob` passes over it, and over all that is in it."""
+    for night in ("night1", "night2"):
+        (tmp_path / night).mkdir()
+        (tmp_path / night / "spec-1.fits").touch()
+    assert len(find_files(tmp_path / pattern, ["spec-*.fits"])) == 2
+    scandir = os.scandir
+
+    def failing(folder):
+        if os.path.basename(os.path.normpath(folder)) == "night2":
+            raise PermissionError(13, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", failing)
+    with pytest.raises(PermissionError, match="night2"):
+        find_files(tmp_path / pattern, ["spec-*.fits"])
