@@ -62,7 +62,7 @@ class CatalogueLayout:
         labels: label of `schema.LABELS` -> columns that may hold it, the first that is there counts; last of all, a
             column of the label's own name.
         flags: columns that cuts look at.
-        best: of several rows of one object, the one with the highest value here; else the first.
+        best: of several rows of one object, the one with the highest value here; without that column they must be alike.
         hdus: names of the table's HDU; the first table of the file unless one of them is there.
         constants: HDU name -> labels that all its rows have.
         is_text: the key is one text, not one integer or several.
@@ -99,25 +99,46 @@ class Catalogue:
 
     Raises:
         SpectrumFileError: the file is damaged, has no column of the key or none of a label, or holds integers of the
-            key as floats, which are not exact beyond 2^53, or as text that is none; or flags that are no integers.
+            key as floats, which are not exact beyond 2^53, or as text that is none; or flags that are no integers; or
+            an object twice with unlike values, and no column that tells which is best.
     """
 
     def __init__(self, path: str | Path, layout: CatalogueLayout):
         self.path, self.layout = path, layout
         columns, self.constants = read_table(path, layout)
         keys = pack_key(path, [columns.pop(name) for name in layout.key], layout)
-        possible = {name for label in JOINED for name in layout.columns_of(label)}
-        if not self.constants and not possible & set(columns):
-            raise SpectrumFileError(path, "columns of labels", "none", f"some of {sorted(possible)}")
+        likeliest = {label: next(filter(columns.__contains__, layout.columns_of(label)), None) for label in JOINED}
+        self.names = {label: name for label, name in likeliest.items() if name is not None}
+        if not self.constants and not self.names:
+            known = sorted({name for label in JOINED for name in layout.columns_of(label)})
+            raise SpectrumFileError(path, "columns of labels", "none", f"some of {known}")
         order = np.argsort(keys, kind="stable")
-        if layout.best in columns:
+        if is_told := layout.best in columns:
             order = np.lexsort((-columns.pop(layout.best).astype(np.float64), keys))
         for name in set(layout.flags) & set(columns):
             if columns[name].dtype.kind not in "iub":
                 # As of Parquet's nulls: what is not known of an object is not known to be good.
                 raise SpectrumFileError(path, f"column {name}", columns[name].dtype, "integers, in every row")
         self.keys = keys[order]
-        self.columns = {name: values[order] for name, values in columns.items()}
+        wanted = {*self.names.values(), *layout.flags} & set(columns)
+        self.columns = {name: columns[name][order] for name in columns if name in wanted}
+        if not is_told:
+            self._check_repetitions()
+
+    def _check_repetitions(self) -> None:
+        """Raise `SpectrumFileError` for rows of one object that differ: the first one in the file would count."""
+        (again,) = np.nonzero(self.keys[1:] == self.keys[:-1])
+        if self.layout.is_text:
+            again = again[self.keys[again] != b""]  # objects without a name, which nobody asks for
+        for values in self.columns.values():
+            one, next_one = values[again], values[again + 1]
+            is_unlike = (one != next_one) & ((one == one) | (next_one == next_one))  # two NaN are alike
+            if is_unlike.any():
+                place = again[is_unlike][0]
+                key = self.keys[place].item()
+                found = {each: column[place : place + 2].tolist() for each, column in self.columns.items()}
+                key = key.decode("utf-8", "replace") if isinstance(key, bytes) else key
+                raise SpectrumFileError(self.path, f"object {key}", found, "one row, or the same in all")
 
     def find(self, key: int | tuple[int, ...] | str) -> tuple[dict, dict] | None:
         """Labels that are known and flags of one object, or None if it is not there."""
@@ -132,7 +153,7 @@ class Catalogue:
             return None
         labels = dict(self.constants)
         for label in JOINED:
-            if name := next((name for name in self.layout.columns_of(label) if name in self.columns), None):
+            if name := self.names.get(label):
                 value = self.columns[name][place]
                 # A class that has no name here, such as a star's type, takes no other's place.
                 value = known_class(text(value.item())) if LABELS[label].dtype == "string" else possible(label, value)

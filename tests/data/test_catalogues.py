@@ -386,3 +386,31 @@ def test_nulls_are_no_labels_and_no_keys(tmp_path):
         assert catalogue.find(BIG) == ({"teff": 5000.0}, {"FLAG": 0})
         assert catalogue.find(3) == ({}, {"FLAG": 2}) and catalogue.find(4) == ({"teff": 5003.0}, {"FLAG": 3})
         assert catalogue.find(999999) is None and len(catalogue.keys) == 3
+
+
+@pytest.mark.parametrize(
+    ("columns", "unlike"),
+    [
+        ({"TEFF": [4000.0, 5000.0, 5100.0]}, "'TEFF': \\[5000.0, 5100.0\\]"),
+        ({"TEFF": [4000.0, np.nan, 5100.0]}, "'TEFF': \\[nan, 5100.0\\]"),
+        ({"TEFF": [4000.0, 5000.0, 5000.0], "FLAG": [0, 0, 1]}, "'FLAG': \\[0, 1\\]"),
+        ({"CLASS": ["STAR", "STAR", "QSO"]}, "'CLASS': \\[b'STAR', b'QSO'\\]"),
+    ],
+)
+def test_an_object_that_stands_twice_with_unlike_values(tmp_path, columns, unlike):
+    """The first row counted: a label changed with the order of rows."""
+    path = write_table(tmp_path / "c.fits", ID=[3, 7, 7], **columns)
+    with pytest.raises(
+        SpectrumFileError, match=f"c.fits: object 7: found .*{unlike}.*; expected one row, or the same"
+    ):
+        Catalogue(path, LAYOUT)
+    best = CatalogueLayout(LAYOUT.key, LAYOUT.labels, LAYOUT.flags, best="SNR")
+    path = write_table(path, ID=[3, 7, 7], SNR=[1.0, 1.0, 2.0], **columns)
+    assert Catalogue(path, best).find(7) is not None
+
+
+def test_an_object_that_stands_twice_alike(tmp_path):
+    """Two NaN are alike, and so are columns that give no label, or one that another column gives."""
+    path = write_table(tmp_path / "c.fits", ID=[7, 3, 7], TEFF=[np.nan] * 3, teff_2=[1.0, 2.0, 3.0], OTHER=[1, 2, 3])
+    layout = CatalogueLayout(LAYOUT.key, {"teff": ("TEFF", "teff_2")}, best="SNR")
+    assert Catalogue(path, layout).find(7) == ({}, {})
