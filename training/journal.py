@@ -10,19 +10,29 @@ from pathlib import Path
 from tqdm import tqdm
 
 
+#: The process of `accelerate launch`, which sets this variable and whose end is a run's, or None: a shell's is not, which
+#: `nohup` outlives.
+LAUNCHER = os.getppid() if "ACCELERATE_DYNAMO_BACKEND" in os.environ else None
+
+
 class Interruption:
-    """SIGTERM, as a cluster sends it before it takes a node away: finish the step, write a checkpoint, leave. After
-    `end`, where there is no step to finish, it ends the process as everywhere."""
+    """SIGTERM, as a cluster sends it before it takes a node away: finish the step, write a checkpoint, leave. So does the
+    end of the launcher, which does not pass the signal on to the one process that it started. After `end`, where there is
+    no step to finish, SIGTERM ends the process as everywhere."""
 
     def __init__(self):
-        self.requested = False
+        self.is_told = False
         self.before = signal.signal(signal.SIGTERM, self.request)
 
     def end(self) -> None:
         signal.signal(signal.SIGTERM, self.before)
 
     def request(self, *_):
-        self.requested = True
+        self.is_told = True
+
+    @property
+    def requested(self) -> bool:
+        return self.is_told or LAUNCHER not in (None, os.getppid())
 
 
 class Journal:

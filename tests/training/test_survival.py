@@ -21,6 +21,22 @@ from recipe import ROOT, Recipe
 from training_runs import STEPS, command, environment, losses, run_here, weights
 
 
+#: Says whether it was to leave while its parent was there, and after that.
+ORPHAN = """
+import os, sys, time
+from pathlib import Path
+from journal import Interruption
+
+folder, parent, interruption = Path(sys.argv[1]), os.getppid(), Interruption()
+before = interruption.requested
+(folder / "begun").touch()
+while os.getppid() == parent:
+    time.sleep(0.01)
+(folder / "aside").write_text(f"{before} {interruption.requested}")
+(folder / "aside").rename(folder / "alone")
+"""
+
+
 def start(recipe, output, **keywords) -> subprocess.Popen:
     line = [sys.executable, *command(recipe, output, "--resume", "auto")[3:]]
     return subprocess.Popen(
@@ -74,6 +90,26 @@ def test_told_to_leave_while_it_measures_a_run_leaves_and_keeps_its_model(recipe
     assert_same_end(output, expected)
     run_here(recipe, output, "--resume", "auto")
     assert (output / "metrics.json").exists() and (output / "model" / "README.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("launcher", "leaves"),
+    [
+        ([sys.executable, "-m", "accelerate.commands.launch", "--cpu"], True),
+        (["sh", "-c", '"$@"; true', "sh", sys.executable], False),  # as after `nohup` and a logout
+    ],
+)
+def test_a_run_leaves_with_its_launcher_and_not_with_a_shell(tmp_path, launcher, leaves):
+    (tmp_path / "run.py").write_text(ORPHAN)
+    line = [*launcher, str(tmp_path / "run.py"), str(tmp_path)]
+    process, deadline = subprocess.Popen(line, env=environment(PYTHONPATH=ROOT / "training")), time.monotonic() + 60
+    for name in ("begun", "alone"):
+        while not (tmp_path / name).exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.terminate()
+        process.communicate(timeout=60)
+    assert (tmp_path / "alone").read_text() == f"False {leaves}"
 
 
 def test_figures_of_other_weights_do_not_stand_beside_new_ones(recipe, uninterrupted, tmp_path, monkeypatch):
