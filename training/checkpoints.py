@@ -46,6 +46,12 @@ def alone_in(output: Path, patience: float = 60.0) -> FileLock:
     return lock
 
 
+def let_read(folder: Path) -> None:
+    """Weights for whoever may read their folder: safetensors writes them for their owner alone, whatever the umask."""
+    for path in folder.glob("*.safetensors"):
+        path.chmod(folder.stat().st_mode & 0o666)
+
+
 def save(accelerator, folder: Path, state: dict, keep: int) -> None:
     """Write model, optimiser, random states and `state` aside, then rename. All processes call this.
 
@@ -65,6 +71,7 @@ def save(accelerator, folder: Path, state: dict, keep: int) -> None:
         accelerator.save_state(str(aside))
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
+            let_read(aside)
             (aside / STATE).write_text(json.dumps(state))
             aside.rename(target)
     except Exception as error:

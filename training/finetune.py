@@ -375,6 +375,7 @@ def save(model, processor, metrics: dict, figure: Path, folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     model.save_pretrained(aside)
     processor.save_pretrained(aside)
+    checkpoints.let_read(aside)
     write_card(aside, metrics, figure)
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)

@@ -15,6 +15,7 @@ import argparse
 import json
 from pathlib import Path
 
+import checkpoints
 import figures
 import finetune
 import head_figures
@@ -220,6 +221,7 @@ def measure_head(
     if calibrate:
         for each in (model, processor):
             each.save_pretrained(figure.parent / "model")
+        checkpoints.let_read(figure.parent / "model")
     return {"model": fingerprint(model), "num_spectra": counts, **calibrated, "test": scores, **apart}
 
 

@@ -270,6 +270,7 @@ def finish(model, processor, recipe: Recipe, validations, measured: tuple, count
         forget_figures(output)
     model.save_pretrained(folder)  # first: it is safe then, whatever becomes of the rest
     processor.save_pretrained(folder)
+    checkpoints.let_read(folder)
     chi2 = measure(model, validations)
     print(f"\nchi2 per pixel on spectra not trained on (residuals capped at {RESIDUAL_CAP:g} sigma; 1 is perfect)")
     print(table(chi2))

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from card import example, write_card
+from checkpoints import let_read
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from measured import check_model, read_evaluation, read_metrics
 from recipe import PICKLES, ROOT
@@ -140,6 +141,7 @@ def assemble(publication: Publication, target: Path) -> Path:
     try:
         model.save_pretrained(aside, max_shard_size=publication.max_shard_size)
         processor.save_pretrained(aside)
+        let_read(aside)
         write_texts(publication, aside)
         if publication.is_release:
             remove_code(aside)
@@ -174,7 +176,7 @@ def write_texts(publication: Publication, folder: Path) -> None:
 
 
 def remove_code(folder: Path) -> None:
-    """Leave what needs this package, for everyone to read: weights come out of safetensors for their owner alone."""
+    """Leave what needs this package, for everyone to read, whatever the umask."""
     for path in folder.glob("*.py"):
         path.unlink()
     for path in (folder / "config.json", folder / "preprocessor_config.json"):

@@ -21,6 +21,7 @@ from finetune import FineTuningArguments, parse_arguments, prepare_model
 from in_process import in_this_process
 from labelled import split
 from recipe import ROOT
+from training_runs import modes
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoProcessor
 
 from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralProcessor
@@ -81,6 +82,7 @@ def test_a_class_run_leaves_what_it_promises(class_run, pretrained, simulated_su
     assert metrics["num_parameters"]["trained"] == 3 * 16 * 32 + 3
     assert 0 <= metrics["test"]["novel"] <= 1 and "novel" in metrics["test_by_survey"]["desi"]
     assert (output / "predictions.png").stat().st_size > 5_000
+    assert modes(output / "model") == {(output / "model").stat().st_mode & 0o666}
     card = (output / "model" / "README.md").read_text()
     assert "$" not in card and "| accuracy |" in card and "The encoder was frozen." in card
 

@@ -13,7 +13,7 @@ import torch
 import yaml
 from pretrain import earlier_runs
 from recipe import ROOT, Recipe
-from training_runs import STEPS, SURVEYS, command, environment, losses, run, run_here, weights
+from training_runs import STEPS, SURVEYS, command, environment, losses, modes, run, run_here, weights
 from transformers import AutoModel, AutoModelForPreTraining, AutoProcessor
 
 from spectral_tokenizer.data import load_survey
@@ -45,6 +45,17 @@ def test_a_run_leaves_what_it_promises(uninterrupted, simulated_surveys):
     )
     assert [len(each) for each in flux] == [len(each) for each in rows[:2]["flux"]]
     assert AutoModel.from_pretrained(output / "model")(**inputs).pooler_output.isfinite().all()
+
+
+def test_weights_are_for_whoever_reads_their_folder(recipe, tmp_path):
+    """A group that works together has such an umask; safetensors writes for its owner alone."""
+    before = os.umask(0o027)
+    try:
+        run_here(recipe, tmp_path / "run", "--num-steps", "1")
+    finally:
+        os.umask(before)
+    for folder in (tmp_path / "run" / "model", *(tmp_path / "run" / "checkpoints").iterdir()):
+        assert modes(folder) == {0o640}, folder
 
 
 def test_a_run_that_starts_from_a_checkpoint_knows_what_was_before(uninterrupted):

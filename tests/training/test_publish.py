@@ -13,6 +13,7 @@ from publish import main, public
 from recipe import ROOT, has_weights
 from safetensors.torch import load_file
 from test_card import EVALUATION, HEAD, METRICS
+from training_runs import modes
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from spectral_tokenizer import (
@@ -61,6 +62,7 @@ def test_a_dry_run_leaves_the_complete_folder(trained, tmp_path, capsys):
     main([str(trained), "me/spectra", "--dry-run", str(out), "--max-shard-size", "60KB", "--datasets", "me/data"])
     assert "not uploaded" in capsys.readouterr().out
     assert TEXTS | {"evaluation.json", "config.json", "preprocessor_config.json"} <= names(out)
+    assert modes(out) == {out.stat().st_mode & 0o666}
     assert {
         "modeling_spectral_tokenizer.py",
         "heads_spectral_tokenizer.py",

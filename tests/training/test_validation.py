@@ -14,6 +14,7 @@ from datasets import Dataset
 from publish import public
 from recipe import Recipe
 from test_modeling import make_model
+from training_runs import modes
 from transformers import AutoModelForSequenceClassification
 from validation import MeanSpectrum, SurveyValidation
 
@@ -165,6 +166,7 @@ def test_a_head_is_calibrated_on_some_objects_and_measured_on_the_others(tmp_pat
     counts = [each["redshift_known"] for each in found["test_by_class"].values()]
     assert len(counts) > 1 and sum(counts) == found["test"]["redshift_known"]
     assert found["test_before_calibration"]["redshift_mad"] == found["test"]["redshift_mad"]
+    assert modes(output / "model") == {(output / "model").stat().st_mode & 0o666}
     calibrated = AutoModelForSequenceClassification.from_pretrained(output / "model")
     before, after = (vars(each.config.regression_targets["redshift"]) for each in (head, calibrated))
     assert {name for name in before if before[name] != after[name]} == {"width_factor", "confidence_threshold"}

@@ -47,6 +47,11 @@ def run_here(recipe: Path, output: Path, *arguments: str) -> str:
     return in_this_process(pretrain.main, "--config", str(recipe), "--output", str(output), *arguments)
 
 
+def modes(folder: Path) -> set[int]:
+    """What the files of weights may be, and who may read them."""
+    return {path.stat().st_mode & 0o777 for path in folder.glob("*.safetensors")}
+
+
 def losses(output: Path) -> dict[int, float]:
     lines = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
     return {line["step"]: line["loss"] for line in lines if "loss" in line}
