@@ -6,6 +6,7 @@ What it says comes batch by batch from a function that is handed in: vectors (`e
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,10 +19,14 @@ from datasets import Dataset
 from fsspec.implementations.local import LocalFileSystem
 from tqdm.auto import tqdm
 
+from .fits_access import SpectrumFileError
 from .packing import as_arrays, rows_of
+from .prepared import read_metadata
 from .schema import RESOLUTION, SPECTRUM
 from .storage import sweep, write_aside
 
+
+logger = logging.getLogger(__name__)
 
 #: Column that is null, or says why there is no answer of this row.
 PROBLEM = "problem"
@@ -99,8 +104,8 @@ def write_answers(
 ) -> list[Path]:
     """Write what is said of rows into Parquet files, behind the rows' metadata (all columns but pixels).
 
-    Shards that are there are left as they are, so that an interrupted run goes on where it stopped. A shard is written
-    aside and renamed. Process `process_index` of `num_processes` writes every `num_processes`-th shard.
+    Shards that are there are left as they are, so that an interrupted run goes on where it stopped; those that are cut off
+    are made anew. A shard is written aside and renamed. Process `process_index` of `num_processes` writes every `num_processes`-th shard.
 
     Args:
         rows: All of them, on every process.
@@ -118,9 +123,9 @@ def write_answers(
     folder.mkdir(parents=True, exist_ok=True)
     claim(folder, shards)
     mine = [number for number in range(len(shards)) if number % num_processes == process_index]
-    missing = [number for number in mine if not shards.path(folder, number).exists()]
     size = shards.shard_rows
     ranges = {number: range(number * size, min((number + 1) * size, len(rows))) for number in mine}
+    missing = [number for number in mine if not is_written(shards.path(folder, number), len(ranges[number]))]
     total, done = (sum(len(ranges[number]) for number in numbers) for numbers in (mine, set(mine) - set(missing)))
     with tqdm(total=total, initial=done, desc=shards.name, unit="spectra", disable=not progress) as bar:
         for number in missing:
@@ -140,6 +145,20 @@ def check_names(rows: Dataset, names: Iterable[str]) -> None:
     """
     if twice := sorted(set(rows.column_names) & set(names)):
         raise ValueError(f"rows: expected no column of the names {twice}, which are those of what is said of them")
+
+
+def is_written(path: Path, num_rows: int) -> bool:
+    """Whether a shard is there with all of its rows. One that is cut off, as a full disk or a broken copy leaves it, is
+    none: then the log names it."""
+    try:
+        if (found := read_metadata(path, path).num_rows) == num_rows:
+            return True
+        raise SpectrumFileError(path, "rows", found, str(num_rows))
+    except FileNotFoundError:
+        return False
+    except SpectrumFileError as error:
+        logger.warning("%s: it is made anew", error)
+        return False
 
 
 def write_shard(rows: Dataset, found: pa.Table, path: Path) -> None:

@@ -140,6 +140,20 @@ def test_a_run_goes_on_where_it_stopped(model, rows, tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_shard_that_is_cut_off_is_made_anew(model, rows, tmp_path, caplog):
+    """As by a full disk or a broken copy: reading ended in Arrow's words at every start."""
+    paths = write(model, rows, tmp_path)
+    expected = [path.read_bytes() for path in paths]
+    paths[0].write_bytes(expected[0][:-7])
+    paths[1].write_bytes(b"")
+    paths[2].write_bytes(expected[1])
+    write(model, rows, tmp_path)
+    assert [path.read_bytes() for path in paths] == expected
+    told = [record.getMessage() for record in caplog.records]
+    assert [path.name in each and each.endswith("it is made anew") for path, each in zip(paths, told)] == [True] * 3
+    assert "rows: found 4; expected 2" in told[2]
+
+
 def test_two_processes_share_the_shards(model, rows, tmp_path):
     write(model, rows, tmp_path / "one")
     for process in (1, 0):
