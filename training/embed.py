@@ -52,9 +52,9 @@ def main() -> None:
 
 def finish(output: Path, arguments: argparse.Namespace) -> None:
     """Count, compare neighbours, draw."""
-    said = read_embeddings(output, ["problem"])["problem"]
-    problems = [each for each in said if each]
-    print(f"{len(said)} spectra, {len(problems)} without an embedding" + (f": {problems[0]}" if problems else ""))
+    said = read_embeddings(output, ["problem"]).with_format("arrow")[:]["problem"]
+    problems = said.drop_null()
+    print(f"{len(said)} spectra, {len(problems)} without an embedding" + (f": {problems[0]}" if len(problems) else ""))
     count = min(arguments.map_rows, len(said))
     shown = read_embeddings(output, rows=np.sort(np.random.default_rng(arguments.seed).permutation(len(said))[:count]))
     scores = embedding_map.neighbours_agree(shown)
