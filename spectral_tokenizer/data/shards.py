@@ -184,7 +184,7 @@ def read_answers(
 
     Args:
         folder: Of the shards.
-        columns: Those alone.
+        columns: Those alone are read, and held in memory.
         rows: Numbers of the rows to read, ascending; no more than these and one shard are in memory. None: all.
         name: Of the files.
 
