@@ -16,7 +16,7 @@ from recipe import SIMULATED, Recipe
 from spectral_tokenizer.data import SURVEYS, load_prepared, load_survey, load_table, splits
 from spectral_tokenizer.data.packing import MixtureSampler, PackedSteps, count_patches
 from spectral_tokenizer.data.prepared import is_prepared
-from spectral_tokenizer.data.shards import BLOCK, content_of
+from spectral_tokenizer.data.shards import contents
 from spectral_tokenizer.data.table import Table
 from spectral_tokenizer.data.tables import to_table
 from spectral_tokenizer.labels_spectral_tokenizer import KnownLabels
@@ -177,10 +177,9 @@ def objects(train: dict[str, Dataset]) -> list[list[str]]:
     order. Not of pixels, of which simulated ones differ in their last bits with the number of threads."""
     found = []
     for survey, rows in train.items():
-        digest, names = hashlib.sha256(), rows.select_columns(["survey", "object_id"]).with_format("arrow")
-        for start in range(0, len(rows), BLOCK):
-            for column in names[start : start + BLOCK].columns:
-                digest.update(content_of(column.to_numpy()))
+        digest = hashlib.sha256()
+        for content in contents(rows, ["survey", "object_id"]):
+            digest.update(content)
         found.append([survey, digest.hexdigest()[:16]])
     return found
 

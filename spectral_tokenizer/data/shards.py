@@ -7,7 +7,7 @@ What it says comes batch by batch from a function that is handed in: vectors (`e
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -236,16 +236,32 @@ def rows_fingerprint(rows: Dataset) -> str:
     if not len(rows):
         raise ValueError("rows: expected spectra, found none: no row was read")
     names = sorted(name for name, feature in rows.features.items() if getattr(feature, "dtype", "list") != "list")
-    digest, labels = hashlib.sha256(json.dumps(names).encode()), rows.select_columns(names).with_format("arrow")
-    for start in range(0, len(rows), BLOCK):
-        for column in labels[start : start + BLOCK].columns:
-            digest.update(content_of(column.to_numpy()))
+    digest = hashlib.sha256(json.dumps(names).encode())
+    for content in contents(rows, names):
+        digest.update(content)
     sample = np.unique(np.linspace(0, len(rows) - 1, SAMPLE).astype(int))
     for spectrum in rows_of(as_arrays(rows), sample.tolist()):
         for name in SPECTRUM:
             if spectrum[name] is not None:
                 digest.update(np.ascontiguousarray(spectrum[name]))
     return digest.hexdigest()[:16]
+
+
+def contents(rows: Dataset, names: Sequence[str]) -> Iterator[bytes]:
+    """What columns hold, in blocks of rows. Of rows that were chosen among others, as a split does, Datasets would fetch
+    each alone: here a block is taken at once out of where it lies."""
+    table, chosen = rows.select_columns(names).data.table, rows._indices
+    # Texts of a column may be more than the 2 GiB that Arrow's ordinary ones can be together.
+    wide = [pa.large_string() if pa.types.is_string(each) else each for each in table.schema.types]
+    for start in range(0, len(rows), BLOCK):
+        if chosen is None:
+            block = table.slice(start, BLOCK)
+        else:
+            places = chosen.column(0).slice(start, BLOCK).to_numpy().astype(np.int64)
+            lies = table.slice(places.min(), np.ptp(places) + 1).cast(pa.schema(zip(names, wide)))
+            block = lies.take(places - places.min())
+        for column in block.columns:
+            yield content_of(column.to_numpy())
 
 
 def content_of(values: np.ndarray) -> bytes:

@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from datasets import Dataset, load_dataset
+from datasets import Dataset, concatenate_datasets, load_dataset
 from fsspec.implementations.local import LocalFileSystem
 from spectra import spectrum
 
@@ -251,6 +251,18 @@ def test_every_label_of_every_block_counts_and_no_bits_of_nan(rows, monkeypatch)
         columns.append(np.where(np.arange(len(rows)) == place, 5000.0, teff))
     prints = [rows_fingerprint(rows.add_column("teff", each)) for each in columns]
     assert prints[0] == prints[1] and len(set(prints)) == 3
+
+
+@pytest.mark.parametrize("chosen", [range(9, -1, -1), [7, 3, 4, 0, 9, 9]])
+def test_chosen_rows_are_told_as_the_same_rows_alone(rows, monkeypatch, chosen):
+    """Of those that were chosen among others, as a split does, labels are taken from where they lie."""
+    monkeypatch.setattr(shards, "BLOCK", 3)
+    rows = rows.add_column("teff", [None, *np.arange(8.0), np.nan]).add_column("is_good", [None, *9 * [True]])
+    rows = concatenate_datasets([rows.select(range(4)), rows.select(range(4, 10))])
+    picked = rows.select(chosen)
+    assert picked._indices is not None
+    assert rows_fingerprint(picked) == rows_fingerprint(Dataset.from_list(picked.to_list(), features=rows.features))
+    assert rows_fingerprint(picked) != rows_fingerprint(rows)
 
 
 def test_a_file_beside_one_is_written_beside_one(tmp_path, monkeypatch):
