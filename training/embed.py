@@ -16,7 +16,7 @@ from pathlib import Path
 import embedding_map
 import numpy as np
 import torch
-from given_rows import add_arguments, checked, load_rows, processes, sharing
+from given_rows import add_arguments, checked, count, load_rows, processes, sharing
 from recipe import find_model
 from transformers import AutoModel, AutoProcessor
 
@@ -53,10 +53,9 @@ def main() -> None:
 def finish(output: Path, arguments: argparse.Namespace) -> None:
     """Count, compare neighbours, draw."""
     said = read_embeddings(output, ["problem"]).with_format("arrow")[:]["problem"]
-    problems = said.drop_null()
-    print(f"{len(said)} spectra, {len(problems)} without an embedding" + (f": {problems[0]}" if len(problems) else ""))
-    count = min(arguments.map_rows, len(said))
-    shown = read_embeddings(output, rows=np.sort(np.random.default_rng(arguments.seed).permutation(len(said))[:count]))
+    count(said, "an embedding", output)
+    chosen = np.random.default_rng(arguments.seed).permutation(len(said))[: arguments.map_rows]
+    shown = read_embeddings(output, rows=np.sort(chosen))
     scores = embedding_map.neighbours_agree(shown)
     (output / "neighbours.json").write_text(json.dumps(scores, indent=2) + "\n")
     for name, value in scores.items():

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import surveys
 import torch
@@ -84,6 +85,18 @@ def read_rows(path: str) -> Dataset:
             f"wavelength, flux and ivar, goes in as --data NAME={path} --options NAME.frame=heliocentric (or what it is)"
         )
     return rows
+
+
+def count(problems: pa.ChunkedArray, lacking: str, folder: Path) -> None:
+    """Say of how many rows there is nothing, and of the first one why.
+
+    Raises:
+        ValueError: that is all of them.
+    """
+    reasons = problems.drop_null()
+    print(f"{len(problems)} spectra, {len(reasons)} without {lacking}" + (f": {reasons[0]}" if len(reasons) else ""))
+    if len(reasons) == len(problems):
+        raise ValueError(f"{folder}: expected some spectra that can be read, found {len(reasons)} without {lacking}")
 
 
 def processes() -> PartialState:

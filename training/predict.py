@@ -17,7 +17,7 @@ import catalogue_figures
 import pyarrow as pa
 import torch
 from catalogue_fits import write_fits
-from given_rows import add_arguments, checked, load_rows, processes, sharing
+from given_rows import add_arguments, checked, count, load_rows, processes, sharing
 from recipe import find_model
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
@@ -96,11 +96,10 @@ def finish(output: Path, arguments: argparse.Namespace) -> None:
     if not arguments.fits:  # then of millions of spectra no more is read than is counted and drawn
         columns = [name for name in columns if name.startswith(PREDICTED) or name == PROBLEM]
     table = read_catalogue(output, columns).with_format("arrow")[:]
-    problems = table[PROBLEM].drop_null()
-    print(f"{len(table)} spectra, {len(problems)} without an answer" + (f": {problems[0]}" if len(problems) else ""))
-    for name, (count, flagged, novel) in told(table).items():
+    count(table[PROBLEM], "an answer", output)
+    for name, (answers, flagged, novel) in told(table).items():
         unlike = "novelty is not known" if novel is None else f"{novel:8} unlike what the head was fitted to"
-        print(f"{name:<28} {count:8} answers, {flagged:8} flagged, {unlike}")
+        print(f"{name:<28} {answers:8} answers, {flagged:8} flagged, {unlike}")
     if arguments.fits:
         print(f"\nFITS: {write_fits(table, output / 'catalogue.fits')}")
     print(f"\ncatalogue: {output}")

@@ -161,6 +161,18 @@ def test_columns_of_ones_own_are_no_labels():
     )
 
 
+@pytest.mark.parametrize("script, name", [(predict, "catalogue"), (embed, "embeddings")])
+def test_where_no_spectrum_at_all_was_read_the_run_fails(tmp_path, capsys, script, name):
+    """A job that goes on with the catalogue is told so by the exit code."""
+    said = {"predicted_teff": pa.array([np.nan, np.nan]), "problem": pa.array(["object a: found NaN", "object b"])}
+    shards = Shards("rows", "model", 2, 2, name=name)
+    write_answers(Dataset.from_dict({"object_id": ["a", "b"]}), tmp_path, shards, lambda rows: [said])
+    line = ["--data", "sdss=none", *(["--heads", "labels"] if script is predict else [])]
+    with pytest.raises(ValueError, match="expected some spectra that can be read, found 2 without an"):
+        script.finish(tmp_path, script.parse_arguments(line))
+    assert "object a: found NaN" in capsys.readouterr().out
+
+
 def test_a_catalogue_of_tags_has_no_picture(tmp_path, capsys):
     shards = Shards("rows", "model", 1, 1, name="catalogue")
     write_answers(
