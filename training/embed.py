@@ -1,7 +1,7 @@
 """Embed spectra with a trained encoder: one Parquet row per spectrum, with its metadata and its vector.
 
     python training/embed.py --model runs/demo/model --output runs/embeddings --data sdss=/data/sdss desi=/data/desi
-    accelerate launch --multi_gpu --num_processes 4 training/embed.py --model ... --rows prepared/*.parquet
+    accelerate launch --multi_gpu --num_processes 4 training/embed.py --model ... --rows prepared/desi
     python training/embed.py --output runs/embeddings --map-only      # the picture alone, from what is there
 
 Shards are written aside and renamed: a run that was interrupted goes on where it stopped, started again with the same

@@ -1,7 +1,7 @@
 """Ask trained heads of spectra: a catalogue of class, redshift, labels, one Parquet row per spectrum.
 
     python training/predict.py --heads hub_configs/released_class hub_configs/released_redshift --data desi=/data/desi
-    accelerate launch --multi_gpu --num_processes 4 training/predict.py --heads ... --rows prepared/*.parquet
+    accelerate launch --multi_gpu --num_processes 4 training/predict.py --heads ... --rows prepared/desi
     python training/predict.py --heads ... --data sdss=/data/sdss --fits    # and catalogue.fits
 
 Each row has the spectrum's metadata, the survey's own labels among them, and behind them what the heads say with its
