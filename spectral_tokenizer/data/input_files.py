@@ -1,11 +1,13 @@
 """Which files a survey is built from, and how a changed one is noticed."""
 
 import fnmatch
+import functools
 import hashlib
 import json
 import logging
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from glob import glob, has_magic
 from pathlib import Path
@@ -41,7 +43,8 @@ def find_files(data_files: str | Path | Iterable[str | Path], file_names: Iterab
     if blank := [entry for entry in entries if not str(entry).strip()]:
         raise ValueError(f"files: expected paths, found: {blank}; of the working directory say '.'")
     is_wanted = re.compile("|".join(fnmatch.translate(pattern) for pattern in file_names)).match
-    found = {str(entry): dict(_files_of(entry, is_wanted)) for entry in entries}
+    real_path = functools.cache(os.path.realpath)  # of folders, which many files share
+    found = {str(entry): dict(_files_of(entry, is_wanted, real_path)) for entry in entries}
     empty = [entry for entry, files in found.items() if not files]
     if empty or not found:
         names = shorten(", ".join(file_names), 120, placeholder=", ...")
@@ -64,16 +67,31 @@ def without_repetitions(files: dict[str, str], is_wanted: Callable[[str], object
     return sorted(chosen.values())
 
 
-def _files_of(entry: str | Path, is_wanted: Callable[[str], object]) -> Iterator[tuple[str, str]]:
+def _files_of(
+    entry: str | Path, is_wanted: Callable[[str], object], real_path: Callable[[str], str]
+) -> Iterator[tuple[str, str]]:
     """Paths, and where they lead. A link keeps its name, as names say what a file is and what stands beside it; its
-    folder is the one that it truly lies in, whichever way led there."""
+    folder is the one that it truly lies in, whichever way led there. What is no link is asked for once: of a million
+    files that are named one by one, each question is another to the file system.
+
+    Raises:
+        FileNotFoundError: a path does not exist, or is a link that leads nowhere.
+    """
     for path in _expand(entry):
-        if path.is_symlink():
+        try:
+            mode = os.lstat(path).st_mode
+        except FileNotFoundError:
+            raise FileNotFoundError(f"no such file or folder: {path}") from None
+        is_link = stat.S_ISLNK(mode)
+        if is_link:
             check_link(path)
-        if path.is_dir():
+            mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
             yield from _search(path, is_wanted)
-        elif path.is_file():
-            yield os.path.join(os.path.realpath(path.parent), path.name), os.path.realpath(path)
+        elif stat.S_ISREG(mode):
+            folder, name = os.path.split(path)
+            own = os.path.join(real_path(folder), name)
+            yield own, os.path.realpath(path) if is_link else own
 
 
 def _search(folder: Path, is_wanted: Callable[[str], object]) -> Iterator[tuple[str, str]]:
@@ -145,13 +163,12 @@ def saved_files(path: str) -> set[str] | None:
 
 
 def _expand(entry: str | Path) -> list[Path]:
+    """The paths of a glob; another entry as it is, be it there or not."""
     path = Path(entry).expanduser()
-    if path.exists():
+    if not has_magic(str(path)) or path.exists():
         return [path]
-    if has_magic(str(path)):
-        check_folders(path)
-        return [Path(match) for match in sorted(glob(str(path), recursive=True))]
-    raise FileNotFoundError(f"no such file or folder: {path}")
+    check_folders(path)
+    return [Path(match) for match in sorted(glob(str(path), recursive=True))]
 
 
 def check_folders(pattern: Path) -> None:

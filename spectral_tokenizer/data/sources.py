@@ -181,7 +181,8 @@ def is_remote(entry: str | Path | int, survey: type[SpectraBuilder]) -> bool:
     text = str(entry)
     if "://" in text:
         return True
-    if Path(text).expanduser().exists() or has_magic(text):
+    # No identifier begins at the root: of a million paths each would be looked up here, too, before `find_files` does.
+    if os.path.isabs(text) or has_magic(text) or Path(text).expanduser().exists():
         return False
     if survey.address(text) is None:
         raise FileNotFoundError(f"no such file or folder, and no identifier: {text}; expected {survey.IDENTIFIER}")

@@ -5,8 +5,9 @@ import os
 import pytest
 from native_files import rows_of, write_desi, write_galah_ccd, write_redshifts, write_sdss
 
-from spectral_tokenizer.data import SpectrumFileError, load_survey, survey_report
+from spectral_tokenizer.data import SURVEYS, SpectrumFileError, load_survey, survey_report
 from spectral_tokenizer.data.input_files import find_files
+from spectral_tokenizer.data.sources import find_sources
 
 
 STAR = "131123003001096"
@@ -110,3 +111,17 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch, pattern):
     monkeypatch.setattr(os, "scandir", failing)
     with pytest.raises(PermissionError, match="night2"):
         find_files(tmp_path / pattern, ["spec-*.fits"])
+
+
+def test_a_file_that_is_named_is_asked_for_once(tmp_path, monkeypatch):
+    """A list may name a million, on a file system of a cluster."""
+    paths = [tmp_path / "a" / f"spec-{number}.fits" for number in range(100)]
+    paths[0].parent.mkdir()
+    for path in paths:
+        path.touch()
+    asked = []
+    for name in ("stat", "lstat", "readlink"):
+        call = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda path, *a, call=call, **k: (asked.append(path), call(path, *a, **k))[1])
+    assert find_sources([str(path) for path in paths], SURVEYS["sdss"]).files == sorted(map(str, paths))
+    assert len(asked) < 2 * len(paths)
