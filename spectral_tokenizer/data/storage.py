@@ -9,13 +9,19 @@ from fsspec import AbstractFileSystem
 
 @contextmanager
 def write_aside(file_system: AbstractFileSystem, path: str) -> Iterator[str]:
-    """A path to write to, whose file is moved to `path` at the end; after an error it is removed."""
+    """A path to write to, whose file is moved to `path` at the end; after an error it is removed.
+
+    Raises:
+        OSError: with the file's name, also where the system gives none, as of a full disk.
+    """
     folder, slash, name = path.rpartition("/")
     unfinished = f"{folder}{slash}.{name}.{uuid.uuid4().hex[:8]}.unfinished"
     try:
         yield unfinished
         file_system.mv(unfinished, path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = path
         if file_system.exists(unfinished):
             file_system.rm_file(unfinished)
         raise

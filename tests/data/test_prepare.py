@@ -265,6 +265,19 @@ def test_what_a_kill_left_of_the_card_is_swept(tmp_path, folder):
     assert (tmp_path / "README.md").read_bytes() == card
 
 
+def test_a_full_disk_names_what_could_not_be_written(tmp_path, folder, monkeypatch):
+    """The system names no file of a write."""
+
+    def full(*_, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(prepare_module.pq.ParquetWriter, "write_table", full)
+    with pytest.raises(OSError, match="No space left on device: '.*train-00000-of-00001.parquet'") as error:
+        prepare_survey("sdss", folder, tmp_path / "out")
+    assert error.value.errno == errno.ENOSPC
+    assert not list((tmp_path / "out" / "sdss").glob(".*"))
+
+
 def test_two_tasks_that_write_the_card_at_once(tmp_path):
     """The second ends while the first is writing, and sweeps away what that has written."""
     files, waiting = fsspec.filesystem("file", skip_instance_cache=True), ["desi"]
