@@ -50,6 +50,7 @@ logger = logging.getLogger(__name__)
 BYTES_PER_SHARD = 2**29  # of input, unless the number of shards is given
 TYPICAL_SIZE = 2**18  # bytes, of a file of one spectrum
 INPUTS = b"spectral_tokenizer.inputs"  # in a Parquet file's metadata: the fingerprint of the files it was made from
+READER = b"spectral_tokenizer.reader"  # there too: by which reader, with which options
 REFRESH_SECONDS = 0.2
 
 # Bytes of floating-point pixels compress twice as well when they are sorted by significance.
@@ -96,16 +97,22 @@ class Plan:
         """The file system and the results' folder in it. For each process anew: connections do not survive a fork."""
         return url_to_fs(self.output, **self.storage_options)
 
+    def reader(self) -> dict:
+        """What makes rows of files, and how."""
+        return {
+            "survey": survey_name(self.survey),
+            "reader": reader_name(self.survey),
+            "reader_version": str(self.survey.VERSION),
+            "options": self.options,
+        }
+
     def as_dict(self) -> dict:
         """What two runs must agree on to work on one result."""
         digest = hashlib.sha256()
         for unit in self.units:
             digest.update("\0".join(map(self.sources.key, unit)).encode("utf-8", "surrogateescape") + b"\n")
         return {
-            "survey": survey_name(self.survey),
-            "reader": reader_name(self.survey),
-            "reader_version": str(self.survey.VERSION),
-            "options": self.options,
+            **self.reader(),
             "shards": self.num_shards,
             "units": len(self.units),
             "files": digest.hexdigest()[:16],
@@ -130,8 +137,8 @@ def prepare_files(
     """Write a survey's rows as Parquet, with a manifest. What is there already is not made again.
 
     A run that was killed goes on when it is started again with the same arguments. Shards whose input files have
-    changed since are made anew, and so are those that are empty or cut off. Read the result with `load_prepared`, from the Hub with
-    ``load_dataset("OUTPUT", "SURVEY")``, or as any other Parquet files.
+    changed since are made anew, and so are those that are empty or cut off, or that other options made. Read the result
+    with `load_prepared`, from the Hub with ``load_dataset("OUTPUT", "SURVEY")``, or as any other Parquet files.
 
     Args:
         survey: the survey's builder.
@@ -279,12 +286,14 @@ def write_shard(plan: Plan, shard: int, advance: Callable[[int], object]) -> Sur
     file_system, folder = plan.storage()
     rows_path = f"{folder}/{rows_name(shard, plan.num_shards)}"
     manifest_path = f"{folder}/_manifest/{shard_name(shard, plan.num_shards)}.jsonl"
-    inputs = fingerprint_of(plan, shard)
-    if inputs == made_from(file_system, rows_path):
+    origin = {INPUTS: fingerprint_of(plan, shard).encode(), READER: json.dumps(plan.reader()).encode()}
+    found = made_from(file_system, rows_path)
+    # What shards of earlier versions do not say of their reader, the plan beside them does.
+    if found and all(found.get(key, value) == value for key, value in origin.items()):
         advance(len(plan.units_of(shard)))
     else:
         with write_aside(file_system, rows_path) as unfinished:
-            records = write_rows(file_system, unfinished, plan, shard, inputs, advance)
+            records = write_rows(file_system, unfinished, plan, shard, origin, advance)
             with write_aside(file_system, manifest_path) as unfinished:
                 lines = "".join(record.to_json() + "\n" for record in records)
                 file_system.pipe_file(unfinished, lines.encode())
@@ -313,7 +322,7 @@ def write_rows(
     path: str,
     plan: Plan,
     shard: int,
-    inputs: str,
+    origin: dict[bytes, bytes],
     advance: Callable[[int], object],
 ) -> list[FileRecord]:
     """Read a shard's units and write their rows, a row group per batch of the reader, which may span units; and what
@@ -321,7 +330,7 @@ def write_rows(
     units, manifest = fetch_units(plan, shard)
     advance(len(manifest))
     schema = FEATURES.arrow_schema
-    schema = schema.with_metadata({**schema.metadata, INPUTS: inputs.encode()})
+    schema = schema.with_metadata({**schema.metadata, **origin})
     done = len(manifest)
     with tempfile.TemporaryDirectory() as cache_dir:
         files = tuple(file for unit in units for file in unit)
@@ -354,9 +363,9 @@ def fetch_units(plan: Plan, shard: int) -> tuple[list[tuple[str, ...]], list[Fil
     return here, manifest
 
 
-def made_from(file_system: AbstractFileSystem, path: str) -> str | None:
-    """The fingerprint of the files that a finished shard was made from; None where there is no such shard, or one without
-    its end, as a full disk or a broken copy leaves it: then the log names it.
+def made_from(file_system: AbstractFileSystem, path: str) -> dict[bytes, bytes]:
+    """What a finished shard says that it was made from, `INPUTS` among it; nothing where there is no such shard, or one
+    without its end, as a full disk or a broken copy leaves it: then the log names it.
 
     Raises:
         ValueError: the file is whole, and nothing that was made here. It may be somebody's only one.
@@ -365,13 +374,13 @@ def made_from(file_system: AbstractFileSystem, path: str) -> str | None:
         with file_system.open(path, "rb") as file:
             told = read_metadata(file, path).metadata or {}
     except FileNotFoundError:
-        return None
+        return {}
     except SpectrumFileError as error:
         logger.warning("%s: it is made anew", error)
-        return None
+        return {}
     if INPUTS not in told:
         raise ValueError(
             f"{path}: found a Parquet file that prepare did not write; expected a shard, with {INPUTS.decode()} in its metadata. "
             "Choose another output folder, or remove this file"
         )
-    return told[INPUTS].decode()
+    return told

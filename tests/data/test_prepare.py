@@ -378,6 +378,30 @@ def test_other_files_or_options_are_refused(tmp_path, folder, monkeypatch):
     assert contents(tmp_path / "out") == before
 
 
+def test_shards_do_not_outlive_their_plan(tmp_path, folder, monkeypatch):
+    """Whoever removes the plan alone, as the refusal of other options names it, gets no rows of the options before."""
+    out = tmp_path / "out" / "sdss"
+    assert prepare_survey("sdss", folder, tmp_path / "out", num_shards=2).rows == 20
+    (out / "_plan.json").unlink()
+    assert prepare_survey("sdss", folder, tmp_path / "out", num_shards=2, sky=True).rows == 21
+    assert pq.read_table(out).num_rows == 21
+    (out / "_plan.json").unlink()
+    monkeypatch.setattr(SURVEYS["sdss"], "VERSION", "99.0.0")
+    before = contents(out)
+    prepare_survey("sdss", folder, tmp_path / "out", num_shards=2, sky=True)
+    assert all(contents(out)[path.name] != before[path.name] for path in out.glob("*.parquet"))
+
+
+def test_shards_that_do_not_tell_their_reader_stay(tmp_path, folder, monkeypatch):
+    """As versions before wrote them."""
+    monkeypatch.setattr(prepare_module, "READER", b"another key")
+    prepare_survey("sdss", folder, tmp_path / "out", num_shards=2)
+    monkeypatch.undo()
+    before = contents(tmp_path / "out")
+    prepare_survey("sdss", folder, tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+
+
 def test_unknown_survey_option_and_no_files(tmp_path, folder):
     with pytest.raises(ValueError, match="rave"):
         prepare_survey("rave", folder, tmp_path / "out")
