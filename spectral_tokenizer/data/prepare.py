@@ -289,7 +289,9 @@ def write_shard(plan: Plan, shard: int, advance: Callable[[int], object]) -> Sur
     origin = {INPUTS: fingerprint_of(plan, shard).encode(), READER: json.dumps(plan.reader()).encode()}
     found = made_from(file_system, rows_path)
     # What shards of earlier versions do not say of their reader, the plan beside them does.
-    if found and all(found.get(key, value) == value for key, value in origin.items()):
+    is_made = found and all(found.get(key, value) == value for key, value in origin.items())
+    records = read_manifest(file_system, manifest_path, len(plan.units_of(shard))) if is_made else None
+    if records is not None:
         advance(len(plan.units_of(shard)))
     else:
         with write_aside(file_system, rows_path) as unfinished:
@@ -300,9 +302,22 @@ def write_shard(plan: Plan, shard: int, advance: Callable[[int], object]) -> Sur
     sweep(file_system, rows_path)
     sweep(file_system, manifest_path)
     report = SurveyReport(survey=survey_name(plan.survey))
-    for line in file_system.cat_file(manifest_path).decode().splitlines():
-        report.add_file(FileRecord.from_json(line))
+    for record in records:
+        report.add_file(record)
     return report
+
+
+def read_manifest(file_system: AbstractFileSystem, path: str, num_units: int) -> list[FileRecord] | None:
+    """What became of each unit of a finished shard; None where that is not whole: then the log names the file."""
+    try:
+        lines = file_system.cat_file(path).decode().splitlines()
+        if len(lines) == num_units:
+            return [FileRecord.from_json(line) for line in lines]
+        found = f"{len(lines)} lines"
+    except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
+        found = f"{type(error).__name__}: {error}"
+    logger.warning("%s: found %s; expected %d lines: its shard is made anew", path, found, num_units)
+    return None
 
 
 def fingerprint_of(plan: Plan, shard: int) -> str:

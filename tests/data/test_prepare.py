@@ -329,6 +329,20 @@ def test_a_damaged_shard_is_made_anew_and_named(tmp_path, folder, caplog, left):
     assert [record.levelname for record in caplog.records if f"{shard}: file: found " in record.message] == ["WARNING"]
 
 
+@pytest.mark.parametrize("left", [None, 0, 100, "a line"])
+def test_a_shard_without_its_whole_manifest_is_made_anew(tmp_path, folder, caplog, left):
+    prepare_survey("sdss", folder, tmp_path / "out", num_shards=4)
+    before = contents(tmp_path / "out")
+    path = tmp_path / "out" / "sdss" / "_manifest" / "00001-of-00004.jsonl"
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"\n") + 1 if left == "a line" else left])
+    if left is None:
+        path.unlink()
+    assert prepare_survey("sdss", folder, tmp_path / "out").rows == 20
+    assert contents(tmp_path / "out") == before
+    assert [record.levelname for record in caplog.records if f"{path}: found " in record.message] == ["WARNING"]
+
+
 @pytest.mark.parametrize("metadata", [None, {"of": "pandas"}])
 def test_a_file_of_another_origin_under_a_shard_s_name_is_named_and_stays(tmp_path, folder, metadata):
     prepare_survey("sdss", folder, tmp_path / "out", num_shards=4)
