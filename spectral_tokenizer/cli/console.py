@@ -57,7 +57,8 @@ def read_entries(entries: Iterable[str]) -> list[str]:
         if not entry.startswith("@"):
             found.append(entry)
             continue
-        lines = (line.strip() for line in Path(entry[1:]).read_text().splitlines())
+        # Names need be no Unicode, and lines end where `ls` and `find` end them.
+        lines = (os.fsdecode(line).strip() for line in Path(entry[1:]).read_bytes().splitlines())
         found += [line for line in lines if line and not line.startswith("#")]
     return found
 

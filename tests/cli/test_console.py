@@ -77,6 +77,14 @@ def test_entries_from_a_list(tmp_path):
         read_entries([f"@{tmp_path}/missing.txt"])
 
 
+def test_a_list_of_names_that_are_no_unicode(tmp_path):
+    (tmp_path / "list.txt").write_bytes(b"a\xff.fits\n\xc3\xa9\xe2\x80\xa8.fits\r\n")
+    assert [os.fsencode(entry) for entry in read_entries([f"@{tmp_path}/list.txt"])] == [
+        b"a\xff.fits",
+        b"\xc3\xa9\xe2\x80\xa8.fits",
+    ]
+
+
 def test_options_of_the_readers():
     known = reader_options(SURVEYS.values())
     assert {"sky": "bool", "simulated": "bool"}.items() <= known.items()
