@@ -64,7 +64,10 @@ class SpectrumFileError(ValueError):
     """
 
     def __init__(self, file: str | Path, field: str, found: object, expected: str):
-        super().__init__(str(file), field, str(found), expected)  # as args: the error crosses processes
+        found = re.sub(
+            r"\s*\n\s*", " ", str(found).strip()
+        )  # astropy's messages have several lines, a log's entry has one
+        super().__init__(str(file), field, found, expected)  # as args: the error crosses processes
 
     def __str__(self) -> str:
         file, field, found, expected = self.args

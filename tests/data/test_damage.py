@@ -115,6 +115,15 @@ def test_missing_columns(tmp_path, column):
     refused(tmp_path, "sdss", edit(write_sdss(tmp_path / "spec-1.fits"), lose), f"column {column}")
 
 
+def test_a_message_is_one_line():
+    error = SpectrumFileError(
+        "spec-1.fits", "file", "VerifyError:\nVerification reported errors:\n  HDU 0:  '  '\n", "FITS"
+    )
+    assert (
+        str(error) == "spec-1.fits: file: found VerifyError: Verification reported errors: HDU 0:  '  '; expected FITS"
+    )
+
+
 def test_a_header_without_end_does_not_run_into_the_next(tmp_path):
     path = write_galah_ccd(tmp_path, STAR, 1, layout="6.0")
     content = path.read_bytes()
