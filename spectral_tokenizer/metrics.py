@@ -181,22 +181,22 @@ def make_compute_metrics(config) -> Callable:
     others, and for probabilities over bins how well failures beyond `tolerance` are flagged: by the calibrated threshold
     (`flag_caught`, `flag_false_alarms`), and at 5 % false alarms (`caught`). Of both, where `novelty` is the last of the
     predictions (see `with_novelty`): `novel`, the part of spectra for which it is above 1.
+
+    Raises:
+        ValueError: classes of which a spectrum may have several; and what is returned, of `eval_do_concat_batches=False`.
     """
     if config.problem_type == "multi_label_classification":
         raise ValueError("no metrics for multi_label_classification here: write your own compute_metrics")
-    if config.is_regression:
-        return lambda evaluation: (
-            score_targets(config, evaluation.predictions, evaluation.label_ids) | novel(evaluation.predictions)
-        )
+    score = score_targets if config.is_regression else score_classes
 
-    def score_classes(evaluation) -> dict[str, float]:
-        logits = evaluation.predictions[0] if isinstance(evaluation.predictions, tuple) else evaluation.predictions
-        references = evaluation.label_ids.ravel()
-        given = {"predictions": logits.argmax(-1), "references": references, "classes": config.label_names}
-        scores = PurityCompleteness().compute(**given)
-        return scores | {"log_loss": log_loss(logits, references)} | novel(evaluation.predictions)
+    def compute_metrics(evaluation) -> dict[str, float]:
+        if isinstance(evaluation.label_ids, list):
+            raise ValueError(
+                "eval_do_concat_batches: found False; expected True, as metrics are of all spectra at once"
+            )
+        return score(config, evaluation.predictions, evaluation.label_ids) | novel(evaluation.predictions)
 
-    return score_classes
+    return compute_metrics
 
 
 def with_novelty(config) -> list[str]:
@@ -216,6 +216,13 @@ def log_loss(logits: np.ndarray, references: np.ndarray) -> float:
     logits, references = logits[references >= 0].astype(np.float64), references[references >= 0]
     log_shares = log_softmax(logits, axis=-1)
     return mean(-np.take_along_axis(log_shares, references[:, None], axis=1))
+
+
+def score_classes(config, predictions: tuple | np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Metrics of a class. predictions: logits, with others behind them where there are several."""
+    logits, references = predictions[0] if isinstance(predictions, tuple) else predictions, labels.ravel()
+    given = {"predictions": logits.argmax(-1), "references": references, "classes": config.label_names}
+    return PurityCompleteness().compute(**given) | {"log_loss": log_loss(logits, references)}
 
 
 def score_targets(config, predictions: tuple, labels: np.ndarray) -> dict[str, float]:

@@ -106,6 +106,15 @@ def test_metrics_for_trainer_on_targets(problem_type):
     assert scores["redshift_flag_false_alarms"] == 0.25
 
 
+@pytest.mark.parametrize("problem_type", ["regression", "single_label_classification"])
+def test_batches_that_are_not_put_together_are_refused(problem_type):
+    """As Trainer hands them over when it is told so; the error was one of a list's attributes."""
+    config = SpectralConfig(id2label={0: "redshift", 1: "teff"}, problem_type=problem_type)
+    batches = SimpleNamespace(predictions=[np.zeros((2, 2))] * 3, label_ids=[np.zeros(2)] * 3)
+    with pytest.raises(ValueError, match="eval_do_concat_batches: found False; expected True"):
+        make_compute_metrics(config)(batches)
+
+
 def test_the_package_does_not_import_evaluate():
     code = "import sys, spectral_tokenizer, spectral_tokenizer.data; assert 'evaluate' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
