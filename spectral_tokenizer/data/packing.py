@@ -25,11 +25,12 @@ ORDER, MIXTURE, HIDING = 0, 1, 2
 
 def count_patches(dataset: Dataset, patch_size: int) -> np.ndarray:
     """Patches of every row, (rows,) int64, from the lengths of its segments: no pixel is read."""
-    column = dataset.select_columns(["segment_lengths"]).with_format("arrow")[:]["segment_lengths"]
-    lengths = pa.concat_arrays(column.chunks)
+    lengths = pa.concat_arrays(dataset.data.column("segment_lengths").chunks)
     patches = -(-lengths.flatten().to_numpy() // patch_size)
     row = pc.list_parent_indices(lengths).to_numpy()
-    return np.bincount(row, weights=patches, minlength=len(lengths)).astype(np.int64)
+    counts = np.bincount(row, weights=patches, minlength=len(lengths)).astype(np.int64)
+    # Of rows that were chosen among others, as a split does, Datasets would fetch each alone.
+    return counts if dataset._indices is None else counts[dataset._indices.column(0).to_numpy()]
 
 
 def as_arrays(dataset: Dataset, columns: Sequence[str] = ()) -> Dataset:

@@ -54,6 +54,9 @@ def take(sampler, count):
 def test_patches_are_counted_from_segment_lengths(surveys):
     assert count_patches(surveys["desi"], 32).tolist() == [30] * 5
     assert count_patches(surveys["sdss"].select([4, 1]), 32).tolist() == [32, 32]
+    assert count_patches(
+        Dataset.from_dict({"segment_lengths": [[32], [64], [33, 1]]}).select([2, 0]), 32
+    ).tolist() == [3, 1]
 
 
 def test_every_row_is_drawn_once_per_epoch(surveys):
