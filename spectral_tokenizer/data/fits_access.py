@@ -64,9 +64,8 @@ class SpectrumFileError(ValueError):
     """
 
     def __init__(self, file: str | Path, field: str, found: object, expected: str):
-        found = re.sub(
-            r"\s*\n\s*", " ", str(found).strip()
-        )  # astropy's messages have several lines, a log's entry has one
+        # astropy's messages have several lines, a log's entry has one.
+        found = re.sub(r"\s*\n\s*", " ", str(found).strip())
         super().__init__(str(file), field, found, expected)  # as args: the error crosses processes
 
     def __str__(self) -> str:
