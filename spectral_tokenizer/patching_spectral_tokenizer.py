@@ -351,13 +351,13 @@ def lay_out_scaled(
     """Write flux / scale and ivar * scale^2 into arrays (patches, patch_size), both 0 where `is_usable`, (pixels,), is
     false and where the last patch of a segment is filled up."""
     flat_flux, flat_ivar, is_bad, square = flux.reshape(-1), ivar.reshape(-1), ~is_usable, np.float64(scale) ** 2
-    with np.errstate(over="ignore"):
-        for pixels, inside, filling in segments(spectrum.segment_lengths, flux.shape[1]):
-            # Straight into the patches, without arrays of whole spectra in between.
-            np.divide(spectrum.flux[pixels], scale, out=flat_flux[inside], casting="same_kind")
+    for pixels, inside, filling in segments(spectrum.segment_lengths, flux.shape[1]):
+        # Straight into the patches, without arrays of whole spectra in between.
+        np.divide(spectrum.flux[pixels], scale, out=flat_flux[inside], casting="same_kind")
+        with np.errstate(over="ignore"):
             np.multiply(spectrum.ivar[pixels], square, out=flat_ivar[inside], casting="same_kind")
-            flat_ivar[inside][is_bad[pixels]] = 0
-            flat_ivar[filling] = 0
+        flat_ivar[inside][is_bad[pixels]] = 0
+        flat_ivar[filling] = 0
     np.minimum(ivar, LARGEST_IVAR, out=ivar)
     flux[ivar == 0] = 0  # what underflows float32 is unusable as well
 

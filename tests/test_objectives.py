@@ -79,6 +79,16 @@ def test_an_objective_is_a_class_and_a_line(monkeypatch):
     assert torch.isfinite(output.loss)
 
 
+def test_how_patches_are_hidden_is_what_choice_would_draw():
+    """A run that goes on must draw what it drew when `generator.choice` did it."""
+    weights, edges = np.array([3.0, 0.0, 1.5]), np.arange(80.0).reshape(40, 2)
+    objective = OBJECTIVES["masked"](SpectralConfig(hiding_weights=tuple(weights)))
+    for seed in range(100):
+        found, generator = objective.hide(edges, np.random.default_rng(seed)), np.random.default_rng(seed)
+        how = list(HIDING.values())[generator.choice(3, p=weights / weights.sum())]
+        assert (found == how(edges, generator.uniform(*objective.config.hidden_fraction), generator)).all()
+
+
 @pytest.mark.parametrize("method", ["hide", "ask"])
 @pytest.mark.parametrize(
     "as_what", [lambda chosen: chosen.astype(int), np.uint8, np.flatnonzero, lambda chosen: chosen[:-1]]

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -49,7 +50,8 @@ def alone_in(output: Path, patience: float = 60.0) -> FileLock:
 def let_read(folder: Path) -> None:
     """Weights for whoever may read their folder: safetensors writes them for their owner alone, whatever the umask."""
     for path in folder.glob("*.safetensors"):
-        path.chmod(folder.stat().st_mode & 0o666)
+        with suppress(OSError):  # of file systems without modes
+            path.chmod(folder.stat().st_mode & 0o666)
 
 
 def save(accelerator, folder: Path, state: dict, keep: int) -> None:

@@ -82,16 +82,16 @@ class Loader(yaml.SafeLoader):
     """YAML in which `1e-4` is a number (to version 1.1 it is text, as it has no point) and no key stands twice (where
     the last one would count)."""
 
-    def construct_mapping(self, node, deep=False):
-        lines = {}
+    def compose_mapping_node(self, anchor):
+        node, lines = super().compose_mapping_node(anchor), {}
         for key, _ in node.value:
-            line = key.start_mark.line + 1
-            if str(key.value) in lines:
+            line, name = key.start_mark.line + 1, (key.tag, str(key.value))
+            if name in lines:
                 raise ValueError(
-                    f"{self.name}: {key.value}: expected it once, found it in lines {lines[str(key.value)]} and {line}"
+                    f"{self.name}: {key.value}: expected it once, found it in lines {lines[name]} and {line}"
                 )
-            lines[str(key.value)] = line
-        return super().construct_mapping(node, deep)
+            lines[name] = line
+        return node
 
 
 Loader.add_implicit_resolver(

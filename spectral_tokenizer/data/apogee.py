@@ -56,7 +56,7 @@ CATALOGUE = CatalogueLayout(
         "dec": ("DEC",),
     },
     flags=("ASPCAPFLAG", "STARFLAG"),
-    best="SNR",
+    best=("SNR",),
     is_text=True,
 )
 LABEL_CUTS = (

@@ -62,7 +62,8 @@ class CatalogueLayout:
         labels: label of `schema.LABELS` -> columns that may hold it, the first that is there counts; last of all, a
             column of the label's own name.
         flags: columns that cuts look at.
-        best: of several rows of one object, the one with the highest value here; without that column they must be alike.
+        best: of several rows of one object, the one with the highest value in the first of these columns that is there;
+            without any they must be alike.
         hdus: names of the table's HDU; the first table of the file unless one of them is there.
         constants: HDU name -> labels that all its rows have.
         is_text: the key is one text, not one integer or several.
@@ -72,7 +73,7 @@ class CatalogueLayout:
     key: tuple[str, ...]
     labels: Mapping[str, tuple[str, ...]]
     flags: tuple[str, ...] = ()
-    best: str | None = None
+    best: tuple[str, ...] = ()
     hdus: tuple[str, ...] = ()
     constants: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     is_text: bool = False
@@ -87,7 +88,7 @@ class CatalogueLayout:
     def optional(self) -> tuple[str, ...]:
         """All columns but the key's."""
         columns = [name for label in JOINED for name in self.columns_of(label)]
-        return tuple(dict.fromkeys([*columns, *self.flags, *((self.best,) if self.best else ())]))
+        return tuple(dict.fromkeys([*columns, *self.flags, *self.best]))
 
 
 class Catalogue:
@@ -113,8 +114,9 @@ class Catalogue:
             known = sorted({name for label in JOINED for name in layout.columns_of(label)})
             raise SpectrumFileError(path, "columns of labels", "none", f"some of {known}")
         order = np.argsort(keys, kind="stable")
-        if is_told := layout.best in columns:
-            order = np.lexsort((-columns.pop(layout.best).astype(np.float64), keys))
+        best = next(filter(columns.__contains__, layout.best), None)
+        if best is not None:
+            order = np.lexsort((-columns[best].astype(np.float64), keys))
         for name in set(layout.flags) & set(columns):
             if columns[name].dtype.kind not in "iub":
                 # As of Parquet's nulls: what is not known of an object is not known to be good.
@@ -122,7 +124,7 @@ class Catalogue:
         self.keys = keys[order]
         wanted = {*self.names.values(), *layout.flags} & set(columns)
         self.columns = {name: columns[name][order] for name in columns if name in wanted}
-        if not is_told:
+        if best is None:
             self._check_repetitions()
 
     def _check_repetitions(self) -> None:

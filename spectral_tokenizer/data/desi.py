@@ -71,7 +71,7 @@ CATALOGUE = CatalogueLayout(
         "fe_h": ("FEH",),
     },
     flags=("ZWARN", "RVS_WARN"),
-    best="ZCAT_PRIMARY",
+    best=("ZCAT_PRIMARY", "PRIMARY"),  # of redshifts; of the Milky Way survey
     hdus=("REDSHIFTS", "ZBEST", "ZCATALOG", "QSO_CAT", "RVTAB"),
     constants={"QSO_CAT": {"class": "QSO"}, "RVTAB": {"class": "STAR"}},
 )

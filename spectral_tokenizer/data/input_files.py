@@ -104,8 +104,8 @@ def _search(folder: Path, is_wanted: Callable[[str], object]) -> Iterator[tuple[
             for entry in entries:
                 is_link = entry.is_symlink()
                 target = os.path.realpath(entry.path) if is_link else entry.path
-                # Editors lock files by hidden ones.
-                if is_link and (is_wanted(entry.name) or not entry.name.startswith(".")):
+                # A name without an ending may be a folder's; that of a hidden one, an editor's lock of a file.
+                if is_link and (is_wanted(entry.name) or "." not in entry.name):
                     check_link(entry.path)
                 if entry.is_dir():
                     if target not in seen:

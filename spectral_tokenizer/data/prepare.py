@@ -286,7 +286,7 @@ def write_shard(plan: Plan, shard: int, advance: Callable[[int], object]) -> Sur
     file_system, folder = plan.storage()
     rows_path = f"{folder}/{rows_name(shard, plan.num_shards)}"
     manifest_path = f"{folder}/_manifest/{shard_name(shard, plan.num_shards)}.jsonl"
-    origin = {INPUTS: fingerprint_of(plan, shard).encode(), READER: json.dumps(plan.reader()).encode()}
+    origin = {INPUTS: fingerprint_of(plan, shard).encode(), READER: json.dumps(plan.reader(), sort_keys=True).encode()}
     found = made_from(file_system, rows_path)
     # What shards of earlier versions do not say of their reader, the plan beside them does.
     is_made = found and all(found.get(key, value) == value for key, value in origin.items())

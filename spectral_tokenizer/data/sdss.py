@@ -48,7 +48,7 @@ CATALOGUE = CatalogueLayout(
         "fe_h": ("FEH_ADOP", "FEHADOP"),
     },
     flags=("ZWARNING",),
-    best="SPECPRIMARY",
+    best=("SPECPRIMARY",),
 )
 LABEL_CUTS = (LabelCut("ZWARNING", "ZWARNING", ("class", "redshift", "radial_velocity"), bits=~(1 << 4)),)
 FILE_NAME = re.compile(r"spec-(\d{4,5})-(\d{5})-(\d{4})\.fits(?:\.gz)?")

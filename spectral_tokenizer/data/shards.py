@@ -33,6 +33,7 @@ PROBLEM = "problem"
 #: Settings of a model that change with who saved it where, and nothing that it computes.
 BOOKKEEPING = ("transformers_version", "architectures", "auto_map", "dtype", "_name_or_path")
 SAMPLE = 1000  # rows of which pixels are looked at
+FARTHEST = 20  # times as many rows as are taken, that those taken at once may lie among
 BLOCK = 100_000  # rows whose labels are looked at together: of twenty million they would not fit
 
 
@@ -250,14 +251,16 @@ def rows_fingerprint(rows: Dataset) -> str:
 def contents(rows: Dataset, names: Sequence[str]) -> Iterator[bytes]:
     """What columns hold, in blocks of rows. Of rows that were chosen among others, as a split does, Datasets would fetch
     each alone: here a block is taken at once out of where it lies."""
-    table, chosen = rows.select_columns(names).data.table, rows._indices
+    of_them = rows.select_columns(names).with_format("arrow")
+    table, chosen = of_them.data.table, rows._indices
     # Texts of a column may be more than the 2 GiB that Arrow's ordinary ones can be together.
     wide = [pa.large_string() if pa.types.is_string(each) else each for each in table.schema.types]
     for start in range(0, len(rows), BLOCK):
         if chosen is None:
             block = table.slice(start, BLOCK)
+        elif np.ptp(places := chosen.column(0).slice(start, BLOCK).to_numpy().astype(np.int64)) > FARTHEST * BLOCK:
+            block = of_them[start : start + BLOCK]
         else:
-            places = chosen.column(0).slice(start, BLOCK).to_numpy().astype(np.int64)
             lies = table.slice(places.min(), np.ptp(places) + 1).cast(pa.schema(zip(names, wide)))
             block = lies.take(places - places.min())
         for column in block.columns:

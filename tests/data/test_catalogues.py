@@ -19,7 +19,7 @@ from native_files import (
     write_table,
 )
 
-from spectral_tokenizer.data import SpectrumFileError, load_survey
+from spectral_tokenizer.data import SURVEYS, SpectrumFileError, load_survey
 from spectral_tokenizer.data.catalogues import Catalogue, CatalogueLayout, LabelCut, join_labels
 
 
@@ -404,13 +404,18 @@ def test_an_object_that_stands_twice_with_unlike_values(tmp_path, columns, unlik
         SpectrumFileError, match=f"c.fits: object 7: found .*{unlike}.*; expected one row, or the same"
     ):
         Catalogue(path, LAYOUT)
-    best = CatalogueLayout(LAYOUT.key, LAYOUT.labels, LAYOUT.flags, best="SNR")
+    best = CatalogueLayout(LAYOUT.key, LAYOUT.labels, LAYOUT.flags, best=("SNR",))
     path = write_table(path, ID=[3, 7, 7], SNR=[1.0, 1.0, 2.0], **columns)
     assert Catalogue(path, best).find(7) is not None
+
+
+def test_the_milky_way_survey_tells_its_best_row_in_a_column_of_its_own(tmp_path):
+    path = write_table(tmp_path / "mwsall.fits", TARGETID=[7, 7], VRAD=[1.0, 2.0], PRIMARY=[False, True])
+    assert Catalogue(path, SURVEYS["desi"].CATALOGUE).find(7)[0]["radial_velocity"] == 2.0
 
 
 def test_an_object_that_stands_twice_alike(tmp_path):
     """Two NaN are alike, and so are columns that give no label, or one that another column gives."""
     path = write_table(tmp_path / "c.fits", ID=[7, 3, 7], TEFF=[np.nan] * 3, teff_2=[1.0, 2.0, 3.0], OTHER=[1, 2, 3])
-    layout = CatalogueLayout(LAYOUT.key, {"teff": ("TEFF", "teff_2")}, best="SNR")
+    layout = CatalogueLayout(LAYOUT.key, {"teff": ("TEFF", "teff_2")}, best=("SNR",))
     assert Catalogue(path, layout).find(7) == ({}, {})

@@ -253,10 +253,12 @@ def test_every_label_of_every_block_counts_and_no_bits_of_nan(rows, monkeypatch)
     assert prints[0] == prints[1] and len(set(prints)) == 3
 
 
+@pytest.mark.parametrize("farthest", [0, 20])
 @pytest.mark.parametrize("chosen", [range(9, -1, -1), [7, 3, 4, 0, 9, 9]])
-def test_chosen_rows_are_told_as_the_same_rows_alone(rows, monkeypatch, chosen):
+def test_chosen_rows_are_told_as_the_same_rows_alone(rows, monkeypatch, chosen, farthest):
     """Of those that were chosen among others, as a split does, labels are taken from where they lie."""
     monkeypatch.setattr(shards, "BLOCK", 3)
+    monkeypatch.setattr(shards, "FARTHEST", farthest)
     rows = rows.add_column("teff", [None, *np.arange(8.0), np.nan]).add_column("is_good", [None, *9 * [True]])
     rows = concatenate_datasets([rows.select(range(4)), rows.select(range(4, 10))])
     picked = rows.select(chosen)

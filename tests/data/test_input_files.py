@@ -88,6 +88,9 @@ def test_of_several_paths_to_a_file_one_is_taken(tmp_path):
 def test_a_link_to_nowhere_is_named(tmp_path, name):
     """Of a file, or of a folder that was spread over disks: what it stood for would be left out without a word."""
     (tmp_path / "spec-2.fits").touch()
+    other = link(tmp_path / "latest.log", tmp_path / "gone")
+    assert len(find_files(tmp_path, ["spec-*.fits"])) == 1  # no spectrum, and no folder of some
+    other.unlink()
     path = link(tmp_path / name, tmp_path / "gone")
     for data_files in (tmp_path, tmp_path / "*"):
         with pytest.raises(FileNotFoundError, match=f"{path}: expected a link to .*, found one to {tmp_path}/gone"):

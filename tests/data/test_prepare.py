@@ -406,6 +406,16 @@ def test_shards_do_not_outlive_their_plan(tmp_path, folder, monkeypatch):
     assert all(contents(out)[path.name] != before[path.name] for path in out.glob("*.parquet"))
 
 
+def test_options_are_the_same_in_any_order(tmp_path, folder):
+    """Shards were made anew of them, without a word."""
+    options = {"sky": True, "unreliable_labels": True}
+    prepare_survey("sdss", folder, tmp_path / "out", num_shards=2, **options)
+    (shard,) = (tmp_path / "out" / "sdss").glob("*00000-of*.parquet")
+    before = shard.stat().st_ino
+    prepare_survey("sdss", folder, tmp_path / "out", num_shards=2, **dict(reversed(options.items())))
+    assert shard.stat().st_ino == before
+
+
 def test_shards_that_do_not_tell_their_reader_stay(tmp_path, folder, monkeypatch):
     """As versions before wrote them."""
     monkeypatch.setattr(prepare_module, "READER", b"another key")

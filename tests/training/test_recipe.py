@@ -4,11 +4,12 @@ from pathlib import Path
 import finetune
 import pretrain
 import pytest
+import yaml
 from huggingface_hub.errors import StrictDataclassError
 from in_process import in_this_process
 from optimisation import make_optimizers
 from pretrain import prepare_model
-from recipe import ROOT, Recipe, find, has_weights, parse_arguments, parse_data
+from recipe import ROOT, Recipe, find, has_weights, parse_arguments, parse_data, read_yaml
 from test_modeling import make_model
 
 from spectral_tokenizer import SpectralProcessor
@@ -43,6 +44,8 @@ def test_a_setting_that_stands_twice_is_refused(tmp_path):
                 read(path)
     path.write_text("options: {sdss: {sky: no}, desi: {sky: no}}\n")  # in two places
     assert Recipe.from_yaml(path).options == {"sdss": {"sky": False}, "desi": {"sky": False}}
+    merged = "a: &a {k: 1}\nx:\n  b: &b\n    <<: *a\n    k: 2\nc:\n  <<: *b\n"  # one goes before
+    assert read_yaml(merged, "merged") == yaml.safe_load(merged)
 
 
 def test_numbers_that_yaml_takes_for_text(tmp_path):
