@@ -219,7 +219,8 @@ class SpectralConfig(PreTrainedConfig):
     ]  # fmt: skip
 
     def __post_init__(self, **kwargs):
-        kwargs.setdefault("auto_map", dict(AUTO_MAP))
+        if type(self) is SpectralConfig:  # a subclass's folder has the subclass's file, and not these
+            kwargs.setdefault("auto_map", dict(AUTO_MAP))
         self.output_attentions = kwargs.get("output_attentions")  # Transformers passes the setter by
         if self.label2id and self.id2label is None:
             self.id2label = {index: name for name, index in self.label2id.items()}

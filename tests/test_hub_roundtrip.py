@@ -1,5 +1,6 @@
 """A saved model opens where this package is not installed, and gives the same numbers."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -183,3 +184,30 @@ def test_survives_half_precision_on_disk(saved, tmp_path):
 
 def test_only_safetensors_are_written(saved):
     assert {path.suffix for path in saved[0].iterdir()} == {".json", ".py", ".safetensors"}
+
+
+SUBCLASS = """
+from spectral_tokenizer import SpectralConfig, SpectralModel
+
+
+class OwnConfig(SpectralConfig):
+    model_type = "own_spectral_tokenizer"
+
+
+class OwnModel(SpectralModel):
+    config_class = OwnConfig
+"""
+
+
+def test_a_subclass_of_ones_own_names_no_file_that_is_not_saved_with_it(tmp_path, monkeypatch):
+    (tmp_path / "own_spectral.py").write_text(SUBCLASS)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = importlib.import_module("own_spectral")
+    settings = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    own.OwnModel(own.OwnConfig(**settings)).save_pretrained(tmp_path / "saved")
+    classes = json.loads((tmp_path / "saved" / "config.json").read_text())["auto_map"]
+    assert classes == {"AutoConfig": "own_spectral.OwnConfig", "AutoModel": "own_spectral.OwnModel"}
+    files = {path.stem for path in (tmp_path / "saved").glob("*.py")}
+    assert {name.partition(".")[0] for name in classes.values()} <= files
+    opened = AutoModel.from_pretrained(tmp_path / "saved", trust_remote_code=True)
+    assert type(opened).__name__ == "OwnModel"
