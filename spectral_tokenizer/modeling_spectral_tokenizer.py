@@ -34,6 +34,7 @@ from .packing_spectral_tokenizer import (
     sequence_of,
     to_device,
     trailing,
+    valid_targets,
 )
 
 
@@ -466,9 +467,7 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
         if level is not None:
             prediction = prediction * level[spectrum][:, None]
         where = to_device(target.where, device)
-        answer = target.flux
-        if target_flux is not None:
-            answer = (target_flux[0] if is_valid is None else target_flux[is_valid]).index_select(0, where)
+        answer = target.flux if target_flux is None else valid_targets(target_flux, flux, is_valid)[where]
         cost, terms = self.objective.loss(prediction, answer, target.ivar, spectrum, num_spectra)
         if self.label_head is not None and labels is not None:
             pooled = self.spectral.pool(tokens, sequences.lengths, context)

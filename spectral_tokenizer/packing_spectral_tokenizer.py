@@ -197,6 +197,10 @@ def check_patches(
                 f"attention_mask, found: {tuple(flux.shape)}, lengths that add up to {sum(lengths)}, "
                 f"{'no' if attention_mask is None else 'an'} attention_mask"
             )
+        if scale is not None and math.prod(scale.shape) != len(lengths):
+            raise ValueError(
+                f"lengths: expected one for each of {math.prod(scale.shape)} scales, found: {len(lengths)}"
+            )
         return
     if attention_mask is not None and attention_mask.shape != flux.shape[:2]:
         raise ValueError(
@@ -249,3 +253,16 @@ def read_mask(attention_mask: Tensor | None, ivar: Tensor) -> Tensor:
 def has_enough(ivar: Tensor | np.ndarray) -> Tensor | np.ndarray:
     """Which patches are valid: (..., patches, patch_size) -> (..., patches), in the processor as in the model."""
     return 2 * (ivar > 0).sum(-1) >= ivar.shape[-1]
+
+
+def valid_targets(target_flux: Tensor, flux: Tensor, is_valid: Tensor | None) -> Tensor:
+    """What the decoder is to answer with, (valid patches, patch_size), shaped as flux; `is_valid` is None where packed.
+
+    Raises:
+        ValueError: it has another shape, which would be broadcast, or taken for other patches.
+    """
+    if target_flux.shape != flux.shape:
+        raise ValueError(
+            f"target_flux: expected shape {tuple(flux.shape)}, as flux, found: {tuple(target_flux.shape)}"
+        )
+    return target_flux[0] if is_valid is None else target_flux[is_valid]

@@ -359,11 +359,20 @@ def test_a_spectrum_without_valid_patches_gives_zeros_not_nan(model, inputs):
         ({"lengths": [1, 2]}, "add up to 3"),
         ({"masked_patches": torch.ones(4, 3)}, r"masked_patches: expected shape \(4, "),
         ({"target_patches": torch.ones(1, 3)}, r"target_patches: expected shape \(4, "),
+        ({"target_flux": torch.ones(4, 3, 1)}, r"target_flux: expected shape \(4, "),
     ],
 )
 def test_wrong_shapes_say_what_was_found(inputs, change, message):
     with pytest.raises(ValueError, match=message):
         make_model()(**{**inputs, **change})
+
+
+def test_lengths_of_fewer_spectra_than_there_are_scales_are_refused(model):
+    packed = SpectralProcessor()([spectrum("sdss", seed) for seed in range(3)], packed=True, return_tensors="pt")
+    first, second, third = packed["lengths"]
+    for lengths in ([first + second, third], [1, first - 1, second, third]):
+        with pytest.raises(ValueError, match=f"lengths: expected one for each of 3 scales, found: {len(lengths)}"):
+            model(**{**packed, "lengths": lengths})
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,8 @@ def measure_head(
         was = f", {before[name]:.4g} before" if calibrate and before[name] != value else ""
         print(f"{name:<28} {value:10.4g}{was}")
     if calibrate:
-        chance = 0.47 / len(known) ** 0.5
+        # The width itself is one of a sample.
+        chance = 0.47 * (1 / len(others) + 1 / len(known)) ** 0.5
         print(
             f"calibrated on {len(others)} spectra, measured on {len(known)}: by chance a coverage errs by {chance:.2f}"
         )
@@ -242,6 +243,22 @@ def labelled_rows(
     return found, known
 
 
+def parse_select(pairs: list[str]) -> dict[str, list[str]]:
+    """COLUMN=VALUE,VALUE of the command line -> column -> values; a column that stands twice has the values of both.
+
+    Raises:
+        ValueError: a pair has another form.
+    """
+    select: dict[str, list[str]] = {}
+    for pair in pairs:
+        column, _, values = (part.strip() for part in pair.partition("="))
+        found = [value.strip() for value in values.split(",")]
+        if not column or not all(found):
+            raise ValueError(f"--select: expected COLUMN=VALUE or COLUMN=VALUE,VALUE, found: {pair!r}")
+        select.setdefault(column, []).extend(found)
+    return select
+
+
 def main() -> None:
     given = parse_arguments()
     given.model = find_model("--model", given.model)
@@ -254,7 +271,8 @@ def main() -> None:
     given.output.mkdir(parents=True, exist_ok=True)
     figure = given.output / "evaluation.png"
     if is_head:
-        select = {column: values.split(",") for column, _, values in (each.partition("=") for each in given.select)}
+        figure.with_name("stars.png").unlink(missing_ok=True)  # an earlier model's, where this one draws none
+        select = parse_select(given.select)
         found = measure_head(
             given.model, rows, select, figure, is_simulated, given.label_table, given.calibrate, given.seed
         )

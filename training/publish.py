@@ -109,6 +109,8 @@ def public(metrics: dict) -> dict:
             if settings:
                 settings["data"] = dict.fromkeys(settings.get("data") or {}, "")
                 settings["options"] = dict.fromkeys(settings.get("options") or {}, "")
+                if table := (settings.get("label_table") or {}).get("table"):
+                    settings["label_table"]["table"] = Path(table).name
                 for name in {"output", "model", "stream"} & set(settings):
                     given = Path(settings[name] or "")
                     # A folder of this project is everybody's.

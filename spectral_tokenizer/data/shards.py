@@ -201,14 +201,31 @@ def read_answers(
     missing = [path.name for path in paths if not path.exists()]
     if missing:
         raise FileNotFoundError(f"{folder}: {len(missing)} of {len(shards)} shards are not written yet: {missing[0]}")
-    tables, chosen = [], None if rows is None else np.asarray(rows, dtype=np.int64)
+    tables, chosen = [], None if rows is None else ascending(rows, shards.num_rows)
     for number, path in enumerate(paths):
         first = number * shards.shard_rows
         if chosen is None:
             tables.append(pq.read_table(path, columns=columns))
         elif len(mine := chosen[(first <= chosen) & (chosen < first + shards.shard_rows)]):
             tables.append(pq.read_table(path, columns=columns).take(mine - first))
-    return Dataset(pa.concat_tables(tables))
+    return Dataset(pa.concat_tables(tables or [pq.read_table(paths[0], columns=columns).slice(0, 0)]))
+
+
+def ascending(rows: Sequence[int] | np.ndarray, num_rows: int) -> np.ndarray:
+    """Numbers of rows as they are asked for, or those where a mask (num_rows,) is true.
+
+    Raises:
+        ValueError: they are none of the rows, or do not ascend: answers would be of other rows than those asked for.
+    """
+    chosen = np.asarray(rows)
+    if chosen.dtype == bool and chosen.shape == (num_rows,):
+        return np.flatnonzero(chosen)
+    whole = chosen.ndim == 1 and (chosen.dtype.kind in "iu" or not len(chosen))
+    if not whole or (chosen < 0).any() or (chosen >= num_rows).any() or (np.diff(chosen) < 0).any():
+        raise ValueError(
+            f"rows: expected ascending numbers from 0 to {num_rows - 1}, or a mask of {num_rows}, found: {rows}"
+        )
+    return chosen.astype(np.int64)
 
 
 def claim(folder: Path, shards: Shards) -> None:

@@ -14,7 +14,7 @@ from specutils import Spectrum, SpectrumList
 
 from .builder import Dropped, finish_row, to_table
 from .fits_access import SpectrumFileError
-from .wavelengths import air_to_vacuum
+from .wavelengths import air_to_vacuum, arm_lengths
 
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def rows_from_spectra(
                 "source": source,
                 "frame": frame,
                 "wavelength": air_to_vacuum(wavelength) if medium == "air" else wavelength,
-                "segment_lengths": [len(wavelength)],
+                "segment_lengths": arm_lengths(wavelength),
                 **shift(spectrum),
                 **pixels,
             }

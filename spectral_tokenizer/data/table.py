@@ -17,7 +17,7 @@ from .plain import refuse_booleans
 from .prepared import check_shards
 from .schema import FEATURES, FRAMES, LABELS
 from .table_files import SHARED, find_column, read_rows
-from .wavelengths import air_to_vacuum
+from .wavelengths import air_to_vacuum, arm_lengths
 
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Table(SpectraBuilder):
     """Rows of Parquet, Arrow and HDF5 files with the canonical columns. A damaged row is left out by itself."""
 
     BUILDER_CONFIG_CLASS = TableConfig
-    VERSION = "1.4.0"
+    VERSION = "1.5.0"
     FILE_NAMES = ("*.parquet", "*.pq", "*.arrow", "*.feather", "*.hdf5", "*.h5")
 
     def read(self, files: tuple[str, ...]) -> Iterator[dict | Dropped]:
@@ -111,7 +111,9 @@ class Table(SpectraBuilder):
         lengths = values["segment_lengths"]
         row |= {
             **pixels,
-            "segment_lengths": [len(pixels["flux"])] if lengths is None else [int(length) for length in lengths],
+            "segment_lengths": arm_lengths(pixels["wavelength"])
+            if lengths is None
+            else [int(each) for each in lengths],
             "object_id": text(values["object_id"]) or source,
             "survey": text(values["survey"]) or self.config.survey or self.name,
             "source": text(values["source"]) or source,

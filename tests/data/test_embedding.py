@@ -207,6 +207,17 @@ def test_some_rows_of_many_shards(model, rows, tmp_path):
     )
 
 
+def test_rows_asked_for_are_those_that_come_or_an_error(model, rows, tmp_path):
+    write_embeddings(model, SpectralProcessor(), rows, tmp_path, batch_size=3, shard_rows=4)
+    mask = np.arange(10) % 3 == 0
+    assert read_embeddings(tmp_path, rows=mask)["object_id"][:] == [f"object {number}" for number in (0, 3, 6, 9)]
+    none = read_embeddings(tmp_path, rows=[])
+    assert len(none) == 0 and "embedding" in none.column_names
+    for wrong in ([7, 2], [0, -1], [0, 10], [0, 11], [-1], mask[:5], [1.0, 2.0]):
+        with pytest.raises(ValueError, match="rows: expected ascending numbers from 0 to 9"):
+            read_embeddings(tmp_path, rows=wrong)
+
+
 def test_nearest_looks_at_every_number_alike():
     """The first number's spread is a thousand times the others': raw, it alone would decide."""
     generator = np.random.default_rng(0)

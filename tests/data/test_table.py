@@ -109,6 +109,13 @@ def test_the_least_that_is_needed(tmp_path):
     assert first["class"] is None and np.isnan(first["teff"])
 
 
+def test_arms_that_no_column_names_are_cut_where_wavelengths_leap(tmp_path):
+    wavelength = np.concatenate([np.linspace(4715, 4902, 100), np.linspace(5649, 5873, 60)])
+    ones = [np.ones(160)] * 3
+    path = write(tmp_path, wavelength=[wavelength] * 3, flux=ones, ivar=ones)
+    assert rows_of(load(tmp_path, path))[0]["segment_lengths"].tolist() == [100, 60]
+
+
 def test_options_stand_for_columns(tmp_path):
     path = write(tmp_path, frame=None, flux=None, Luminosity=[[3.0] * 20] * 3)
     dataset = load(tmp_path, path, survey="mine", frame="barycentric", medium="air", columns={"flux": "luminosity"})

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from spectral_tokenizer.data.wavelengths import air_to_vacuum
+from spectral_tokenizer.data.wavelengths import air_to_vacuum, arm_lengths
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,12 @@ def test_shape_and_precision():
     air = np.full((2, 3), 6562.801, dtype=np.float32)
     assert air_to_vacuum(air).shape == (2, 3)
     assert air_to_vacuum(air).dtype == np.float64
+
+
+def test_arms_that_nobody_named_are_cut_where_wavelengths_leap():
+    arms = [np.linspace(4715, 4902, 4100), np.linspace(5649, 5873, 4090), np.linspace(6481, 6739, 4000)]
+    assert arm_lengths(np.concatenate(arms)) == [4100, 4090, 4000]
+    # A few bad pixels that were left out, and steps that grow, are no gap between arms.
+    assert arm_lengths(np.delete(arms[0], slice(1000, 1050))) == [4050]
+    assert arm_lengths(np.geomspace(3600, 25_000, 3000)) == [3000]
+    assert arm_lengths(np.array([5000.0, 9000.0])) == [2]

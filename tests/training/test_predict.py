@@ -182,3 +182,14 @@ def test_a_catalogue_of_tags_has_no_picture(tmp_path, capsys):
     predict.finish(tmp_path, predict.parse_arguments(["--heads", "tags", "--data", "sdss=none", "--fits"]))
     assert "1 spectra, 0 without an answer" in capsys.readouterr().out
     assert (tmp_path / "catalogue.fits").exists() and not (tmp_path / "catalogue.png").exists()
+
+
+def test_values_to_select_are_read_as_they_were_meant():
+    assert measure.parse_select(["class=GALAXY, QSO", "survey=sdss"]) == {
+        "class": ["GALAXY", "QSO"],
+        "survey": ["sdss"],
+    }
+    assert measure.parse_select(["class=GALAXY", "class=QSO"]) == {"class": ["GALAXY", "QSO"]}
+    for wrong in ("class", "=QSO", "class=", "class=QSO,"):
+        with pytest.raises(ValueError, match="--select: expected COLUMN=VALUE"):
+            measure.parse_select([wrong])
