@@ -129,7 +129,7 @@ def lines_at(redshift: float, seed: int) -> dict:
 def test_redshifts_are_read_at_which_nothing_was_trained(num_kinds):
     """All shifts share what is learnt: of z from 0.55 to 0.85 nothing was shown. The encoder is random, and frozen."""
     generator = np.random.default_rng(0)
-    shown = np.concatenate([generator.uniform(0.35, 0.55, 48), generator.uniform(0.85, 1.05, 48)])
+    shown = np.concatenate([generator.uniform(0.35, 0.55, 96), generator.uniform(0.85, 1.05, 96)])
     asked = generator.uniform(0.57, 0.83, 32)
     target = SHIFT | {"range": [0.2, 1.3], "num_bins": 1300, "wavelengths": [3700, 7000], "num_channels": 4}
     target["num_kinds"] = num_kinds
