@@ -217,6 +217,10 @@ def measure_head(
     if {"teff", "logg"} <= set(names) and not select:
         stars, survey = trainer.predict(rows_of_all).predictions, np.array(rows_of_all["survey"])
         head_figures.draw_stars(model.config, stars, survey, figure.with_name("stars.png"), is_simulated)
+    else:
+        figure.with_name("stars.png").unlink(
+            missing_ok=True
+        )  # an earlier model's: it would be published with this one
     counts = {survey: known["survey"][:].count(survey) for survey in dict.fromkeys(known["survey"][:])}
     apart = finetune.told_apart(trainer, known, tested)
     if calibrate:
@@ -267,12 +271,11 @@ def main() -> None:
     if of_heads and not is_head:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in of_heads)
         raise ValueError(f"{names}: {given.model} is a tokenizer; expected a head, fine-tuned for labels")
+    select = parse_select(given.select)
     rows, is_simulated, held_by = load(given)
     given.output.mkdir(parents=True, exist_ok=True)
     figure = given.output / "evaluation.png"
     if is_head:
-        figure.with_name("stars.png").unlink(missing_ok=True)  # an earlier model's, where this one draws none
-        select = parse_select(given.select)
         found = measure_head(
             given.model, rows, select, figure, is_simulated, given.label_table, given.calibrate, given.seed
         )

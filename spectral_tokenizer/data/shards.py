@@ -186,11 +186,13 @@ def read_answers(
     Args:
         folder: Of the shards.
         columns: Those alone are read, and held in memory.
-        rows: Numbers of the rows to read, ascending; no more than these and one shard are in memory. None: all.
+        rows: Numbers of the rows to read, ascending, or booleans (all rows,), true for those to read; no more than these and
+            one shard are in memory. None: all.
         name: Of the files.
 
     Raises:
         FileNotFoundError: the folder holds none, or not all shards yet. Names the first that is missing.
+        ValueError: rows that are not there, or do not ascend.
     """
     folder = Path(folder)
     manifest = folder / f"{name}.json"
@@ -212,7 +214,7 @@ def read_answers(
 
 
 def ascending(rows: Sequence[int] | np.ndarray, num_rows: int) -> np.ndarray:
-    """Numbers of rows as they are asked for, or those where a mask (num_rows,) is true.
+    """Numbers of rows as they are asked for, or those that booleans (num_rows,) are true of.
 
     Raises:
         ValueError: they are none of the rows, or do not ascend: answers would be of other rows than those asked for.
@@ -223,7 +225,7 @@ def ascending(rows: Sequence[int] | np.ndarray, num_rows: int) -> np.ndarray:
     whole = chosen.ndim == 1 and (chosen.dtype.kind in "iu" or not len(chosen))
     if not whole or (chosen < 0).any() or (chosen >= num_rows).any() or (np.diff(chosen) < 0).any():
         raise ValueError(
-            f"rows: expected ascending numbers from 0 to {num_rows - 1}, or a mask of {num_rows}, found: {rows}"
+            f"rows: expected ascending numbers from 0 to {num_rows - 1}, or {num_rows} booleans, found: {chosen}"
         )
     return chosen.astype(np.int64)
 

@@ -109,11 +109,10 @@ class Table(SpectraBuilder):
             raise SpectrumFileError(source, "column object_id", repr(values["object_id"]), expected)
         pixels = {name: np.asarray(values[name], dtype=np.float64) for name in PIXELS if values[name] is not None}
         lengths = values["segment_lengths"]
+        lengths = arm_lengths(pixels["wavelength"]) if lengths is None else lengths
         row |= {
             **pixels,
-            "segment_lengths": arm_lengths(pixels["wavelength"])
-            if lengths is None
-            else [int(each) for each in lengths],
+            "segment_lengths": [int(length) for length in lengths],
             "object_id": text(values["object_id"]) or source,
             "survey": text(values["survey"]) or self.config.survey or self.name,
             "source": text(values["source"]) or source,

@@ -50,20 +50,20 @@ def nominal_sigma(wavelength: np.ndarray, resolving_power: float | np.ndarray) -
     return wavelength / resolving_power / FWHM_PER_SIGMA
 
 
-# A step so many times its neighbours is the gap between two arms, by the processor's rule.
+# A step so many times its neighbours is the gap between two arms: the processor's rule, whose file the readers do not import.
 ARM_LEAP = 100
 LEAP_NEIGHBOURS = 8  # to each side
 
 
 def arm_lengths(wavelength: np.ndarray) -> list[int]:
-    """Pixels of each arm of a spectrum whose segments nobody named: ascending wavelengths (pixels,), cut where they leap,
-    as no patch may straddle two arms."""
+    """Pixels of each arm of a spectrum whose segments nobody named: ascending wavelengths (pixels,) in any unit, cut where
+    they leap, as no patch may straddle two arms."""
     steps = np.diff(wavelength)
     if len(steps) < 2 * LEAP_NEIGHBOURS:
         return [len(wavelength)]
     leaps = [
         pixel + 1
-        for pixel in np.flatnonzero(steps > 0.1 * ARM_LEAP * np.median(steps))  # few, of which most are none
+        for pixel in np.flatnonzero(steps > ARM_LEAP * steps.min())  # no others can be
         if steps[pixel] > ARM_LEAP * np.median(steps[max(0, pixel - LEAP_NEIGHBOURS) : pixel + LEAP_NEIGHBOURS + 1])
     ]
     return np.diff([0, *leaps, len(wavelength)]).tolist()

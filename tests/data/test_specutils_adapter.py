@@ -121,3 +121,10 @@ def test_there_and_back(simulated_surveys, tmp_path):
         back = rows_of(rows_from_spectra(arms, frame=row["frame"]))
         for name in ("wavelength", "flux", "ivar"):
             np.testing.assert_allclose(np.concatenate([arm[name] for arm in back]), row[name], rtol=1e-6)
+
+
+def test_arms_of_one_spectrum_are_cut_where_wavelengths_leap():
+    wavelength = np.concatenate([np.linspace(4715, 4902, 100), np.linspace(5649, 5873, 60)])
+    for axis in (wavelength, wavelength[::-1]):
+        given = spectrum(axis * units.AA, np.ones(160) * units.Jy)
+        assert rows_of(rows_from_spectra(given, frame="barycentric"))[0]["segment_lengths"].tolist() == [100, 60]

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from spectral_tokenizer.data.wavelengths import air_to_vacuum, arm_lengths
+from spectral_tokenizer import patching_spectral_tokenizer as patching
+from spectral_tokenizer.data.wavelengths import ARM_LEAP, LEAP_NEIGHBOURS, air_to_vacuum, arm_lengths
 
 
 @pytest.mark.parametrize(
@@ -34,3 +35,16 @@ def test_arms_that_nobody_named_are_cut_where_wavelengths_leap():
     assert arm_lengths(np.delete(arms[0], slice(1000, 1050))) == [4050]
     assert arm_lengths(np.geomspace(3600, 25_000, 3000)) == [3000]
     assert arm_lengths(np.array([5000.0, 9000.0])) == [2]
+
+
+def test_readers_cut_where_the_processor_would_refuse():
+    assert (ARM_LEAP, LEAP_NEIGHBOURS) == (patching.ARM_LEAP, patching.LEAP_NEIGHBOURS)
+    for gap in (50.0, 90.0, 99.0, 101.0, 120.0, 1000.0):
+        wavelength = np.concatenate([5000.0 + np.arange(100.0), 5099.0 + gap + np.arange(100.0)])
+        spectrum = patching.Spectrum("one", wavelength, wavelength, wavelength, (200,))
+        if len(arm_lengths(wavelength)) == 1:
+            patching.check_one_arm(spectrum)
+        else:
+            with pytest.raises(ValueError, match="segment_lengths: expected the pixels of each arm"):
+                patching.check_one_arm(spectrum)
+    assert len(arm_lengths(wavelength)) == 2
