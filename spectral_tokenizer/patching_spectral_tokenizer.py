@@ -26,6 +26,8 @@ LEAST_IVAR = 1e-12
 # Half of the pixels of pure noise are beyond 0.67 sigma: where they are within 0.3, errors are not those of this flux.
 LEAST_SCATTER = 0.3
 FEWEST_PIXELS = 100  # of which this can be said
+# astropy's names of fluxes per frequency, or in photons: other shapes than the model's, which is per wavelength.
+OTHER_FLUXES = {"spectral flux density", "surface brightness", "photon flux density", "photon flux density wav"}
 HALF = (np.dtype("float16"), torch.float16, torch.bfloat16)
 FLOAT32 = (np.dtype("float32"), torch.float32)
 # A step so many times its neighbours is the gap between two arms: APOGEE's and GALAH's are of 200 pixels or more.
@@ -40,7 +42,7 @@ class Spectrum:
 
     Args:
         name: What errors call it.
-        flux, ivar, wavelength: (pixels,); any unit, its inverse square, vacuum Angstrom (float64).
+        flux, ivar, wavelength: (pixels,); per wavelength in any unit, its inverse square, vacuum Angstrom (float64).
         segment_lengths: Pixels of each arm, chip or CCD.
     """
 
@@ -141,6 +143,9 @@ def checked(name: str, flux, ivar, wavelength, segment_lengths) -> Spectrum:
             "with_format('numpy', dtype='float64')"
         )
     flux, ivar, wavelength = without_masks_and_units(name, flux, ivar, wavelength)
+    for column, values in zip(COLUMNS, (flux, ivar, wavelength)):
+        if values.dtype.kind not in "fiub":
+            raise ValueError(f"{name}: expected {column} in real numbers, found: {values.dtype}")
     if ivar.dtype == bool:
         raise ValueError(f"{name}: expected ivar, 1 / error**2, found: booleans, which would be errors of 1")
     if not (flux.ndim == 1 and flux.shape == ivar.shape == wavelength.shape):
@@ -151,7 +156,7 @@ def checked(name: str, flux, ivar, wavelength, segment_lengths) -> Spectrum:
     if len(flux) == 0:
         raise ValueError(f"{name}: expected at least one pixel, found: an empty spectrum")
     try:
-        segment_lengths = (len(flux),) if segment_lengths is None else tuple(int(each) for each in segment_lengths)
+        segment_lengths = (len(flux),) if segment_lengths is None else tuple(map(whole, segment_lengths))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: expected segment_lengths as whole numbers, found: {segment_lengths!r}") from error
     if sum(segment_lengths) != len(flux) or min(segment_lengths) < 1:
@@ -173,6 +178,7 @@ def without_masks_and_units(name: str, flux, ivar, wavelength) -> list[np.ndarra
     # True where a pixel is not to be used, in numpy as in astropy; in pandas, this is a method.
     masks = [getattr(each, "mask", None) for each in (flux, ivar, wavelength)]
     unit = getattr(flux, "unit", None)
+    check_per_wavelength(name, unit)
     try:
         wavelength = in_angstrom(wavelength)
         if unit is not None and getattr(ivar, "unit", None) is not None:
@@ -188,6 +194,22 @@ def without_masks_and_units(name: str, flux, ivar, wavelength) -> list[np.ndarra
         if isinstance(mask, np.ndarray) and mask.shape == arrays[1].shape:
             arrays[1] = np.where(mask, 0.0, arrays[1])
     return arrays
+
+
+def check_per_wavelength(name: str, unit) -> None:
+    """Raise ValueError where the flux's unit is known and is per frequency, or of photons."""
+    if not OTHER_FLUXES.isdisjoint(str(getattr(unit, "physical_type", None)).split("/")):
+        raise ValueError(
+            f"{name}: expected a flux per wavelength, in any multiple, found: {unit}. Convert flux and error by "
+            ".to('erg / (s cm2 Angstrom)', astropy.units.spectral_density(wavelength)), then 1 / error**2 is the ivar"
+        )
+
+
+def whole(number) -> int:
+    """A whole number, of whichever type, as int; ValueError where it is none: 12.7 pixels are no 12."""
+    if int(number) != number:
+        raise ValueError
+    return int(number)
 
 
 def as_array(values) -> np.ndarray:

@@ -42,13 +42,18 @@ class SpectralProcessor(FeatureExtractionMixin):
     Saved beside a model it opens with `AutoProcessor`, saved alone with this class.
 
     Args:
-        patch_size: Pixels per patch.
+        patch_size: Pixels per patch, as in the model's configuration.
+
+    Raises:
+        ValueError: patch_size is no positive whole number.
     """
 
     model_input_names = ["flux", "ivar", "wavelength", "attention_mask"]
 
     def __init__(self, patch_size: int = 32, **kwargs):
         super().__init__(**kwargs)
+        if type(patch_size) is not int or patch_size < 1:
+            raise ValueError(f"patch_size: expected a positive whole number of pixels, found: {patch_size!r}")
         self.patch_size = patch_size
 
     def __call__(
@@ -63,7 +68,7 @@ class SpectralProcessor(FeatureExtractionMixin):
         r"""
         Args:
             flux: One spectrum (pixels,), a list of spectra, a row with the columns of `spectral_tokenizer.data`, a
-                list of rows, or a batch of rows (a mapping of columns). Any unit.
+                list of rows, or a batch of rows (a mapping of columns). A flux per wavelength, in any multiple: no f_nu.
             ivar: Inverse variance in the unit of 1 / flux^2, shaped as flux. **0 means unusable.** From an error
                 array: `1 / error**2`. Where any of the three is a masked array, its masked pixels are unusable too.
             wavelength: Vacuum Angstrom, ascending inside each segment, shaped as flux, or (pixels,) for all spectra.
@@ -82,7 +87,7 @@ class SpectralProcessor(FeatureExtractionMixin):
 
         Raises:
             ValueError: lengths differ, wavelengths do not ascend, cannot be in Angstrom (below 500 or beyond 300,000), or leap
-                as between arms where there are no `segment_lengths`, or no patch is valid. Names the spectrum, what was found and what was expected.
+                as between arms where there are no `segment_lengths`, the flux's unit is per frequency, or no patch is valid. Names the spectrum, what was found and what was expected.
         """
         spectra = checked_spectra(flux, ivar, wavelength, segment_lengths)
         if not packed:
@@ -165,6 +170,11 @@ class SpectralProcessor(FeatureExtractionMixin):
             )
         if isinstance(like["wavelength"], torch.Tensor):
             check_precision(like["wavelength"])
+        if np.ndim(like["wavelength"]) != 3 or np.ndim(like["num_pixels"]) != 2:
+            raise ValueError(
+                "like: expected wavelength (batch, patches, patch_size) and num_pixels (batch, patches), one spectrum as a batch "
+                f"of one, found shapes: {np.shape(like['wavelength'])} and {np.shape(like['num_pixels'])}"
+            )
         spectra = zip(as_array(like["wavelength"]), as_array(like["num_pixels"]))
         found = [patches_like(grid, *spectrum) for spectrum in spectra]
         longest = max(map(len, found))
@@ -193,6 +203,10 @@ class SpectralProcessor(FeatureExtractionMixin):
                 wavelengths in half precision.
         """
         check_not_half(scale=scale, wavelength=wavelength, grid=grid)
+        if grid is not None and wavelength is None:
+            raise ValueError(
+                "expected the patches' wavelength beside a grid, both of patch_wavelength, found: a grid alone"
+            )
         flux, scale, num_pixels = (as_array(each) for each in (reconstruction, scale, num_pixels))
         if scale.shape != flux.shape[:1] or num_pixels.shape not in (flux.shape[:2], (1, *flux.shape[1:2])):
             raise ValueError(

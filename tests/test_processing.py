@@ -151,6 +151,16 @@ def test_masks_and_units_are_heeded(processor):
         processor(flux * unit, ivar / units.s, wavelength)
 
 
+@pytest.mark.parametrize("unit", ["Jy", "MJy / sr", "photon / (s cm2 AA)", "mag(AB)"])
+def test_a_flux_that_is_not_per_wavelength_is_refused(processor, unit):
+    """It has another shape: 86 SDSS spectra in f_nu went through, and the released head read the wrong class."""
+    units = pytest.importorskip("astropy.units")
+    flux, ivar, wavelength, segments = columns(spectrum("sdss"))
+    with pytest.raises(ValueError, match="spectrum 0: expected a flux per wavelength, in any multiple, found: "):
+        processor(units.Quantity(np.abs(flux), unit, subok=True), ivar, wavelength, segments)
+    processor(flux * units.Unit("W / (m2 um)"), ivar, wavelength, segments)
+
+
 def test_a_dataset_is_a_list_of_rows_and_a_grid_may_be_shared(processor):
     datasets = pytest.importorskip("datasets")
     rows = [spectrum("sdss", 1), spectrum("sdss", 2)]
@@ -219,6 +229,8 @@ def wave(n, start=4000.0):
         ((np.ones(64), np.ones(64), wave(64), [32, 31]), "add up to 64"),
         ((np.ones(64), None, wave(64)), "1 / error"),
         ((np.ones(64), np.ones(64, dtype=bool), wave(64)), "found: booleans"),
+        ((np.ones(64, dtype=complex), np.ones(64), wave(64)), "flux in real numbers, found: complex128"),
+        ((["1.0"] * 64, np.ones(64), wave(64)), "flux in real numbers, found: <U3"),
         (("spec-1.fits",), "found a str as flux"),
         (([], [], []), "found"),
         (([np.ones(64)], [np.ones(64)] * 2, [wave(64)]), "as many spectra"),
@@ -304,6 +316,22 @@ def test_patches_like_those_of_packed_spectra_are_refused(processor):
     packed = processor([spectrum("desi")], packed=True)
     with pytest.raises(ValueError, match=r"expected padded spectra .*without \['num_pixels'\]"):
         processor.patch_wavelength(np.arange(5000.0, 5100.0), like=packed)
+    one = {name: each[0] for name, each in processor(spectrum("desi")).items()}
+    with pytest.raises(ValueError, match=r"like: expected .* as a batch of one, found shapes: \(\d+, 32\)"):
+        processor.patch_wavelength(np.arange(5000.0, 5100.0), like=one)
+
+
+def test_a_grid_needs_the_wavelengths_that_were_asked_for(processor):
+    inputs = processor(spectrum("desi"))
+    answer = {name: inputs[name] for name in ("scale", "num_pixels")}
+    with pytest.raises(ValueError, match="expected the patches' wavelength beside a grid"):
+        processor.post_process_reconstruction(inputs["flux"], **answer, grid=np.arange(5000.0, 5100.0))
+
+
+@pytest.mark.parametrize("wrong", [0, -32, 32.0, "32", True])
+def test_patch_size_is_a_number_of_pixels(wrong):
+    with pytest.raises(ValueError, match="patch_size: expected a positive whole number of pixels, found: "):
+        SpectralProcessor(patch_size=wrong)
 
 
 def test_columns_of_different_lengths_lose_no_spectrum(processor):
@@ -341,7 +369,7 @@ def test_infinite_ivar_is_remarked_on(processor, caplog):
     assert any("beyond float32" in record.message for record in caplog.records)
 
 
-@pytest.mark.parametrize("wrong", [[[320, 320]], 640])
+@pytest.mark.parametrize("wrong", [[[320, 320]], 640, [320.5, 319.5]])
 def test_segment_lengths_of_another_form_are_named(processor, wrong):
     row = {**spectrum("sdss"), "segment_lengths": wrong}
     with pytest.raises(ValueError, match="spectrum 0.*: expected segment_lengths as whole numbers, found: "):

@@ -7,6 +7,7 @@ import logging
 import math
 
 import numpy as np
+from astropy import units
 
 from .fits_access import SpectrumFileError, number
 from .schema import CLASSES
@@ -15,6 +16,7 @@ from .wavelengths import SPEED_OF_LIGHT
 
 logger = logging.getLogger(__name__)
 
+F_LAMBDA = units.Unit("1e-17 erg / (s cm2 AA)")
 PIXELS = ("wavelength", "flux", "ivar", "lsf_sigma")
 UNKNOWN = ("None", "nan", "--", "<NA>", "")  # as text: nothing, NaN, numpy's masked value, pandas' null
 SENTINELS = (-999.0, -9999.0)
@@ -32,16 +34,18 @@ POSSIBLE = {
 
 def plain_pixels(row: dict) -> dict:
     """A row with its pixels as plain arrays: masked ones (numpy's and astropy's, True where bad) with ivar 0, or with
-    an unknown resolution; what has a unit in Angstrom, ivar in that of 1 / flux^2.
+    an unknown resolution; what has a unit in Angstrom, ivar in that of 1 / flux^2, a flux per frequency per wavelength.
 
     Raises:
-        SpectrumFileError: units that do not go together, or booleans in ivar, which would be errors of 1.
+        SpectrumFileError: units that do not go together, magnitudes, photons, or booleans in ivar, which would be errors of 1.
     """
     given = {name: row[name] for name in PIXELS if row.get(name) is not None}
     masks = {name: getattr(values, "mask", None) for name, values in given.items()}
     flux_unit = getattr(given["flux"], "unit", None)
     plain = {name: in_unit(row["source"], name, values, flux_unit) for name, values in given.items()}
     refuse_booleans(row["source"], plain["ivar"])
+    factor = per_wavelength(row["source"], flux_unit, plain["wavelength"])
+    plain |= {"flux": plain["flux"] * factor, "ivar": plain["ivar"] / factor**2} if factor is not None else {}
     for name, mask in masks.items():
         marked, value = ("lsf_sigma", np.nan) if name == "lsf_sigma" else ("ivar", 0.0)
         if isinstance(mask, np.ndarray) and mask.shape == plain[marked].shape:
@@ -68,6 +72,33 @@ def in_unit(source: str, name: str, values, flux_unit) -> np.ndarray:
             f"the unit of 1 / flux^2, of flux in {flux_unit}" if name == "ivar" else "Angstrom, or what becomes it"
         )
         raise SpectrumFileError(source, f"column {name}", f"the unit {str(unit)!r}", expected) from error
+
+
+def refuse_flux(source: str, unit) -> None:
+    """Raise `SpectrumFileError` for magnitudes, and for photons, whose number is not in proportion to the energy."""
+    kind = str(getattr(unit, "physical_type", None))
+    if isinstance(unit, units.function.FunctionUnitBase) or kind.startswith("photon flux density"):
+        expected = "a flux per wavelength or frequency, or one without a unit"
+        raise SpectrumFileError(source, "column flux", f"the unit {str(unit)!r}", expected)
+
+
+def per_wavelength(source: str, unit, wavelength: np.ndarray) -> np.ndarray | None:
+    """What a flux in a unit per frequency, as Jy or MJy / sr, is multiplied with to be one per wavelength, in
+    1e-17 erg / (s cm2 Angstrom), and per steradian where it was: f_lambda = f_nu c / lambda^2. None where it need not be.
+
+    Args:
+        wavelength: (num_pixels,) Angstrom.
+
+    Raises:
+        SpectrumFileError: as `refuse_flux`.
+    """
+    refuse_flux(source, unit)
+    kinds = str(getattr(unit, "physical_type", None)).split("/")
+    if "spectral flux density" in kinds:
+        return unit.to(F_LAMBDA, equivalencies=units.spectral_density(wavelength * units.AA))
+    if "surface brightness" in kinds:
+        return unit.to(F_LAMBDA / units.sr, equivalencies=units.spectral_density(wavelength * units.AA))
+    return None
 
 
 def plain_labels(row: dict, told: set[str]) -> dict:

@@ -3,6 +3,7 @@
 Needs `pip install 'spectral-tokenizer[specutils]'`.
 """
 
+import hashlib
 import logging
 from collections.abc import Iterable, Iterator
 
@@ -24,7 +25,7 @@ def rows_from_spectra(
     spectra: Spectrum | Iterable[Spectrum],
     *,
     frame: str,
-    medium: str = "vacuum",
+    medium: str | None = None,
     survey: str = "specutils",
     ivar: float | None = None,
 ) -> Dataset:
@@ -32,34 +33,38 @@ def rows_from_spectra(
     usable pixel are left out, with a warning that counts them: go by a row's ``source``, not its place. ``specutils#0.3,4``
     is the fourth along the first and the fifth along the second of a cube's axes, of those that are not the spectral one.
 
-    The spectral axis may be in any unit of wavelength, frequency, energy or wavenumber and run either way; the flux
-    keeps its unit. Any kind of uncertainty becomes an inverse variance; masked pixels (True in specutils) are
+    The spectral axis may be in any unit of wavelength, frequency, energy or wavenumber and run either way. A flux per
+    wavelength, or in no unit or counts, keeps its own; one per frequency, as in Jy, is converted (`plain.per_wavelength`). Any kind of uncertainty becomes an inverse variance; masked pixels (True in specutils) are
     unusable. The redshift is taken where it is set, and the radial velocity where that is a star's, |z| below 0.01.
+
+    ``object_id`` is that of ``spectrum.meta``, or made of the pixels where there is none: give it where an object has several
+    spectra, as `splits` goes by it.
 
     Args:
         spectra: one, a `SpectrumList` or `SpectrumCollection`, or others.
         frame: one of `schema.FRAMES`, of the spectral axis.
-        medium: "vacuum", or "air": then wavelengths are converted.
+        medium: "vacuum", or "air": then wavelengths are converted. None: air where the spectrum's WCS says so (AWAV), else
+            vacuum.
         survey: the rows' ``survey``.
         ivar: inverse variance of spectra that carry no uncertainty, in the inverse square of their flux's unit.
 
     Raises:
         ValueError: a spectrum has no uncertainty and `ivar` is not given, or is none; there are none, or
-            none has a usable pixel.
+            none has a usable pixel; a flux in photons.
     """
-    if medium not in ("vacuum", "air"):
-        raise ValueError(f'medium: found {medium!r}; expected "vacuum" or "air"')
+    if medium not in ("vacuum", "air", None):
+        raise ValueError(f'medium: found {medium!r}; expected "vacuum", "air" or None')
     rows, empty, told = [], [], set()
     for number, spectrum in enumerate([spectra] if isinstance(spectra, Spectrum) else spectra):
         for place, pixels in one_by_one(spectrum, ivar):
             source = f"{survey}#{number}{place}"
             wavelength = pixels.pop("wavelength")
             row = {
-                "object_id": str(spectrum.meta.get("object_id", source)),
+                "object_id": str(spectrum.meta.get("object_id") or identity_of(survey, pixels)),
                 "survey": survey,
                 "source": source,
                 "frame": frame,
-                "wavelength": air_to_vacuum(wavelength) if medium == "air" else wavelength,
+                "wavelength": air_to_vacuum(wavelength) if (medium or medium_of(spectrum)) == "air" else wavelength,
                 "segment_lengths": arm_lengths(wavelength),
                 **shift(spectrum),
                 **pixels,
@@ -79,9 +84,21 @@ def rows_from_spectra(
     return Dataset(to_table(rows))
 
 
+def medium_of(spectrum: Spectrum) -> str:
+    """ "air" where the spectral axis of its WCS is FITS's AWAV, else "vacuum"."""
+    types = getattr(spectrum.wcs, "world_axis_physical_types", None) or ()
+    return "air" if "em.wl;obs.atmos" in types else "vacuum"
+
+
+def identity_of(survey: str, pixels: dict) -> str:
+    """A name that spectra of other calls do not share: "specutils#0" is the first of each."""
+    flux, ivar = (np.ascontiguousarray(pixels[name]) for name in ("flux", "ivar"))
+    return f"{survey}-{hashlib.sha256(flux.tobytes() + ivar.tobytes()).hexdigest()[:12]}"
+
+
 def one_by_one(spectrum: Spectrum, ivar: float | None) -> Iterator[tuple[str, dict]]:
     """Each spectrum in a `Spectrum`: its place among the others, such as ".3,4" in a cube, or "" where it is the only
-    one; and its wavelength, flux and ivar, (num_pixels,), in ascending wavelength."""
+    one; and its wavelength in Angstrom, flux and ivar with their units, (num_pixels,), in ascending wavelength."""
     wavelength = spectrum.spectral_axis.to(units.AA, equivalencies=units.spectral()).value
     axis = getattr(spectrum, "spectral_axis_index", -1)
     flux = np.moveaxis(spectrum.flux.value, -1 if axis is None else axis, -1)
@@ -98,7 +115,14 @@ def one_by_one(spectrum: Spectrum, ivar: float | None) -> Iterator[tuple[str, di
     order = slice(None, None, -1) if len(wavelength) > 1 and wavelength[0] > wavelength[-1] else slice(None)
     for index in np.ndindex(flux.shape[:-1]):
         place = "." + ",".join(map(str, index)) if index else ""
-        yield place, {"wavelength": wavelength[order], "flux": flux[index][order], "ivar": inverse[index][order]}
+        yield (
+            place,
+            {
+                "wavelength": wavelength[order],
+                "flux": flux[index][order] << spectrum.flux.unit,
+                "ivar": inverse[index][order] << spectrum.flux.unit**-2,
+            },
+        )
 
 
 def shift(spectrum: Spectrum) -> dict[str, float]:
