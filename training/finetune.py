@@ -48,6 +48,15 @@ from spectral_tokenizer.metrics import make_compute_metrics, with_novelty
 
 
 RUN = "run.json"
+#: Trainer's settings that a run which goes on must have as it began. Of some the optimiser's state brings back those of
+#: before without a word, and by the size of a step Trainer counts where in an epoch it is.
+LEARNT_BY = (
+    "learning_rate", "weight_decay", "optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon", "lr_scheduler_type",
+    "lr_scheduler_kwargs", "warmup_steps", "max_grad_norm", "label_smoothing_factor", "gradient_accumulation_steps",
+    "train_batch_size", "world_size", "seed", "data_seed",
+)  # fmt: skip
+#: Those that say where a run was, and whose it is: nothing for whoever reads its figures.
+PRIVATE = re.compile(r"_dir$|_config$|_id$|^hub_|^(run_name|project|deepspeed|resume_from_checkpoint|local_rank)$")
 
 
 @dataclass
@@ -88,8 +97,9 @@ class FineTuningArguments:
         split_seed: Of the parts.
         false_alarms: Fraction of right predictions that the flag of failures may take for wrong.
         resume: "auto": go on from the last checkpoint in `output_dir`, if there is one. Or a checkpoint's folder. One of
-            other rows, labels or settings of the model, as `run.json` beside it says, is refused; so are, without
-            `resume`, an earlier run's.
+            other rows, labels, settings of the model or of training (`LEARNT_BY`), as `run.json` beside it says, is
+            refused; so are, without `resume`, an earlier run's. The number of epochs or steps may change: the
+            learning rate follows the new schedule from there on.
     """
 
     model: str = "runs/demo/model"
@@ -232,29 +242,33 @@ def find_checkpoint(output: Path, resume: str | None) -> Path | None:
     return checkpoints.choose(output, last, "auto" if resume is True else resume, TRAINER_STATE_NAME)
 
 
-def identity(rows: dict[str, Dataset], labels: list[str], model) -> dict[str, str]:
-    """What a run is of, and checkpoints of another are not: objects with their labels, and the model that it begins with.
-    Not pixels, of which simulated ones differ in their last bits with the number of threads."""
+def identity(rows: dict[str, Dataset], labels: list[str], model, training: TrainingArguments) -> dict:
+    """What a run is of, and checkpoints of another are not: objects with their labels, the model that it begins with,
+    and what it learns by. Not pixels, of which simulated ones differ in their last bits with the number of threads."""
     told = {part: each.select_columns(["survey", "object_id", *labels]).to_pandas() for part, each in rows.items()}
     told = {part: hashlib.sha256(each.round(6).to_csv().encode()).hexdigest()[:16] for part, each in told.items()}
-    return {f"{part} rows": print_of for part, print_of in told.items()} | {"model": model_fingerprint(model)}
+    prints = {f"{part} rows": print_of for part, print_of in told.items()} | {"model": model_fingerprint(model)}
+    asked = training.to_dict() | {name: getattr(training, name) for name in ("train_batch_size", "world_size")}
+    return prints | {name: asked[name] for name in LEARNT_BY}
 
 
-def check_run(checkpoint: Path, run: dict[str, str]) -> None:
+def check_run(checkpoint: Path, run: dict) -> None:
     """Raise ValueError, which names what differs, where a checkpoint is of another run, as `run.json` beside it says."""
     path = checkpoint.parent / RUN
     if not path.exists():
         print(f"{path}: found none, as before there was one: whether {checkpoint} is of these rows is not known")
         return
-    then = json.loads(path.read_text())
-    if others := sorted(name for name in run if run[name] != then.get(name)):
+    then = run | json.loads(path.read_text())  # from before a setting was written down, it is not known
+    differing = sorted(name for name in run if run[name] != then[name])
+    others = [f"{name} {run[name]} for {then[name]}" if name in LEARNT_BY else name for name in differing]
+    if others:
         raise ValueError(
             f"{checkpoint}: expected what {path} says, found others: {', '.join(others)}. With these begin a new run: take "
             "another --output"
         )
 
 
-def write_run(output: Path, run: dict[str, str]) -> None:
+def write_run(output: Path, run: dict) -> None:
     """Tell what the run's checkpoints will be of."""
     output.mkdir(parents=True, exist_ok=True)
     with write_aside(LocalFileSystem(), (output / RUN).as_posix()) as unfinished:
@@ -276,7 +290,7 @@ def main() -> None:
     torch.manual_seed(training.seed)
     model, processor = prepare_model(arguments)
     model.forget_calibration()  # of the head that it begins with, if any: it is found anew at the end
-    run = identity(rows, arguments.labels, model)
+    run = identity(rows, arguments.labels, model, training)
     if checkpoint:
         check_run(checkpoint, run)
     if training.process_index == 0:
@@ -317,6 +331,7 @@ def finish(trainer: Trainer, rows: dict[str, Dataset], arguments: FineTuningArgu
         return
     metrics = {
         "arguments": asdict(arguments),
+        "training": {name: value for name, value in trainer.args.to_dict().items() if not PRIVATE.search(name)},
         "simulated": arguments.data_is_simulated or not arguments.data,
         "num_spectra": {name: len(part) for name, part in rows.items()},
         "num_parameters": {

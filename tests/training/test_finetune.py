@@ -138,6 +138,31 @@ def test_a_checkpoint_of_another_run_is_refused(class_run, pretrained, tmp_path)
     assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
 
 
+def test_a_checkpoint_is_not_gone_on_from_with_another_rate_or_batch(class_run, tmp_path):
+    """The optimiser's state would bring the rate of before back without a word."""
+    recipe, _ = class_run
+    given = ("--output", str(tmp_path), "--resume", str(recipe.parent / "run" / "checkpoint-2"))
+    for settings, found in (
+        (["learning_rate=1e-2", "weight_decay=0.5"], r"learning_rate 0\.01 for 0\.001, weight_decay 0\.5 for 0\.0\."),
+        (["per_device_train_batch_size=2", "seed=1"], r"seed 1 for 42, train_batch_size 2 for 4\."),
+    ):
+        with pytest.raises(ValueError, match=f"checkpoint-2: expected what .*run.json says, found others: {found}"):
+            run_here(recipe, *given, "--set", *settings)
+    # A file from before settings were written down does not know them.
+    before = json.loads((recipe.parent / "run" / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps({name: value for name, value in before.items() if " " in name}))
+    finetune.check_run(tmp_path / "checkpoint-2", before | {"learning_rate": 1.0})
+
+
+def test_metrics_hold_trainers_settings_and_no_place(class_run):
+    recipe, _ = class_run
+    text = (recipe.parent / "run" / "metrics.json").read_text()
+    training = json.loads(text)["training"]
+    expected = {"learning_rate": 1e-3, "max_steps": 4, "per_device_train_batch_size": 4, "lr_scheduler_type": "linear"}
+    assert training | expected == training
+    assert str(recipe.parent / "run") not in text and "output_dir" not in training and "hub_token" not in training
+
+
 def test_a_run_goes_on_though_trainer_removes_where_it_went_on_from(class_run, tmp_path):
     """As all recipes' `save_total_limit` makes it; and a run that is over says that nothing was left."""
     recipe, _ = class_run
