@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -206,6 +207,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self):
+        self.output, self.stream = (os.path.expanduser(each) for each in (self.output, self.stream))
         for name, choices in (("optimizer", ("adamw", "muon")), ("mixed_precision", ("no", "bf16"))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}: expected one of {choices}, found: {getattr(self, name)!r}")
@@ -283,8 +285,8 @@ class Recipe:
 
 
 def find(path: str) -> Path:
-    """A path as given or, failing that, relative to the project's root."""
-    given = Path(path)
+    """A path as given or, failing that, relative to the project's root. `~` is the user's home."""
+    given = Path(path).expanduser()
     found = given if given.exists() else ROOT / path
     if not found.exists():
         raise FileNotFoundError(f"{path}: found neither in the working directory nor in {ROOT}")
@@ -309,7 +311,7 @@ def model_folder(
     argument: str, given: str, expected: str = "the folder of a size or a checkpoint, with config.json"
 ) -> Path:
     """A model's folder, where `find` looks for it: all that training begins with. Raises as `find_model`."""
-    folder = next((each for base in (Path(), ROOT) if (each := base / given).exists()), None)
+    folder = next((each for base in (Path(), ROOT) if (each := base / Path(given).expanduser()).exists()), None)
     if folder is None or not (folder / "config.json").is_file():
         found = (
             sorted(each.name for each in folder.iterdir())[:8] if folder and folder.is_dir() else folder or "nothing"
