@@ -15,8 +15,10 @@ import json
 import re
 import shutil
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from inspect import signature
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import checkpoints
 import head_figures
@@ -28,7 +30,19 @@ from datasets import Dataset
 from devices import needs_cpu
 from encoded import EncodedCollator, encode_once
 from fsspec.implementations.local import LocalFileSystem
-from recipe import find, has_weights, model_folder, parse_data, read_yaml
+from recipe import (
+    as_typed,
+    check_limits,
+    find,
+    has_weights,
+    is_files,
+    is_names,
+    is_number,
+    is_whole,
+    model_folder,
+    parse_data,
+    read_yaml,
+)
 from throughput import describe_device
 from transformers import (
     AutoConfig,
@@ -42,6 +56,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from spectral_tokenizer import SpectralConfig, SpectralForSequenceClassification, SpectralProcessor
 from spectral_tokenizer.data.collator import SpectralCollator
+from spectral_tokenizer.data.cross_match import cross_match
 from spectral_tokenizer.data.shards import model_fingerprint
 from spectral_tokenizer.data.storage import write_aside
 from spectral_tokenizer.metrics import make_compute_metrics, with_novelty
@@ -55,6 +70,37 @@ LEARNT_BY = (
     "lr_scheduler_kwargs", "warmup_steps", "max_grad_norm", "label_smoothing_factor", "gradient_accumulation_steps",
     "train_batch_size", "world_size", "seed", "data_seed",
 )  # fmt: skip
+#: What settings have to be, in words and as a check, as in `recipe`.
+LIMITS = (
+    (("labels",), "names of columns", lambda value: is_names(value) and value),
+    (("classes",), "names", is_names),
+    (
+        ("simulation_seed", "split_seed", "cool_dwarfs"),
+        "a whole number of 0 or more",
+        lambda value: is_whole(value, 0),
+    ),
+    (
+        ("num_trainable_layers",),
+        "a whole number of 0 or more, or nothing",
+        lambda value: value is None or is_whole(value, 0),
+    ),
+    (
+        ("test_fraction", "calibration_fraction"),
+        "a part between 0 and 1",
+        lambda value: is_number(value) and 0 < value < 1,
+    ),
+    (("false_alarms",), "a part from 0 to 1", lambda value: is_number(value) and 0 <= value <= 1),
+)
+#: The same of what a setting says of each survey, or of each label.
+LIMITS_EACH = (
+    (("data",), "files", is_files),
+    (("options", "targets"), "a mapping", lambda value: isinstance(value, dict)),
+    (
+        ("simulate", "templates", "faint_templates"),
+        "a whole number of 1 or more",
+        lambda value: is_whole(value, 1),
+    ),
+)
 #: Those that say where a run was, and whose it is: nothing for whoever reads its figures.
 PRIVATE = re.compile(r"_dir$|_config$|_id$|^hub_|^(run_name|project|deepspeed|resume_from_checkpoint|local_rank)$")
 
@@ -100,6 +146,9 @@ class FineTuningArguments:
             other rows, labels, settings of the model or of training (`LEARNT_BY`), as `run.json` beside it says, is
             refused; so are, without `resume`, an earlier run's. The number of epochs or steps may change: the
             learning rate follows the new schedule from there on.
+
+    Raises:
+        ValueError: a setting is not what it has to be, which no file of a survey is needed to tell. Names it.
     """
 
     model: str = "runs/demo/model"
@@ -127,9 +176,51 @@ class FineTuningArguments:
     false_alarms: float = 0.05
     resume: str | None = None
 
+    def __post_init__(self):
+        check_limits(self, LIMITS, LIMITS_EACH)
+        if self.test_fraction + self.calibration_fraction >= 1:
+            found = f"{self.test_fraction} and {self.calibration_fraction}"
+            raise ValueError(f"test_fraction, calibration_fraction: expected less than 1 together, found: {found}")
+        if self.classes and len(self.labels) > 1:
+            raise ValueError(f"labels: expected one column with the names of classes, found: {self.labels}")
+        if self.label_table:
+            check_label_table(self.label_table)
+
+
+def check_label_table(table: dict) -> None:
+    """Raise ValueError for what `cross_match` does not take: it is asked once all files of a survey are read."""
+    known = set(signature(cross_match).parameters) - {"rows"}
+    unknown, missing = sorted(set(table) - known), sorted({"table", "columns"} - set(table))
+    if unknown or missing:
+        found = f"unknown ones {unknown}" if unknown else f"no {', '.join(missing)}"
+        raise ValueError(f"label_table: expected table, columns and others of {sorted(known)}, found {found}")
+    if not (is_names(table["columns"]) or isinstance(table["columns"], dict)):
+        found = table["columns"]
+        raise ValueError(f"label_table: columns: expected a list of names, or {{new: table's}}, found: {found!r}")
+    if (table.get("key") is None) == (table.get("position") is None):
+        raise ValueError(f"label_table: expected one of key and position, found: {sorted(table)}")
+
+
+def checked(settings: dict, source: str) -> dict:
+    """Settings of a recipe or of the command line, which may be the head's or Trainer's, each of its type.
+
+    Raises:
+        ValueError: as `as_typed`; or Trainer, which looks at no type, would take a text for a number, or for yes.
+    """
+    for name, kind in get_type_hints(TrainingArguments).items():
+        value = settings.get(name)
+        if isinstance(value, str) and str not in (kind, *get_args(kind)):
+            raise ValueError(f"{source}: {name}: expected a number, or yes or no, found the text {value!r}")
+    own = {each.name for each in fields(FineTuningArguments)} & set(settings)
+    return settings | as_typed({name: settings[name] for name in own}, FineTuningArguments, source)
+
 
 def parse_arguments(arguments: list[str] | None = None) -> tuple[FineTuningArguments, TrainingArguments]:
-    """Command line -> settings of the head and of Trainer."""
+    """Command line -> settings of the head and of Trainer.
+
+    Raises:
+        ValueError: as `read_yaml`, `checked` and `FineTuningArguments`; or there is no such setting. Names it.
+    """
     parser = argparse.ArgumentParser(description="Fine-tune a spectral tokenizer.")
     parser.add_argument("--config", required=True, help="recipe, e.g. training/recipes/finetune_class.yaml")
     several = {"nargs": "+", "action": "extend", "default": []}
@@ -144,12 +235,12 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[FineTuningArgum
     given = parser.parse_args(arguments)
     if given.simulated and not given.data:
         parser.error("--simulated says of --data what it is: expected both, found no --data")
-    settings = read_yaml(find(given.config).read_text(), given.config)
+    settings = checked(read_yaml(find(given.config).read_text(), given.config) or {}, given.config)
     for pair in given.set:
         name, separator, value = pair.partition("=")
         if not separator:
             raise ValueError(f"--set: expected NAME=VALUE, found: {pair!r}")
-        settings[name] = read_yaml(value, f"--set {name}")
+        settings |= checked({name: read_yaml(value, f"--set {name}")}, "--set")
     chosen = {"model": given.model, "output_dir": given.output, "resume": given.resume}
     settings |= {name: value for name, value in chosen.items() if value is not None}
     if given.data:

@@ -362,7 +362,9 @@ def test_templates_beside_real_spectra_or_without_their_files_are_refused(pretra
     settings = templates_recipe(tmp_path, pretrained, data={"sdss": "somewhere"}, templates={"sdss": 40})
     with pytest.raises(ValueError, match=r"templates: expected no data of real spectra beside, found: \['sdss'\]"):
         labelled.of_templates(settings)
-    settings = templates_recipe(tmp_path, pretrained, label_table={"table": "a.csv"}, templates={"sdss": 40})
+    settings = templates_recipe(
+        tmp_path, pretrained, label_table={"table": "a.csv", "columns": ["age"], "key": "id"}, templates={"sdss": 40}
+    )
     with pytest.raises(ValueError, match="templates: expected no label_table"):
         labelled.of_templates(settings)
     with pytest.raises(ValueError, match=r"templates: expected some of .*found: \['lamost'\]"):
@@ -386,6 +388,8 @@ def test_wrong_settings_are_named(pretrained, simulated_surveys, tmp_path):
         parse_arguments(["--config", str(recipe), "--set", "num_train_epoch=3"])
     with pytest.raises(ValueError, match="NAME=VALUE"):
         parse_arguments(["--config", str(recipe), "--set", "seed"])
+    with pytest.raises(ValueError, match="--set: seed: expected a number, or yes or no, found the text 'five'"):
+        parse_arguments(["--config", str(recipe), "--set", "seed=five"])
     _, training = parse_arguments(["--config", str(recipe), "--set", "seed=3", "--set", "max_steps=5"])
     assert training.seed == 3 and training.max_steps == 5
     arguments = [
@@ -400,6 +404,40 @@ def test_wrong_settings_are_named(pretrained, simulated_surveys, tmp_path):
     settings, _ = parse_arguments(arguments)
     assert (settings.data_is_simulated, settings.data_description) == (False, "")
     assert parse_arguments([*arguments, "--simulated"])[0].data_is_simulated
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("labels: class", "run.yaml: labels: expected list, found: 'class'"),
+        ("labels: []", r"labels: expected names of columns, found: \[\]"),
+        (
+            "labels: [a, b]\nclasses: [A, B]",
+            r"labels: expected one column with the names of classes, found: \['a', 'b'\]",
+        ),
+        ("classes: [NO, YES]", r"classes: expected names, found: \[False, True\]"),
+        ("label_head: 1", "run.yaml: label_head: expected bool, found: 1"),
+        ("num_trainable_layers: '2'", "num_trainable_layers: expected a whole number of 0 or more, .*found: '2'"),
+        ("cool_dwarfs: 0.1", "run.yaml: cool_dwarfs: expected int, found: 0.1"),
+        ("split_seed: -1", "split_seed: expected a whole number of 0 or more, found: -1"),
+        ("templates: {sdss: 2.5}", "templates: sdss: expected a whole number of 1 or more, found: 2.5"),
+        ("targets: {teff: log}", "targets: teff: expected a mapping, found: 'log'"),
+        ("data: {sdss: }", "data: sdss: expected files, found: None"),
+        ("test_fraction: '0.2'", "test_fraction: expected a part between 0 and 1, found: '0.2'"),
+        ("test_fraction: 0.5\ncalibration_fraction: 0.5", "expected less than 1 together, found: 0.5 and 0.5"),
+        ("learning_rate: '1e-4'", "run.yaml: learning_rate: expected a number, or yes or no, found the text '1e-4'"),
+        ("use_cpu: 'no'", "run.yaml: use_cpu: expected a number, or yes or no, found the text 'no'"),
+        ("eval_steps: few", "run.yaml: eval_steps: expected a number, or yes or no, found the text 'few'"),
+        ("label_table: {table: a.csv, key: id}", "label_table: expected table, columns .* found no columns"),
+        ("label_table: {table: a, columns: age, key: id}", r"label_table: columns: expected a list .*found: 'age'"),
+        ("label_table: {table: a, columns: [age]}", r"label_table: expected one of key and position, found: \['col"),
+        ("label_table: {table: a, colums: [age]}", r"label_table: .* found unknown ones \['colums'\]"),
+    ],
+)
+def test_what_would_fail_in_hours_or_mean_something_else_is_refused_by_name(tmp_path, settings, message):
+    (tmp_path / "run.yaml").write_text(f"output_dir: {tmp_path}\n{settings}\n")
+    with pytest.raises(ValueError, match=message):
+        parse_arguments(["--config", str(tmp_path / "run.yaml")])
 
 
 @pytest.mark.parametrize(
