@@ -49,10 +49,12 @@ from transformers import (
     AutoModelForSequenceClassification,
     HfArgumentParser,
     Trainer,
+    TrainerCallback,
     TrainerState,
     TrainingArguments,
 )
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from spectral_tokenizer import SpectralConfig, SpectralForSequenceClassification, SpectralProcessor
 from spectral_tokenizer.data.collator import SpectralCollator
@@ -328,7 +330,7 @@ def batches(rows: Dataset, collator: SpectralCollator, training: TrainingArgumen
 def find_checkpoint(output: Path, resume: str | None) -> Path | None:
     """The checkpoint to go on from, if any. Raises as `checkpoints.choose`."""
     # Whole ones: Trainer writes its state last, and a kill may leave a folder without.
-    states = (path.parent for path in output.glob(f"checkpoint-*/{TRAINER_STATE_NAME}"))
+    states = (path.parent for path in output.glob(f"{PREFIX_CHECKPOINT_DIR}-*/{TRAINER_STATE_NAME}"))
     last = max(states, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
     return checkpoints.choose(output, last, "auto" if resume is True else resume, TRAINER_STATE_NAME)
 
@@ -364,6 +366,14 @@ def write_run(output: Path, run: dict) -> None:
     output.mkdir(parents=True, exist_ok=True)
     with write_aside(LocalFileSystem(), (output / RUN).as_posix()) as unfinished:
         Path(unfinished).write_text(json.dumps(run, indent=2) + "\n")
+
+
+class ReadableCheckpoints(TrainerCallback):
+    """Weights of Trainer's checkpoints for whoever may read their folder, as `checkpoints.let_read` has it."""
+
+    def on_save(self, args, state, control, **_):
+        if state.is_world_process_zero:
+            checkpoints.let_read(Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
 
 
 def step_of(checkpoint: Path) -> int:
@@ -402,6 +412,7 @@ def main() -> None:
         eval_dataset=rows["calibration"],
         processing_class=processor,
         compute_metrics=make_compute_metrics(model.config),
+        callbacks=[ReadableCheckpoints()],
     )
     start = time.perf_counter()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

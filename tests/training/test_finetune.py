@@ -82,7 +82,8 @@ def test_a_class_run_leaves_what_it_promises(class_run, pretrained, simulated_su
     assert metrics["num_parameters"]["trained"] == 3 * 16 * 32 + 3
     assert 0 <= metrics["test"]["novel"] <= 1 and "novel" in metrics["test_by_survey"]["desi"]
     assert (output / "predictions.png").stat().st_size > 5_000
-    assert modes(output / "model") == {(output / "model").stat().st_mode & 0o666}
+    for folder in (output / "model", *output.glob("checkpoint-*")):
+        assert modes(folder) == {folder.stat().st_mode & 0o666}
     card = (output / "model" / "README.md").read_text()
     assert "$" not in card and "| accuracy |" in card and "The encoder was frozen." in card
 
