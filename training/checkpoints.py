@@ -110,7 +110,7 @@ def choose(folder: Path, last: Path | None, resume: str | None, state: str) -> P
             f"{folder}: found {last.name} of an earlier run, expected none: --resume auto goes on from it; for another run "
             "take another --output, or remove this folder"
         )
-    checkpoint = last if resume == "auto" else Path(resume) if resume else None
+    checkpoint = last if resume == "auto" else Path(resume).expanduser() if resume else None
     if checkpoint and not (checkpoint / state).exists():
         raise FileNotFoundError(f"{checkpoint}: expected a checkpoint with {state}, found none")
     if last and checkpoint.resolve() != last.resolve():

@@ -15,8 +15,10 @@ import json
 import re
 import shutil
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from inspect import signature
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import checkpoints
 import head_figures
@@ -28,26 +30,81 @@ from datasets import Dataset
 from devices import needs_cpu
 from encoded import EncodedCollator, encode_once
 from fsspec.implementations.local import LocalFileSystem
-from recipe import find, has_weights, model_folder, parse_data, read_yaml
+from recipe import (
+    as_typed,
+    check_limits,
+    find,
+    has_weights,
+    is_files,
+    is_names,
+    is_number,
+    is_whole,
+    model_folder,
+    parse_data,
+    read_yaml,
+)
 from throughput import describe_device
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
     HfArgumentParser,
     Trainer,
+    TrainerCallback,
     TrainerState,
     TrainingArguments,
 )
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from spectral_tokenizer import SpectralConfig, SpectralForSequenceClassification, SpectralProcessor
 from spectral_tokenizer.data.collator import SpectralCollator
+from spectral_tokenizer.data.cross_match import cross_match
 from spectral_tokenizer.data.shards import model_fingerprint
 from spectral_tokenizer.data.storage import write_aside
 from spectral_tokenizer.metrics import make_compute_metrics, with_novelty
 
 
 RUN = "run.json"
+#: Trainer's settings that a run which goes on must have as it began. Of some the optimiser's state brings back those of
+#: before without a word, and by the size of a step Trainer counts where in an epoch it is.
+LEARNT_BY = (
+    "learning_rate", "weight_decay", "optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon", "lr_scheduler_type",
+    "lr_scheduler_kwargs", "warmup_steps", "max_grad_norm", "label_smoothing_factor", "gradient_accumulation_steps",
+    "train_batch_size", "world_size", "seed", "data_seed",
+)  # fmt: skip
+#: What settings have to be, in words and as a check, as in `recipe`.
+LIMITS = (
+    (("labels",), "names of columns", lambda value: is_names(value) and value),
+    (("classes",), "names", is_names),
+    (
+        ("simulation_seed", "split_seed", "cool_dwarfs"),
+        "a whole number of 0 or more",
+        lambda value: is_whole(value, 0),
+    ),
+    (
+        ("num_trainable_layers",),
+        "a whole number of 0 or more, or nothing",
+        lambda value: value is None or is_whole(value, 0),
+    ),
+    (
+        ("test_fraction", "calibration_fraction"),
+        "a part between 0 and 1",
+        lambda value: is_number(value) and 0 < value < 1,
+    ),
+    (("false_alarms",), "a part from 0 to 1", lambda value: is_number(value) and 0 <= value <= 1),
+)
+#: The same of what a setting says of each survey, or of each label.
+LIMITS_EACH = (
+    (("data",), "files", is_files),
+    (("options", "targets"), "a mapping", lambda value: isinstance(value, dict)),
+    (
+        ("simulate", "templates", "faint_templates"),
+        "a whole number of 1 or more",
+        lambda value: is_whole(value, 1),
+    ),
+)
+#: Those that say where a run was, and whose it is: nothing for whoever reads its figures.
+PRIVATE = re.compile(r"_dir$|_config$|_id$|^hub_|^(run_name|project|deepspeed|resume_from_checkpoint|local_rank)$")
 
 
 @dataclass
@@ -88,8 +145,12 @@ class FineTuningArguments:
         split_seed: Of the parts.
         false_alarms: Fraction of right predictions that the flag of failures may take for wrong.
         resume: "auto": go on from the last checkpoint in `output_dir`, if there is one. Or a checkpoint's folder. One of
-            other rows, labels or settings of the model, as `run.json` beside it says, is refused; so are, without
-            `resume`, an earlier run's.
+            other rows, labels, settings of the model or of training (`LEARNT_BY`), as `run.json` beside it says, is
+            refused; so are, without `resume`, an earlier run's. The number of epochs or steps may change: the
+            learning rate follows the new schedule from there on.
+
+    Raises:
+        ValueError: a setting is not what it has to be, which no file of a survey is needed to tell. Names it.
     """
 
     model: str = "runs/demo/model"
@@ -117,9 +178,51 @@ class FineTuningArguments:
     false_alarms: float = 0.05
     resume: str | None = None
 
+    def __post_init__(self):
+        check_limits(self, LIMITS, LIMITS_EACH)
+        if self.test_fraction + self.calibration_fraction >= 1:
+            found = f"{self.test_fraction} and {self.calibration_fraction}"
+            raise ValueError(f"test_fraction, calibration_fraction: expected less than 1 together, found: {found}")
+        if self.classes and len(self.labels) > 1:
+            raise ValueError(f"labels: expected one column with the names of classes, found: {self.labels}")
+        if self.label_table:
+            check_label_table(self.label_table)
+
+
+def check_label_table(table: dict) -> None:
+    """Raise ValueError for what `cross_match` does not take: it is asked once all files of a survey are read."""
+    known = set(signature(cross_match).parameters) - {"rows"}
+    unknown, missing = sorted(set(table) - known), sorted({"table", "columns"} - set(table))
+    if unknown or missing:
+        found = f"unknown ones {unknown}" if unknown else f"no {', '.join(missing)}"
+        raise ValueError(f"label_table: expected table, columns and others of {sorted(known)}, found {found}")
+    if not (is_names(table["columns"]) or isinstance(table["columns"], dict)):
+        found = table["columns"]
+        raise ValueError(f"label_table: columns: expected a list of names, or {{new: table's}}, found: {found!r}")
+    if (table.get("key") is None) == (table.get("position") is None):
+        raise ValueError(f"label_table: expected one of key and position, found: {sorted(table)}")
+
+
+def checked(settings: dict, source: str) -> dict:
+    """Settings of a recipe or of the command line, which may be the head's or Trainer's, each of its type.
+
+    Raises:
+        ValueError: as `as_typed`; or Trainer, which looks at no type, would take a text for a number, or for yes.
+    """
+    for name, kind in get_type_hints(TrainingArguments).items():
+        value = settings.get(name)
+        if isinstance(value, str) and str not in (kind, *get_args(kind)):
+            raise ValueError(f"{source}: {name}: expected a number, or yes or no, found the text {value!r}")
+    own = {each.name for each in fields(FineTuningArguments)} & set(settings)
+    return settings | as_typed({name: settings[name] for name in own}, FineTuningArguments, source)
+
 
 def parse_arguments(arguments: list[str] | None = None) -> tuple[FineTuningArguments, TrainingArguments]:
-    """Command line -> settings of the head and of Trainer."""
+    """Command line -> settings of the head and of Trainer.
+
+    Raises:
+        ValueError: as `read_yaml`, `checked` and `FineTuningArguments`; or there is no such setting. Names it.
+    """
     parser = argparse.ArgumentParser(description="Fine-tune a spectral tokenizer.")
     parser.add_argument("--config", required=True, help="recipe, e.g. training/recipes/finetune_class.yaml")
     several = {"nargs": "+", "action": "extend", "default": []}
@@ -134,12 +237,12 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[FineTuningArgum
     given = parser.parse_args(arguments)
     if given.simulated and not given.data:
         parser.error("--simulated says of --data what it is: expected both, found no --data")
-    settings = read_yaml(find(given.config).read_text(), given.config)
+    settings = checked(read_yaml(find(given.config).read_text(), given.config) or {}, given.config)
     for pair in given.set:
         name, separator, value = pair.partition("=")
         if not separator:
             raise ValueError(f"--set: expected NAME=VALUE, found: {pair!r}")
-        settings[name] = read_yaml(value, f"--set {name}")
+        settings |= checked({name: read_yaml(value, f"--set {name}")}, "--set")
     chosen = {"model": given.model, "output_dir": given.output, "resume": given.resume}
     settings |= {name: value for name, value in chosen.items() if value is not None}
     if given.data:
@@ -227,38 +330,50 @@ def batches(rows: Dataset, collator: SpectralCollator, training: TrainingArgumen
 def find_checkpoint(output: Path, resume: str | None) -> Path | None:
     """The checkpoint to go on from, if any. Raises as `checkpoints.choose`."""
     # Whole ones: Trainer writes its state last, and a kill may leave a folder without.
-    states = (path.parent for path in output.glob(f"checkpoint-*/{TRAINER_STATE_NAME}"))
+    states = (path.parent for path in output.glob(f"{PREFIX_CHECKPOINT_DIR}-*/{TRAINER_STATE_NAME}"))
     last = max(states, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
     return checkpoints.choose(output, last, "auto" if resume is True else resume, TRAINER_STATE_NAME)
 
 
-def identity(rows: dict[str, Dataset], labels: list[str], model) -> dict[str, str]:
-    """What a run is of, and checkpoints of another are not: objects with their labels, and the model that it begins with.
-    Not pixels, of which simulated ones differ in their last bits with the number of threads."""
+def identity(rows: dict[str, Dataset], labels: list[str], model, training: TrainingArguments) -> dict:
+    """What a run is of, and checkpoints of another are not: objects with their labels, the model that it begins with,
+    and what it learns by. Not pixels, of which simulated ones differ in their last bits with the number of threads."""
     told = {part: each.select_columns(["survey", "object_id", *labels]).to_pandas() for part, each in rows.items()}
     told = {part: hashlib.sha256(each.round(6).to_csv().encode()).hexdigest()[:16] for part, each in told.items()}
-    return {f"{part} rows": print_of for part, print_of in told.items()} | {"model": model_fingerprint(model)}
+    prints = {f"{part} rows": print_of for part, print_of in told.items()} | {"model": model_fingerprint(model)}
+    asked = training.to_dict() | {name: getattr(training, name) for name in ("train_batch_size", "world_size")}
+    return prints | {name: asked[name] for name in LEARNT_BY}
 
 
-def check_run(checkpoint: Path, run: dict[str, str]) -> None:
+def check_run(checkpoint: Path, run: dict) -> None:
     """Raise ValueError, which names what differs, where a checkpoint is of another run, as `run.json` beside it says."""
     path = checkpoint.parent / RUN
     if not path.exists():
         print(f"{path}: found none, as before there was one: whether {checkpoint} is of these rows is not known")
         return
-    then = json.loads(path.read_text())
-    if others := sorted(name for name in run if run[name] != then.get(name)):
+    then = run | json.loads(path.read_text())  # from before a setting was written down, it is not known
+    differing = sorted(name for name in run if run[name] != then[name])
+    others = [f"{name} {run[name]} for {then[name]}" if name in LEARNT_BY else name for name in differing]
+    if others:
         raise ValueError(
             f"{checkpoint}: expected what {path} says, found others: {', '.join(others)}. With these begin a new run: take "
             "another --output"
         )
 
 
-def write_run(output: Path, run: dict[str, str]) -> None:
+def write_run(output: Path, run: dict) -> None:
     """Tell what the run's checkpoints will be of."""
     output.mkdir(parents=True, exist_ok=True)
     with write_aside(LocalFileSystem(), (output / RUN).as_posix()) as unfinished:
         Path(unfinished).write_text(json.dumps(run, indent=2) + "\n")
+
+
+class ReadableCheckpoints(TrainerCallback):
+    """Weights of Trainer's checkpoints for whoever may read their folder, as `checkpoints.let_read` has it."""
+
+    def on_save(self, args, state, control, **_):
+        if state.is_world_process_zero:
+            checkpoints.let_read(Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
 
 
 def step_of(checkpoint: Path) -> int:
@@ -276,7 +391,7 @@ def main() -> None:
     torch.manual_seed(training.seed)
     model, processor = prepare_model(arguments)
     model.forget_calibration()  # of the head that it begins with, if any: it is found anew at the end
-    run = identity(rows, arguments.labels, model)
+    run = identity(rows, arguments.labels, model, training)
     if checkpoint:
         check_run(checkpoint, run)
     if training.process_index == 0:
@@ -297,6 +412,7 @@ def main() -> None:
         eval_dataset=rows["calibration"],
         processing_class=processor,
         compute_metrics=make_compute_metrics(model.config),
+        callbacks=[ReadableCheckpoints()],
     )
     start = time.perf_counter()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -317,6 +433,7 @@ def finish(trainer: Trainer, rows: dict[str, Dataset], arguments: FineTuningArgu
         return
     metrics = {
         "arguments": asdict(arguments),
+        "training": {name: value for name, value in trainer.args.to_dict().items() if not PRIVATE.search(name)},
         "simulated": arguments.data_is_simulated or not arguments.data,
         "num_spectra": {name: len(part) for name, part in rows.items()},
         "num_parameters": {

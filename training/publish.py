@@ -111,8 +111,9 @@ def public(metrics: dict) -> dict:
                 settings["options"] = dict.fromkeys(settings.get("options") or {}, "")
                 if table := (settings.get("label_table") or {}).get("table"):
                     settings["label_table"]["table"] = Path(table).name
-                for name in {"output", "model", "stream"} & set(settings):
-                    given = Path(settings[name] or "")
+                places = {"output", "model", "stream", "resume"} & set(settings)
+                for name in (each for each in places if isinstance(settings[each], str)):
+                    given = Path(settings[name])
                     # A folder of this project is everybody's.
                     settings[name] = given.as_posix() if given.parent == Path("hub_configs") else given.name
     return metrics

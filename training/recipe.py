@@ -2,8 +2,9 @@
 
 import argparse
 import math
+import os
 import re
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import yaml
@@ -30,13 +31,16 @@ def is_files(value) -> bool:
     return bool(entries) and all(type(each) is int or isinstance(each, (str, Path)) for each in entries)
 
 
+def is_names(value) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
 #: What settings have to be, in words and as a check.
 LIMITS = (
     (
         (
             "num_steps",
             "max_spectra",
-            "max_tokens",
             "num_micro_batches",
             "views",
             "max_skipped_steps",
@@ -49,6 +53,7 @@ LIMITS = (
         "a whole number of 1 or more",
         lambda value: is_whole(value, 1),
     ),
+    (("max_tokens",), "a whole number of 1 or more", lambda value: value is None or is_whole(value, 1)),
     (
         ("warmup_steps", "num_workers", "seed", "split_seed"),
         "a whole number of 0 or more",
@@ -70,10 +75,10 @@ LIMITS = (
 )
 #: The same of what a setting says of each survey.
 LIMITS_EACH = (
-    ("data", "files", is_files),
-    ("options", "a mapping", lambda value: isinstance(value, dict)),
-    ("simulate", "a whole number of 1 or more", lambda value: is_whole(value, 1)),
-    ("weights", "a number of 0 or more", lambda value: is_number(value) and 0 <= value < math.inf),
+    (("data",), "files", is_files),
+    (("options",), "a mapping", lambda value: isinstance(value, dict)),
+    (("simulate",), "a whole number of 1 or more", lambda value: is_whole(value, 1)),
+    (("weights",), "a number of 0 or more", lambda value: is_number(value) and 0 <= value < math.inf),
 )
 SIMULATED = "simulated "  # before the name of a survey in what is measured, where there are real spectra beside
 
@@ -113,6 +118,36 @@ def read_yaml(text: str, name: str | Path):
 def as_float(value):
     """Whole numbers where a setting is a number. What is none stays as it is, to be refused by name."""
     return float(value) if type(value) is int else value
+
+
+def as_typed(settings: dict, kind: type, source: str | Path) -> dict:
+    """Settings of a dataclass as they were written down, whole numbers made floats where its own are.
+
+    Raises:
+        ValueError: a value is of another type than the default, where there is one that tells. Names source and setting.
+    """
+    known, typed = {each.name: each for each in fields(kind)}, {}
+    for name, value in settings.items():
+        default = known[name].default_factory() if known[name].default is MISSING else known[name].default
+        if isinstance(default, float):
+            value = as_float(value)
+        elif default is not None and type(value) is not type(default):
+            raise ValueError(f"{source}: {name}: expected {type(default).__name__}, found: {value!r}")
+        typed[name] = value
+    return typed
+
+
+def check_limits(settings, limits: tuple, limits_each: tuple) -> None:
+    """Raise ValueError, which names the setting, where one is not what it has to be: as `LIMITS` and `LIMITS_EACH` say it."""
+    for names, expected, is_fine in limits:
+        for name in names:
+            if not is_fine(value := getattr(settings, name)):
+                raise ValueError(f"{name}: expected {expected}, found: {value!r}")
+    for names, expected, is_fine in limits_each:
+        for name in names:
+            for survey, value in getattr(settings, name).items():
+                if not is_fine(value):
+                    raise ValueError(f"{name}: {survey}: expected {expected}, found: {value!r}")
 
 
 @dataclass
@@ -206,18 +241,11 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self):
+        self.output, self.stream = (os.path.expanduser(each) for each in (self.output, self.stream))
         for name, choices in (("optimizer", ("adamw", "muon")), ("mixed_precision", ("no", "bf16"))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}: expected one of {choices}, found: {getattr(self, name)!r}")
-        for names, expected, is_fine in LIMITS:
-            for name in names:
-                value = getattr(self, name)
-                if not (is_fine(value) or (name == "max_tokens" and value is None)):
-                    raise ValueError(f"{name}: expected {expected}, found: {value!r}")
-        for name, expected, is_fine in LIMITS_EACH:
-            for survey, value in getattr(self, name).items():
-                if not is_fine(value):
-                    raise ValueError(f"{name}: {survey}: expected {expected}, found: {value!r}")
+        check_limits(self, LIMITS, LIMITS_EACH)
         # Rows without a weight count once; a stream is of the surveys that have one, if any has.
         of_rows = [self.weights.get(survey, 1.0) for survey in self.data or ({} if self.stream else self.simulate)]
         for drawn in (of_rows, self.weights.values() if self.stream else []):
@@ -248,15 +276,9 @@ class Recipe:
         unknown = sorted(set(settings) - known)
         if unknown:
             raise ValueError(f"{path}: unknown settings {unknown}, expected some of {sorted(known)}")
-        for name, value in settings.items():
-            default = getattr(cls(), name)
-            if isinstance(default, float):
-                settings[name] = as_float(value)
-            elif default is not None and type(value) is not type(default):
-                raise ValueError(f"{path}: {name}: expected {type(default).__name__}, found: {value!r}")
-            elif name == "weights":
-                settings[name] = {survey: as_float(each) for survey, each in value.items()}
-        return cls(**settings)
+        settings = as_typed(settings, cls, path)
+        weights = {survey: as_float(each) for survey, each in settings.get("weights", {}).items()}
+        return cls(**settings | {"weights": weights})
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -283,8 +305,8 @@ class Recipe:
 
 
 def find(path: str) -> Path:
-    """A path as given or, failing that, relative to the project's root."""
-    given = Path(path)
+    """A path as given or, failing that, relative to the project's root. `~` is the user's home."""
+    given = Path(path).expanduser()
     found = given if given.exists() else ROOT / path
     if not found.exists():
         raise FileNotFoundError(f"{path}: found neither in the working directory nor in {ROOT}")
@@ -309,7 +331,7 @@ def model_folder(
     argument: str, given: str, expected: str = "the folder of a size or a checkpoint, with config.json"
 ) -> Path:
     """A model's folder, where `find` looks for it: all that training begins with. Raises as `find_model`."""
-    folder = next((each for base in (Path(), ROOT) if (each := base / given).exists()), None)
+    folder = next((each for base in (Path(), ROOT) if (each := base / Path(given).expanduser()).exists()), None)
     if folder is None or not (folder / "config.json").is_file():
         found = (
             sorted(each.name for each in folder.iterdir())[:8] if folder and folder.is_dir() else folder or "nothing"

@@ -30,7 +30,7 @@ def rows_name(shard: int, num_shards: int) -> str:
 
 def is_prepared(folder: str | Path) -> bool:
     """Whether it is a survey's folder that `prepare` wrote."""
-    return (Path(folder) / PLAN).exists()
+    return (Path(folder).expanduser() / PLAN).exists()
 
 
 def load_prepared(folders: str | Path | Iterable[str | Path]) -> Dataset:
@@ -86,8 +86,9 @@ def all_shards(folder: str | Path) -> list[Path]:
     Raises:
         FileNotFoundError: one of them is not there.
     """
-    number = json.loads((Path(folder) / PLAN).read_text())["shards"]
-    shards = [Path(folder) / rows_name(shard, number) for shard in range(number)]
+    folder = Path(folder).expanduser()
+    number = json.loads((folder / PLAN).read_text())["shards"]
+    shards = [folder / rows_name(shard, number) for shard in range(number)]
     if missing := [shard.name for shard in shards if not shard.exists()]:
         raise FileNotFoundError(
             f"{folder}: {len(missing)} of {number} shards are not there, {missing[0]} the first: make them by "

@@ -82,7 +82,8 @@ def test_a_class_run_leaves_what_it_promises(class_run, pretrained, simulated_su
     assert metrics["num_parameters"]["trained"] == 3 * 16 * 32 + 3
     assert 0 <= metrics["test"]["novel"] <= 1 and "novel" in metrics["test_by_survey"]["desi"]
     assert (output / "predictions.png").stat().st_size > 5_000
-    assert modes(output / "model") == {(output / "model").stat().st_mode & 0o666}
+    for folder in (output / "model", *output.glob("checkpoint-*")):
+        assert modes(folder) == {folder.stat().st_mode & 0o666}
     card = (output / "model" / "README.md").read_text()
     assert "$" not in card and "| accuracy |" in card and "The encoder was frozen." in card
 
@@ -136,6 +137,31 @@ def test_a_checkpoint_of_another_run_is_refused(class_run, pretrained, tmp_path)
     with pytest.raises(ValueError, match=r"found others: model\."):
         run_here(other, "--resume", "auto")
     assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
+
+
+def test_a_checkpoint_is_not_gone_on_from_with_another_rate_or_batch(class_run, tmp_path):
+    """The optimiser's state would bring the rate of before back without a word."""
+    recipe, _ = class_run
+    given = ("--output", str(tmp_path), "--resume", str(recipe.parent / "run" / "checkpoint-2"))
+    for settings, found in (
+        (["learning_rate=1e-2", "weight_decay=0.5"], r"learning_rate 0\.01 for 0\.001, weight_decay 0\.5 for 0\.0\."),
+        (["per_device_train_batch_size=2", "seed=1"], r"seed 1 for 42, train_batch_size 2 for 4\."),
+    ):
+        with pytest.raises(ValueError, match=f"checkpoint-2: expected what .*run.json says, found others: {found}"):
+            run_here(recipe, *given, "--set", *settings)
+    # A file from before settings were written down does not know them.
+    before = json.loads((recipe.parent / "run" / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps({name: value for name, value in before.items() if " " in name}))
+    finetune.check_run(tmp_path / "checkpoint-2", before | {"learning_rate": 1.0})
+
+
+def test_metrics_hold_trainers_settings_and_no_place(class_run):
+    recipe, _ = class_run
+    text = (recipe.parent / "run" / "metrics.json").read_text()
+    training = json.loads(text)["training"]
+    expected = {"learning_rate": 1e-3, "max_steps": 4, "per_device_train_batch_size": 4, "lr_scheduler_type": "linear"}
+    assert training | expected == training
+    assert str(recipe.parent / "run") not in text and "output_dir" not in training and "hub_token" not in training
 
 
 def test_a_run_goes_on_though_trainer_removes_where_it_went_on_from(class_run, tmp_path):
@@ -337,7 +363,9 @@ def test_templates_beside_real_spectra_or_without_their_files_are_refused(pretra
     settings = templates_recipe(tmp_path, pretrained, data={"sdss": "somewhere"}, templates={"sdss": 40})
     with pytest.raises(ValueError, match=r"templates: expected no data of real spectra beside, found: \['sdss'\]"):
         labelled.of_templates(settings)
-    settings = templates_recipe(tmp_path, pretrained, label_table={"table": "a.csv"}, templates={"sdss": 40})
+    settings = templates_recipe(
+        tmp_path, pretrained, label_table={"table": "a.csv", "columns": ["age"], "key": "id"}, templates={"sdss": 40}
+    )
     with pytest.raises(ValueError, match="templates: expected no label_table"):
         labelled.of_templates(settings)
     with pytest.raises(ValueError, match=r"templates: expected some of .*found: \['lamost'\]"):
@@ -361,6 +389,8 @@ def test_wrong_settings_are_named(pretrained, simulated_surveys, tmp_path):
         parse_arguments(["--config", str(recipe), "--set", "num_train_epoch=3"])
     with pytest.raises(ValueError, match="NAME=VALUE"):
         parse_arguments(["--config", str(recipe), "--set", "seed"])
+    with pytest.raises(ValueError, match="--set: seed: expected a number, or yes or no, found the text 'five'"):
+        parse_arguments(["--config", str(recipe), "--set", "seed=five"])
     _, training = parse_arguments(["--config", str(recipe), "--set", "seed=3", "--set", "max_steps=5"])
     assert training.seed == 3 and training.max_steps == 5
     arguments = [
@@ -375,6 +405,40 @@ def test_wrong_settings_are_named(pretrained, simulated_surveys, tmp_path):
     settings, _ = parse_arguments(arguments)
     assert (settings.data_is_simulated, settings.data_description) == (False, "")
     assert parse_arguments([*arguments, "--simulated"])[0].data_is_simulated
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("labels: class", "run.yaml: labels: expected list, found: 'class'"),
+        ("labels: []", r"labels: expected names of columns, found: \[\]"),
+        (
+            "labels: [a, b]\nclasses: [A, B]",
+            r"labels: expected one column with the names of classes, found: \['a', 'b'\]",
+        ),
+        ("classes: [NO, YES]", r"classes: expected names, found: \[False, True\]"),
+        ("label_head: 1", "run.yaml: label_head: expected bool, found: 1"),
+        ("num_trainable_layers: '2'", "num_trainable_layers: expected a whole number of 0 or more, .*found: '2'"),
+        ("cool_dwarfs: 0.1", "run.yaml: cool_dwarfs: expected int, found: 0.1"),
+        ("split_seed: -1", "split_seed: expected a whole number of 0 or more, found: -1"),
+        ("templates: {sdss: 2.5}", "templates: sdss: expected a whole number of 1 or more, found: 2.5"),
+        ("targets: {teff: log}", "targets: teff: expected a mapping, found: 'log'"),
+        ("data: {sdss: }", "data: sdss: expected files, found: None"),
+        ("test_fraction: '0.2'", "test_fraction: expected a part between 0 and 1, found: '0.2'"),
+        ("test_fraction: 0.5\ncalibration_fraction: 0.5", "expected less than 1 together, found: 0.5 and 0.5"),
+        ("learning_rate: '1e-4'", "run.yaml: learning_rate: expected a number, or yes or no, found the text '1e-4'"),
+        ("use_cpu: 'no'", "run.yaml: use_cpu: expected a number, or yes or no, found the text 'no'"),
+        ("eval_steps: few", "run.yaml: eval_steps: expected a number, or yes or no, found the text 'few'"),
+        ("label_table: {table: a.csv, key: id}", "label_table: expected table, columns .* found no columns"),
+        ("label_table: {table: a, columns: age, key: id}", r"label_table: columns: expected a list .*found: 'age'"),
+        ("label_table: {table: a, columns: [age]}", r"label_table: expected one of key and position, found: \['col"),
+        ("label_table: {table: a, colums: [age]}", r"label_table: .* found unknown ones \['colums'\]"),
+    ],
+)
+def test_what_would_fail_in_hours_or_mean_something_else_is_refused_by_name(tmp_path, settings, message):
+    (tmp_path / "run.yaml").write_text(f"output_dir: {tmp_path}\n{settings}\n")
+    with pytest.raises(ValueError, match=message):
+        parse_arguments(["--config", str(tmp_path / "run.yaml")])
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,8 @@ def test_a_folder_of_this_project_is_named_and_none_of_a_machine():
     found = public(given)["arguments"]
     assert found["model"] == "hub_configs/released" and found["output"] == "mine" and found["stream"] == "there"
     assert public({"arguments": {"model": "/home/hub_configs/mine"}})["arguments"]["model"] == "mine"
+    for resume, expected in (("/home/someone/runs/mine/checkpoint-3", "checkpoint-3"), ("auto", "auto"), (None, None)):
+        assert public({"arguments": {"resume": resume}})["arguments"]["resume"] == expected
     own = public({"arguments": {"label_table": {"table": "/home/someone/ages.csv", "key": "id"}}})["arguments"]
     assert own["label_table"] == {"table": "ages.csv", "key": "id"}
 

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import checkpoints
 import finetune
 import pretrain
 import pytest
@@ -9,7 +10,7 @@ from huggingface_hub.errors import StrictDataclassError
 from in_process import in_this_process
 from optimisation import make_optimizers
 from pretrain import prepare_model
-from recipe import ROOT, Recipe, find, has_weights, parse_arguments, parse_data, read_yaml
+from recipe import ROOT, Recipe, find, find_model, has_weights, model_folder, parse_arguments, parse_data, read_yaml
 from test_modeling import make_model
 
 from spectral_tokenizer import SpectralProcessor
@@ -91,6 +92,19 @@ def test_a_model_that_is_none_is_named_before_any_file_of_a_survey_is_read(scrip
         expected = f"model: {model}: expected the folder of a size or a checkpoint, with config.json, found: {found}"
         with pytest.raises(FileNotFoundError, match=expected):
             in_this_process(script.main, "--config", str(tmp_path / "recipe.yaml"))
+
+
+def test_places_in_a_recipe_may_be_in_the_users_home(tmp_path, monkeypatch):
+    """There is no shell that would know the sign."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "size").mkdir()
+    (tmp_path / "size" / "config.json").write_text("{}")
+    (tmp_path / "recipe.yaml").write_text("model: ~/size\noutput: ~/runs/mine\nstream: ~/templates\n")
+    recipe = Recipe.from_yaml(find("~/recipe.yaml"))
+    assert (recipe.output, recipe.stream) == (str(tmp_path / "runs" / "mine"), str(tmp_path / "templates"))
+    assert model_folder("model", recipe.model) == Path(find_model("model", recipe.model)) == tmp_path / "size"
+    (tmp_path / "size" / "run.json").touch()
+    assert checkpoints.choose(tmp_path, None, "~/size", "run.json") == tmp_path / "size"
 
 
 def test_an_encoder_that_learnt_nothing_is_not_kept():

@@ -17,10 +17,11 @@ from spectral_tokenizer.data.simulation.population import SKY_EVERY
 from spectral_tokenizer.objectives_spectral_tokenizer import MaskedModelling
 
 
-def test_prepared_files_are_read_as_the_surveys_own(simulated_surveys, tmp_path):
+def test_prepared_files_are_read_as_the_surveys_own(simulated_surveys, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
     prepare_survey("sdss", simulated_surveys["sdss"], tmp_path)
     own = surveys.load(Recipe(data={"sdss": str(simulated_surveys["sdss"])}))["sdss"]
-    for prepared in (tmp_path / "sdss", [str(tmp_path / "sdss" / "*.parquet")]):
+    for prepared in (tmp_path / "sdss", [str(tmp_path / "sdss" / "*.parquet")], "~/sdss"):
         rows = surveys.load(Recipe(data={"sdss": prepared}))["sdss"]
         # As text: a NaN is not equal to itself.
         assert rows.features == own.features and json.dumps(rows[:]) == json.dumps(own[:])
