@@ -10,6 +10,7 @@ took away.
 """
 
 import functools
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from .schema import CLASSES, LABELS
 from .table_files import find_column
 from .wavelengths import SPEED_OF_LIGHT
 
+
+logger = logging.getLogger(__name__)
 
 KEY_PART = 10**5  # identifiers of several numbers, as plate, MJD and fibre, have five digits each
 NOT_FOUND = "not in catalogue"
@@ -65,7 +68,7 @@ class CatalogueLayout:
             column of the label's own name.
         flags: columns that cuts look at.
         best: of several rows of one object, the one with the highest value in the first of these columns that is there;
-            without any they must be alike.
+            without any they must be alike. Of several that are equally good the first in the file counts, and the log warns.
         hdus: names of the table's HDU; the first table of the file unless one of them is there.
         constants: HDU name -> labels that all its rows have.
         is_text: the key is one text, not one integer or several.
@@ -118,9 +121,9 @@ class Catalogue:
             raise SpectrumFileError(path, "columns of labels", "none", f"some of {known}")
         best = next(filter(columns.__contains__, layout.best), None)
         self._check_kinds(columns, best)
-        order = np.argsort(keys, kind="stable")
-        if best is not None:
-            order = np.lexsort((-columns[best].astype(np.float64), keys))
+        goodness = np.zeros(len(keys)) if best is None else columns[best].astype(np.float64)
+        goodness[np.isnan(goodness)] = -np.inf
+        order = np.lexsort((-goodness, keys))  # which leaves equal ones in the file's order
         for name in set(layout.flags) & set(columns):
             if columns[name].dtype.kind not in "iub":
                 # As of Parquet's nulls: what is not known of an object is not known to be good.
@@ -128,8 +131,7 @@ class Catalogue:
         self.keys = keys[order]
         wanted = {*self.names.values(), *layout.flags} & set(columns)
         self.columns = {name: columns[name][order] for name in columns if name in wanted}
-        if best is None:
-            self._check_repetitions()
+        self._check_repetitions(goodness[order], best)
 
     def _check_kinds(self, columns: Mapping[str, np.ndarray], best: str | None) -> None:
         """Raise `SpectrumFileError` for columns of another kind than their labels: as numbers, text would be NaN and true a
@@ -146,20 +148,31 @@ class Catalogue:
             if (kind := columns[name].dtype.kind) not in kinds:
                 raise SpectrumFileError(self.path, f"column {name}", KINDS.get(kind, columns[name].dtype), words)
 
-    def _check_repetitions(self) -> None:
-        """Raise `SpectrumFileError` for rows of one object that differ: the first one in the file would count."""
-        (again,) = np.nonzero(self.keys[1:] == self.keys[:-1])
+    def _check_repetitions(self, goodness: np.ndarray, best: str | None) -> None:
+        """Rows of one object that are equally good and differ: the first one in the file counts. Without a column that tells
+        which is best that is a `SpectrumFileError`, else the log tells of one object."""
+        is_again = self.keys[1:] == self.keys[:-1]
+        first = np.maximum.accumulate(
+            np.where(np.append(True, ~is_again)[: len(self.keys)], np.arange(len(self.keys)), 0)
+        )
+        (again,) = np.nonzero(is_again & (goodness[1:] == goodness[first[1:]]))
         if self.layout.is_text:
             again = again[self.keys[again] != b""]  # objects without a name, which nobody asks for
+        is_unlike = np.zeros(len(again), dtype=bool)
         for values in self.columns.values():
             one, next_one = values[again], values[again + 1]
-            is_unlike = (one != next_one) & ((one == one) | (next_one == next_one))  # two NaN are alike
-            if is_unlike.any():
-                place = again[is_unlike][0]
-                key = self.keys[place].item()
-                found = {each: column[place : place + 2].tolist() for each, column in self.columns.items()}
-                key = key.decode("utf-8", "replace") if isinstance(key, bytes) else key
-                raise SpectrumFileError(self.path, f"object {key}", found, "one row, or the same in all")
+            is_unlike |= (one != next_one) & ((one == one) | (next_one == next_one))  # two NaN are alike
+        if not is_unlike.any():
+            return
+        place = again[is_unlike][0]
+        key = self.keys[place].item()
+        key = key.decode("utf-8", "replace") if isinstance(key, bytes) else key
+        found = {each: column[place : place + 2].tolist() for each, column in self.columns.items()}
+        error = SpectrumFileError(self.path, f"object {key}", found, "one row, or the same in all")
+        if best is None:
+            raise error
+        count = len(np.unique(self.keys[again[is_unlike]]))
+        logger.warning("%s, or one that is best by %s: the first counts, as for %d objects", error, best, count)
 
     def find(self, key: int | tuple[int, ...] | str) -> tuple[dict, dict] | None:
         """Labels that are known and flags of one object, or None if it is not there."""

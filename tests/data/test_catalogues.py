@@ -446,6 +446,22 @@ def test_an_object_that_stands_twice_with_unlike_values(tmp_path, columns, unlik
     assert Catalogue(path, best).find(7) is not None
 
 
+def test_rows_that_are_equally_good_are_told_and_the_first_counts(tmp_path, caplog):
+    """Also where nobody knows how good, and whatever stands after them."""
+    layout = CatalogueLayout(LAYOUT.key, LAYOUT.labels, best=("SNR",))
+    columns = {"ID": [7, 7, 7, 7, 5, 5, 3, 3], "SNR": [1.0, 9.0, 9.0, 9.0, np.nan, np.nan, 2.0, 1.0]}
+    teff = [1.0, 2.0, 2.0, 3.0, 5.0, 6.0, 7.0, 8.0]
+    path = write_table(tmp_path / "c.fits", TEFF=teff, **columns)
+    catalogue = Catalogue(path, layout)
+    assert [catalogue.find(key)[0]["teff"] for key in (7, 5, 3)] == [2.0, 5.0, 7.0]
+    (record,) = caplog.records
+    assert "object 5: found {'TEFF': [5.0, 6.0]}; expected one row" in record.getMessage()
+    assert "best by SNR: the first counts, as for 2 objects" in record.getMessage()
+    caplog.clear()
+    Catalogue(write_table(path, TEFF=[1.0, 2.0, 2.0, 2.0, 5.0, 5.0, 7.0, 8.0], **columns), layout)
+    assert not caplog.records
+
+
 def test_the_milky_way_survey_tells_its_best_row_in_a_column_of_its_own(tmp_path):
     path = write_table(tmp_path / "mwsall.fits", TARGETID=[7, 7], VRAD=[1.0, 2.0], PRIMARY=[False, True])
     assert Catalogue(path, SURVEYS["desi"].CATALOGUE).find(7)[0]["radial_velocity"] == 2.0
