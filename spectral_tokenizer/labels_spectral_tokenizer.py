@@ -16,9 +16,12 @@ from .packing_spectral_tokenizer import to_device
 from .targets_spectral_tokenizer import TARGETS
 
 
-# Shown by where lines stand, and so not by spectra that the survey has shifted to rest, nor by those as the telescope
-# saw them: the Earth moves too.
-SHIFTS, MOVING = ("radial_velocity",), ("heliocentric", "barycentric")
+#: Labels that are shown by where lines stand, and in which frames: not in spectra that the survey has shifted to rest, and a
+#: velocity not as the telescope saw it either: the Earth moves too.
+SHOWN_IN = {
+    "radial_velocity": ("heliocentric", "barycentric"),
+    "redshift": ("observed", "heliocentric", "barycentric"),
+}
 
 
 class KnownLabels:
@@ -26,28 +29,40 @@ class KnownLabels:
     [`SpectralForPreTraining`]. The class comes first, as its place among the names, then the numbers in their own
     units, in the alphabet's order of their names: the one order that a saved configuration keeps.
 
-    A velocity is known of a spectrum whose column `frame` says `rest` or `observed`, but not from it: NaN as well.
+    What the frame of a spectrum, its column `frame`, does not show (`SHOWN_IN`) is known of the object, but not from it:
+    NaN as well.
     """
 
     def __init__(self, config: SpectralConfig):
         self.classes = list(config.label_classes)
         self.settings = {name: TargetConfig(**each) for name, each in sorted(config.label_targets.items())}
         self.names = ["class", *self.settings]
-        self.columns = [*self.names, *(["frame"] if set(SHIFTS) & set(self.settings) else [])]
+        self.columns = [*self.names, *(["frame"] if set(SHOWN_IN) & set(self.settings) else [])]
 
     def __call__(self, columns: Mapping[str, Sequence]) -> Tensor:
         """A number outside its target's `range`, like a class that has no name, is nothing that can be asked for:
-        NaN."""
+        NaN.
+
+        Raises:
+            ValueError: a column is missing. Names it.
+        """
+        self.check(columns)
         place = {name: number for number, name in enumerate(self.classes)}
         known = [torch.tensor([place.get(name, torch.nan) for name in columns["class"]], dtype=torch.float32)]
         for name, settings in self.settings.items():
             values = as_floats(columns[name])
             low, high = settings.range or (-torch.inf, torch.inf)
             is_asked = (low <= values) & (values <= high)
-            if name in SHIFTS:
-                is_asked &= torch.tensor([frame in MOVING for frame in columns["frame"]])
+            if name in SHOWN_IN:
+                is_asked &= torch.tensor([frame in SHOWN_IN[name] for frame in columns["frame"]])
             known.append(torch.where(is_asked, values, torch.nan))
         return torch.stack(known, dim=1)
+
+    def check(self, found: Iterable[str]) -> None:
+        """Raise ValueError where there are not all columns among those found."""
+        found = sorted(found)
+        if missing := sorted(set(self.columns) - set(found)):
+            raise ValueError(f"label_targets: expected some of the columns {found}, found: {missing}")
 
 
 def as_floats(values: Iterable) -> Tensor:

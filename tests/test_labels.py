@@ -71,6 +71,20 @@ def test_columns_become_numbers_and_what_cannot_be_asked_for_is_unknown():
     torch.testing.assert_close(labels, torch.tensor(expected), equal_nan=True)
 
 
+def test_a_redshift_is_unknown_in_a_spectrum_at_rest():
+    known = KnownLabels(SpectralConfig(label_targets={"redshift": {"range": [-0.5, 7.0], "distribution": "bins"}}))
+    columns = {
+        "class": ["QSO"] * 4,
+        "redshift": [2.0] * 4,
+        "frame": ["rest", "observed", "heliocentric", "barycentric"],
+    }
+    assert known(columns)[:, 1].isnan().tolist() == [True, False, False, False]
+    with pytest.raises(
+        ValueError, match=r"label_targets: expected some of the columns \['class', 'frame'\], found: \['redsh"
+    ):
+        known({name: columns[name] for name in ("class", "frame")})
+
+
 def test_each_label_costs_by_itself_and_unknown_ones_nothing(batch, hidden):
     model = make_model()
     with torch.no_grad():

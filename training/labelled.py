@@ -1,6 +1,8 @@
 """Survey files -> labelled rows: to train on, to calibrate on, to test on."""
 
 import math
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
 
 import numpy as np
 import surveys
@@ -22,8 +24,8 @@ def load(settings, output: str) -> dict[str, Dataset]:
 
     Args:
         settings: `data`, `options`, `label_table`, `simulate`, `templates`, `faint_templates`, `faint_snr`,
-            `cool_dwarfs` and `simulation_seed`, `labels` (columns), `classes`, `select` (column -> values to keep),
-            `calibration_fraction`, `test_fraction`, `split_seed`; see `FineTuningArguments`.
+            `cool_dwarfs` and `simulation_seed`, `labels` (columns), `classes`, `select` (column -> a value to keep, or
+            several), `calibration_fraction`, `test_fraction`, `split_seed`; see `FineTuningArguments`.
         output: Simulated files are put beside this folder.
 
     Raises:
@@ -110,15 +112,12 @@ def is_range(limits) -> bool:
 
 
 def chosen(rows: Dataset, settings) -> Dataset:
-    """Those rows that have one of the labels and the values asked for, and of them the columns that are needed.
+    """Rows as `with_labels`, and of them the columns that are needed.
 
     Raises:
-        ValueError: an unknown column, a class that is none of `classes`, or a label that is no number where there are none.
+        ValueError: as there; a class that is none of `classes`, or a label that is no number where there are none.
     """
-    unknown = sorted({*settings.labels, *settings.select} - set(rows.column_names))
-    if unknown:
-        raise ValueError(f"labels, select: expected some of {rows.column_names}, found: {unknown}")
-    rows = rows.select(np.flatnonzero(is_chosen(rows, settings.labels, settings.select)))
+    rows = with_labels(rows, settings.labels, settings.select)
     # The collator would say the same, once an encoder has read all spectra.
     if not settings.classes:
         for column in settings.labels:
@@ -133,14 +132,60 @@ def chosen(rows: Dataset, settings) -> Dataset:
     return rows.select_columns(list(columns))
 
 
-def is_chosen(rows: Dataset, labels: list[str], select: dict[str, list]) -> np.ndarray:
-    """(rows,) booleans: a label is known, and columns have the values asked for."""
-    chosen = np.zeros(len(rows), dtype=bool)
+def with_labels(rows: Dataset, labels: list[str], select: Mapping) -> Dataset:
+    """Those rows that have one of the labels and the values asked for; a label that a spectrum does not show in its frame
+    (`surveys.not_shown`) is unknown, and printed is of how many.
+
+    Args:
+        rows: as of `surveys.load`.
+        labels: columns, of which one at least is known in a row that is taken.
+        select: column -> a value or several, of which the row has one: what a recipe says, or the command line in text.
+
+    Raises:
+        ValueError: rows have no such column, it has no such values, or no row is left.
+    """
+    if unknown := sorted({*labels, *select} - set(rows.column_names)):
+        raise ValueError(
+            f"labels, select: expected some of {rows.column_names}, found: {unknown}; label_table (--label-table) brings your own"
+        )
+    is_chosen, not_shown = np.zeros(len(rows), dtype=bool), ""
     for column in labels:
-        chosen |= np.array([value is not None and value == value for value in rows[column][:]], dtype=bool)
+        if (hidden := surveys.not_shown(rows, column)).any():
+            values = np.where(hidden, np.nan, np.array(rows[column][:], dtype=float))
+            feature, not_shown = rows.features[column], f"; {hidden.sum()} do not show {column} in their frame"
+            rows = rows.remove_columns(column).add_column(column, values, feature=feature)
+        is_chosen |= np.array([value is not None and value == value for value in rows[column][:]], dtype=bool)
     for column, values in select.items():
-        chosen &= np.isin(np.array(rows[column][:], dtype=object).astype(str), [str(value) for value in values])
-    return chosen
+        is_chosen &= is_any_of(rows, column, values)
+    if not is_chosen.any():
+        asked = f"{labels}{f' and {dict(select)}' if select else ''}"
+        raise ValueError(f"labels, select: expected spectra with one of {asked}, found none of {len(rows)}{not_shown}")
+    return rows.select(np.flatnonzero(is_chosen))
+
+
+def is_any_of(rows: Dataset, column: str, asked) -> np.ndarray:
+    """(rows,) booleans: the column has the value asked for, or one of several. Text stands for numbers where the column has
+    them: 0 is 0.0.
+
+    Raises:
+        ValueError: the column has numbers, and something else is asked for; or arrays.
+    """
+    kind = str(getattr(rows.features[column], "dtype", "arrays"))
+    asked = list(asked) if isinstance(asked, list | tuple) else [asked]
+    try:
+        if kind.startswith(("int", "uint")):
+            wanted = {Decimal(str(each)) for each in asked}  # exact, and equal to integers
+        elif kind.startswith("float"):
+            wanted = {float(np.array(each, dtype=kind)) for each in asked}  # as the column rounds it
+        elif kind == "bool":
+            wanted = {{"true": True, "false": False}[str(each).lower()] for each in asked}
+        elif kind in ("string", "large_string"):
+            wanted = {None if each is None else str(each) for each in asked}
+        else:
+            raise ValueError(kind)
+    except (TypeError, ValueError, KeyError, InvalidOperation) as error:
+        raise ValueError(f"select: {column}: expected values of {kind}, found: {asked}") from error
+    return np.array([value in wanted for value in rows[column][:]], dtype=bool)
 
 
 def split(rows: Dataset, calibration_fraction: float, test_fraction: float, seed: int) -> dict[str, Dataset]:

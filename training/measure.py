@@ -176,7 +176,7 @@ def measure_head(
     others.
 
     Raises:
-        ValueError: no label is known, rows have no such column, or one object alone is to calibrate and to measure.
+        ValueError: as `labelled.with_labels`, or one object alone is to calibrate and to measure.
     """
     model, processor = (
         AutoModelForSequenceClassification.from_pretrained(folder),
@@ -233,18 +233,11 @@ def measure_head(
 def labelled_rows(
     rows: dict[str, Dataset], labels: list[str], select: dict[str, list[str]], label_table: dict | None
 ) -> tuple[Dataset, Dataset]:
-    """All rows, and those with a known label and the values asked for. Raises ValueError as `measure_head`."""
+    """All rows, and those with a known label and the values asked for. Raises ValueError as `labelled.with_labels`."""
     found = concatenate_datasets(list(rows.values()))
     if label_table:
         found = cross_match(found, **label_table)
-    if missing := sorted({*labels, *select} - set(found.column_names)):
-        raise ValueError(
-            f"expected columns {missing}, found {found.column_names}; --label-table brings labels of your own"
-        )
-    known = found.select(np.flatnonzero(labelled.is_chosen(found, labels, select)))
-    if not len(known):
-        raise ValueError(f"expected spectra with one of {labels}{f' and {select}' if select else ''}, found none")
-    return found, known
+    return found, labelled.with_labels(found, labels, select)
 
 
 def parse_select(pairs: list[str]) -> dict[str, list[str]]:

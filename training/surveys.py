@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from datasets import Dataset, concatenate_datasets
 from recipe import SIMULATED, Recipe
@@ -19,7 +21,7 @@ from spectral_tokenizer.data.prepared import is_prepared
 from spectral_tokenizer.data.shards import contents
 from spectral_tokenizer.data.table import Table
 from spectral_tokenizer.data.tables import to_table
-from spectral_tokenizer.labels_spectral_tokenizer import KnownLabels
+from spectral_tokenizer.labels_spectral_tokenizer import SHOWN_IN, KnownLabels
 
 
 Parts = dict[str, tuple[Dataset, Dataset]]  # survey -> rows to train on, rows held apart
@@ -247,6 +249,25 @@ def templates(recipe: Recipe) -> Path | str:
     return found
 
 
+def not_shown(rows: Dataset, label: str) -> np.ndarray:
+    """(rows,) booleans: the label is known of the object, but its spectrum does not show it in the frame that it is in, as a
+    velocity where it is shifted to rest. Prints how many, where there are some."""
+    if label not in SHOWN_IN:
+        return np.zeros(len(rows), dtype=bool)
+    table = rows.data.table  # of rows that were chosen among others, as a split does, Datasets would fetch each alone
+    is_known = pc.is_finite(pc.fill_null(table[label].cast(pa.float64()), np.nan)).to_numpy()
+    is_shown = pc.is_in(table["frame"], value_set=pa.array(SHOWN_IN[label])).to_numpy()
+    of_rows = slice(None) if rows._indices is None else rows._indices.column(0).to_numpy()
+    found = (is_known & ~is_shown)[of_rows]
+    if found.any():
+        names = ", ".join(rows.unique("survey"))
+        print(
+            f"{label}: left out for {found.sum()} of {len(rows)} spectra ({names}) which do not show it, as frame says: "
+            f"expected {' or '.join(SHOWN_IN[label])}"
+        )
+    return found
+
+
 def steps(recipe: Recipe, train: dict[str, Dataset], processor, model, accelerator, state: dict | None) -> Iterable:
     """Packed training steps without end, from the one after `state` (as a step carries it) on.
 
@@ -254,6 +275,10 @@ def steps(recipe: Recipe, train: dict[str, Dataset], processor, model, accelerat
     own spectra.
     """
     objective, labels = model.objective, KnownLabels(model.config) if model.config.label_weight else None
+    if labels is not None and accelerator.process_index == 0:
+        for each, label in itertools.product(train.values() if recipe.data or not recipe.stream else (), SHOWN_IN):
+            if label in labels.names:
+                not_shown(each, label)  # says how many
     place = {
         "seed": recipe.seed,
         "rank": accelerator.process_index,

@@ -20,7 +20,7 @@ from .lamost import LAMOST
 from .multimodal_universe import MultimodalUniverse
 from .prepare import prepare_files
 from .prepared import load_prepared
-from .report import SurveyReport, survey_report
+from .report import SurveyReport, check_catalogue, survey_report
 from .sdss import SDSS
 from .sources import find_sources
 from .table import Table
@@ -92,7 +92,7 @@ def load_survey(
         TypeError: an option that the survey does not have, or a value that it does not take.
         FileNotFoundError: no files.
         SpectrumFileError: a damaged or foreign file, or one that the archive does not have, if `strict`; a folder of
-            such files alone; a ``catalogue`` that cannot be read.
+            such files alone; a ``catalogue`` that cannot be read, or that holds no object of several files.
         ConnectionError: the archive cannot be reached.
     """
     return _load(find_survey(name), data_files, cache_dir, num_proc, strict, options, base_url)
@@ -179,6 +179,9 @@ def _load(
     dataset = builder.build(num_proc)
     report = survey_report(dataset)
     check_some_are_read(builder_class, entries, report)
+    if builder_class.CATALOGUE:
+        are_several = len(builder.group_files(files)) > 1
+        check_catalogue(report, options.get("catalogue"), builder_class.CATALOGUE.key, are_several)
     logger.log(logging.WARNING if report.dropped or report.damaged else logging.INFO, "%s", report)
     return dataset
 

@@ -26,7 +26,7 @@ from datasets.exceptions import DatasetGenerationError
 from datasets.naming import camelcase_to_snakecase
 
 from .archive import Address
-from .catalogues import Catalogue, CatalogueLayout, LabelCut, join_labels
+from .catalogues import NOT_FOUND, Catalogue, CatalogueLayout, LabelCut, join_labels
 from .fits_access import SpectrumFileError
 from .input_files import fingerprint
 from .plain import plain_labels, plain_pixels
@@ -111,6 +111,7 @@ class SpectraBuilder(ArrowBasedBuilder):
     CATALOGUE: CatalogueLayout | None = None
     LABEL_CUTS: tuple[LabelCut, ...] = ()
     _catalogue: Catalogue | None = None
+    _sought = _found = 0  # objects of this unit's files, in a catalogue that somebody named
     _beside: tuple[str, str | None] = ("", None)  # the latest file, and what is beside it
     _wavelength: np.ndarray | None = None  # the latest, checked: in some surveys those of many rows
 
@@ -182,7 +183,11 @@ class SpectraBuilder(ArrowBasedBuilder):
             self._catalogue = Catalogue(path, self.CATALOGUE)  # the latest one alone stays in memory
         catalogue = None if path is None else self._catalogue
         is_beside, keep = self.config.catalogue is None, self.config.unreliable_labels
-        return join_labels(labels, flags, self.LABEL_CUTS, catalogue, key, keep, own, is_beside)
+        joined = join_labels(labels, flags, self.LABEL_CUTS, catalogue, key, keep, own, is_beside)
+        if not is_beside:
+            self._sought += 1
+            self._found += NOT_FOUND not in (joined["label_warnings"] or "")
+        return joined
 
     def group_files(self, files: Iterable[str]) -> list[tuple[str, ...]]:
         """The units that `read` takes; one file each unless a subclass says otherwise."""
@@ -248,13 +253,14 @@ class SpectraBuilder(ArrowBasedBuilder):
     def _read_unit(self, files: tuple[str, ...], unit: UnitRows) -> bool:
         """Read all of one unit and account for it; False if it is damaged, then none of its rows may be used."""
         record = FileRecord(self.name, list(files))
+        self._sought = self._found = 0
         try:
             for row in self.rows(files):
                 if isinstance(row, Dropped):
                     record.dropped[row.reason] += 1
                 else:
                     unit.append(row)
-            record.rows = unit.count
+            record.rows, record.sought, record.found = unit.count, self._sought, self._found
         except SpectrumFileError as error:
             # A catalogue that somebody named is no spectrum's damage: all files would fail for the same reason.
             if self.config.strict or error.args[0] == self.config.catalogue:

@@ -10,26 +10,31 @@ took away.
 """
 
 import functools
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from astropy.io import fits
 
 from .fits_access import SpectrumFileError, describe, find_hdu, open_fits, raise_if_of_the_machine
 from .fits_tables import get_columns, text
 from .plain import known_class, possible
-from .schema import LABELS
+from .schema import CLASSES, LABELS
 from .table_files import find_column
 from .wavelengths import SPEED_OF_LIGHT
 
 
+logger = logging.getLogger(__name__)
+
 KEY_PART = 10**5  # identifiers of several numbers, as plate, MJD and fibre, have five digits each
 NOT_FOUND = "not in catalogue"
 OTHER_CLASS = "redshift of another class"
+KINDS = {"S": "text", "b": "booleans", "i": "integers", "u": "integers", "f": "floats"}  # of numpy's columns
 #: Labels that a catalogue may hold.
 JOINED = tuple(name for name in LABELS if name not in ("snr", "label_warnings"))
 
@@ -63,7 +68,7 @@ class CatalogueLayout:
             column of the label's own name.
         flags: columns that cuts look at.
         best: of several rows of one object, the one with the highest value in the first of these columns that is there;
-            without any they must be alike.
+            without any they must be alike. Of several that are equally good the first in the file counts, and the log warns.
         hdus: names of the table's HDU; the first table of the file unless one of them is there.
         constants: HDU name -> labels that all its rows have.
         is_text: the key is one text, not one integer or several.
@@ -100,8 +105,9 @@ class Catalogue:
 
     Raises:
         SpectrumFileError: the file is damaged, has no column of the key or none of a label, or holds integers of the
-            key as floats, which are not exact beyond 2^53, or as text that is none; or flags that are no integers; or
-            an object twice with unlike values, and no column that tells which is best.
+            key as floats, which are not exact beyond 2^53, or as text that is none; or flags that are no integers,
+            labels that are no numbers, or a class that is no text; or an object twice with unlike values, and no
+            column that tells which is best.
     """
 
     def __init__(self, path: str | Path, layout: CatalogueLayout):
@@ -113,10 +119,11 @@ class Catalogue:
         if not self.constants and not self.names:
             known = sorted({name for label in JOINED for name in layout.columns_of(label)})
             raise SpectrumFileError(path, "columns of labels", "none", f"some of {known}")
-        order = np.argsort(keys, kind="stable")
         best = next(filter(columns.__contains__, layout.best), None)
-        if best is not None:
-            order = np.lexsort((-columns[best].astype(np.float64), keys))
+        self._check_kinds(columns, best)
+        goodness = np.zeros(len(keys)) if best is None else columns[best].astype(np.float64)
+        goodness[np.isnan(goodness)] = -np.inf
+        order = np.lexsort((-goodness, keys))  # which leaves equal ones in the file's order
         for name in set(layout.flags) & set(columns):
             if columns[name].dtype.kind not in "iub":
                 # As of Parquet's nulls: what is not known of an object is not known to be good.
@@ -124,23 +131,48 @@ class Catalogue:
         self.keys = keys[order]
         wanted = {*self.names.values(), *layout.flags} & set(columns)
         self.columns = {name: columns[name][order] for name in columns if name in wanted}
-        if best is None:
-            self._check_repetitions()
+        self._check_repetitions(goodness[order], best)
 
-    def _check_repetitions(self) -> None:
-        """Raise `SpectrumFileError` for rows of one object that differ: the first one in the file would count."""
-        (again,) = np.nonzero(self.keys[1:] == self.keys[:-1])
+    def _check_kinds(self, columns: Mapping[str, np.ndarray], best: str | None) -> None:
+        """Raise `SpectrumFileError` for columns of another kind than their labels: as numbers, text would be NaN and true a
+        temperature of 1 K. What is blank in all rows is of none, and no label."""
+        is_blank = {name: column.dtype.kind == "f" and np.isnan(column).all() for name, column in columns.items()}
+        self.names = {label: name for label, name in self.names.items() if not is_blank[name]}
+        numbers, classes = ("iuf", "numbers"), ("S", f"text, {', '.join(CLASSES[:-1])} or {CLASSES[-1]}")
+        expected = {
+            name: classes if LABELS[label].dtype == "string" else numbers for label, name in self.names.items()
+        }
+        if best is not None:
+            expected[best] = ("biuf", "numbers or booleans")
+        for name, (kinds, words) in expected.items():
+            if (kind := columns[name].dtype.kind) not in kinds:
+                raise SpectrumFileError(self.path, f"column {name}", KINDS.get(kind, columns[name].dtype), words)
+
+    def _check_repetitions(self, goodness: np.ndarray, best: str | None) -> None:
+        """Rows of one object that are equally good and differ: the first one in the file counts. Without a column that tells
+        which is best that is a `SpectrumFileError`, else the log tells of one object."""
+        is_again = self.keys[1:] == self.keys[:-1]
+        first = np.maximum.accumulate(
+            np.where(np.append(True, ~is_again)[: len(self.keys)], np.arange(len(self.keys)), 0)
+        )
+        (again,) = np.nonzero(is_again & (goodness[1:] == goodness[first[1:]]))
         if self.layout.is_text:
             again = again[self.keys[again] != b""]  # objects without a name, which nobody asks for
+        is_unlike = np.zeros(len(again), dtype=bool)
         for values in self.columns.values():
             one, next_one = values[again], values[again + 1]
-            is_unlike = (one != next_one) & ((one == one) | (next_one == next_one))  # two NaN are alike
-            if is_unlike.any():
-                place = again[is_unlike][0]
-                key = self.keys[place].item()
-                found = {each: column[place : place + 2].tolist() for each, column in self.columns.items()}
-                key = key.decode("utf-8", "replace") if isinstance(key, bytes) else key
-                raise SpectrumFileError(self.path, f"object {key}", found, "one row, or the same in all")
+            is_unlike |= (one != next_one) & ((one == one) | (next_one == next_one))  # two NaN are alike
+        if not is_unlike.any():
+            return
+        place = again[is_unlike][0]
+        key = self.keys[place].item()
+        key = key.decode("utf-8", "replace") if isinstance(key, bytes) else key
+        found = {each: column[place : place + 2].tolist() for each, column in self.columns.items()}
+        error = SpectrumFileError(self.path, f"object {key}", found, "one row, or the same in all")
+        if best is None:
+            raise error
+        count = len(np.unique(self.keys[again[is_unlike]]))
+        logger.warning("%s, or one that is best by %s: the first counts, as for %d objects", error, best, count)
 
     def find(self, key: int | tuple[int, ...] | str) -> tuple[dict, dict] | None:
         """Labels that are known and flags of one object, or None if it is not there."""
@@ -269,7 +301,7 @@ def read_parquet(path: str | Path, names: Iterable[str], optional: Iterable[str]
         table = pq.read_table(path, columns=list(dict.fromkeys(wanted.values())))
         for name in names:
             table = table.filter(table[wanted[name]].is_valid())
-        return {name: text_as_bytes(table[column].to_numpy()) for name, column in wanted.items()}
+        return {name: as_numpy(table[column]) for name, column in wanted.items()}
     except SpectrumFileError:
         raise
     except (OSError, ValueError) as error:  # pyarrow's own errors are both
@@ -283,8 +315,9 @@ def nulls_as_nan(values: np.ndarray) -> np.ndarray:
     return np.ma.filled(values.astype(np.float64), np.nan) if np.ma.is_masked(values) else np.ma.getdata(values)
 
 
-def text_as_bytes(values: np.ndarray) -> np.ndarray:
-    """Text as FITS has it, in UTF-8, other columns as they are."""
+def as_numpy(column: pa.ChunkedArray) -> np.ndarray:
+    """Text as FITS has it, in UTF-8, what is null in all rows as NaN, other columns as they are."""
+    values = np.full(len(column), np.nan) if pa.types.is_null(column.type) else column.to_numpy()
     if values.dtype.kind not in "OU":
         return values
     return np.array([each if isinstance(each, bytes) else str(each).encode() for each in values], dtype="S")

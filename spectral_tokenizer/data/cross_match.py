@@ -9,7 +9,7 @@ is for what no survey gives, on rows from anywhere.
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +55,8 @@ def cross_match(
             Parquet.
         columns: of the table to take, or new name -> the table's name.
         key: column of the table that holds the rows' ``object_id``; or several, of integers, for an identifier that is
-            several of them with dashes between, as SDSS's plate, MJD, fibre.
+            several of them with dashes between, as SDSS's plate, MJD, fibre. Spaces at their ends count nothing, nor do
+            zeros before integers where the table has no such identifier with them.
         position: columns of the table with right ascension and declination, in degrees where they name no other unit,
             and in the system of the rows' ``ra`` and ``dec`` (ICRS): the nearest object within `radius`.
         radius: arcseconds.
@@ -63,7 +64,8 @@ def cross_match(
     Raises:
         ValueError: not one of `key` and `position`; a column that the rows have already; nothing matches.
         SpectrumFileError: the table cannot be read, has no such column, holds a key as floats or a position as text
-            or in a unit that is no angle's, or has an object or a place twice with unlike values.
+            or in a unit that is no angle's, or has an object or a place twice with unlike values; or several identifiers
+            would match by their zeros alone.
     """
     if (key is None) == (position is None):
         raise ValueError(f"key, position: found {key!r}, {position!r}; expected one of them")
@@ -166,20 +168,48 @@ def by_identifier(
             raise SpectrumFileError(
                 name, f"column {key}", objects[key].dtype, "text or integers, which floats are not"
             )
-    identifiers = objects[keys].dropna().astype(str).agg("-".join, axis=1).map(plain_identifier)
+    identifiers = objects[keys].dropna().astype(str).agg("-".join, axis=1).map(without_spaces)
     same = objects.loc[identifiers.index, columns].assign(identifier=identifiers).drop_duplicates()
     if (twice := same["identifier"].duplicated()).any():
         example = same.loc[twice, "identifier"].iloc[0]
         found = same.loc[same["identifier"] == example, columns].to_dict("list")
         raise SpectrumFileError(name, f"object {example}", found, "one row, or the same in all")
     first = pd.Series(same.index, index=same["identifier"])
-    place = first.reindex([plain_identifier(each) for each in rows["object_id"][:]]).fillna(NOT_MATCHED)
+    ours = [without_spaces(each) for each in rows["object_id"][:]]
+    called = padded(name, first.index, ours)
+    place = first.reindex([called.get(each, each) for each in ours]).fillna(NOT_MATCHED)
     return place.to_numpy(dtype=int), str(identifiers.iloc[0] if len(identifiers) else "nothing")
 
 
-def plain_identifier(text: str) -> str:
-    """Without spaces at its ends, and without the zeros that integers are padded with."""
-    return "-".join(part.strip().lstrip("0") or "0" for part in text.split("-"))
+def padded(name: str, theirs: Iterable[str], ours: Iterable[str]) -> dict[str, str]:
+    """Identifiers of the rows that the table does not have -> its own that differ in the zeros before integers alone.
+
+    Raises:
+        SpectrumFileError: several of the table's, or of the rows', are one without their zeros: A-01 is not A-1.
+    """
+    known, found, groups = set(theirs), {}, ({}, {})
+    for group, identifiers in zip(groups, (theirs, dict.fromkeys(ours))):
+        for each in identifiers:
+            group.setdefault(without_zeros(each), []).append(each)
+    for plain, names in groups[1].items():
+        own = groups[0].get(plain)
+        if own is None or known.issuperset(names):
+            continue
+        if twice := next((each for each in (own, names) if len(each) > 1), None):
+            expected = "one of them, as without the zeros before integers they are the same"
+            raise SpectrumFileError(name, f"object {plain}", twice, expected)
+        found[names[0]] = own[0]
+    return found
+
+
+def without_spaces(text: str) -> str:
+    """An identifier without the spaces at the ends of its parts."""
+    return "-".join(part.strip() for part in text.split("-"))
+
+
+def without_zeros(text: str) -> str:
+    """An identifier without the zeros that integers are padded with."""
+    return "-".join(part.lstrip("0") or "0" for part in text.split("-"))
 
 
 def by_position(

@@ -139,6 +139,9 @@ class PackedSteps(torch.utils.data.Dataset):
         seed, rank, num_processes: The process takes every `num_processes`-th row, from `rank`.
         num_micro_batches: Parts that a process accumulates gradients over.
         labels: Columns -> the model's `labels`, see `KnownLabels`; None: steps have none.
+
+    Raises:
+        ValueError: rows lack a column of the labels.
     """
 
     def __init__(
@@ -153,6 +156,8 @@ class PackedSteps(torch.utils.data.Dataset):
         labels: Callable | None = None,
     ):
         self.labels = labels
+        for each in datasets.values() if labels is not None else ():
+            labels.check(each.column_names)
         columns = [] if labels is None else labels.columns
         self.datasets = {name: as_arrays(each, columns) for name, each in datasets.items()}
         self.processor, self.objective, self.seed = processor, objective, seed

@@ -1,6 +1,7 @@
 """What became of the input files: how many spectra they gave, what was dropped, and why."""
 
 import json
+import logging
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -8,6 +9,8 @@ from datasets import Dataset
 
 from .fits_access import SpectrumFileError
 
+
+logger = logging.getLogger(__name__)
 
 MAX_MESSAGES = 100
 
@@ -22,6 +25,8 @@ class FileRecord:
         rows: number of spectra taken.
         dropped: spectra that were read and left out, by reason.
         damage: why nothing was taken, or None.
+        sought: spectra whose objects were looked up in a catalogue that somebody named.
+        found: those of them that it holds.
     """
 
     survey: str
@@ -29,6 +34,8 @@ class FileRecord:
     rows: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     damage: SpectrumFileError | None = None
+    sought: int = 0
+    found: int = 0
 
     def to_json(self) -> str:
         """One line, with the same fields in every line."""
@@ -59,6 +66,8 @@ class SurveyReport:
         damaged: number of damaged or foreign files or groups of files (a GALAH star is one group of CCD files), from
             which no row was taken.
         messages: the first 100 error messages of these.
+        sought: spectra whose objects were looked up in a catalogue that somebody named.
+        found: those of them that it holds.
     """
 
     survey: str
@@ -67,6 +76,8 @@ class SurveyReport:
     dropped: Counter[str] = field(default_factory=Counter)
     damaged: int = 0
     messages: list[str] = field(default_factory=list)
+    sought: int = 0
+    found: int = 0
 
     def add(self, other: "SurveyReport") -> None:
         """Add another part's numbers to this report."""
@@ -75,12 +86,16 @@ class SurveyReport:
         self.dropped.update(other.dropped)
         self.damaged += other.damaged
         self.messages = (self.messages + other.messages)[:MAX_MESSAGES]
+        self.sought += other.sought
+        self.found += other.found
 
     def add_file(self, record: FileRecord) -> None:
         """Count one unit of files."""
         self.files += len(record.files)
         self.rows += record.rows
         self.dropped.update(record.dropped)
+        self.sought += record.sought
+        self.found += record.found
         if record.damage is not None:
             self.damaged += 1
             self.messages = (self.messages + [str(record.damage)])[:MAX_MESSAGES]
@@ -98,9 +113,33 @@ class SurveyReport:
         text = f"{self.survey}: {self.rows} spectra from {self.files} files"
         if self.dropped:
             text += "; dropped " + ", ".join(f"{n} ({reason})" for reason, n in sorted(self.dropped.items()))
+        if self.sought:
+            text += f"; {self.found} of {self.sought} spectra are of objects in the catalogue"
         if self.damaged:
             text += f"; {self.damaged} damaged or foreign, the first: {self.messages[0]}"
         return text
+
+
+def check_catalogue(report: SurveyReport, catalogue: str | None, key: tuple[str, ...], is_whole: bool) -> None:
+    """Of a catalogue that somebody named, and that is another survey's, data release's or only a sample's, no spectrum
+    would have its labels. The log warns where it holds fewer than half of them.
+
+    Args:
+        report: of what was read with it.
+        catalogue: its path; None: nobody named one.
+        key: its columns that identify an object.
+        is_whole: all of several units of files were read; of one, or of one machine's part, it may rightly hold none.
+
+    Raises:
+        SpectrumFileError: it holds none of the spectra, and all were read.
+    """
+    if catalogue is None or 2 * report.found >= report.sought:
+        return
+    found, expected = f"{report.found} of {report.sought} spectra", f"the objects of {report.survey}'s files"
+    error = SpectrumFileError(catalogue, f"columns {list(key)}", found, expected)
+    if is_whole and not report.found:
+        raise error
+    logger.warning("%s", error)
 
 
 def survey_report(dataset: Dataset) -> SurveyReport:

@@ -19,7 +19,7 @@ from native_files import (
     write_table,
 )
 
-from spectral_tokenizer.data import SURVEYS, SpectrumFileError, load_survey
+from spectral_tokenizer.data import SURVEYS, SpectrumFileError, load_survey, prepare_survey
 from spectral_tokenizer.data.catalogues import Catalogue, CatalogueLayout, LabelCut, join_labels
 
 
@@ -265,6 +265,43 @@ def test_an_object_that_the_catalogue_does_not_hold(tmp_path):
     assert row["radial_velocity"] == pytest.approx(30.0)
 
 
+def plates(folder, plates):
+    """SDSS files of these plates, and a catalogue of each plate alone."""
+    folder.mkdir()
+    for plate in plates:
+        write_sdss(folder / f"spec-{plate:04d}-55555-0007.fits", plate=plate)
+    return folder, lambda plate: write_table(
+        folder.parent / f"of-{plate}.fits", PLATE=[plate], MJD=[55555], FIBERID=[7], Z=[0.5]
+    )
+
+
+def test_a_catalogue_that_holds_none_of_the_spectra_is_the_wrong_one(tmp_path, caplog):
+    """All spectra kept their files' labels, and nobody was told; of one file among many that may be right."""
+    folder, catalogue_of = plates(tmp_path / "sdss", (1, 2, 3))
+    message = r"of-9.fits: columns \['PLATE', 'MJD', 'FIBERID'\]: found 0 of 3 spectra; expected the objects of sdss"
+    for num_proc, cache in ((None, "cache"), (None, "cache"), (2, "another")):  # built, read again, by processes
+        with pytest.raises(SpectrumFileError, match=message):
+            load_survey("sdss", folder, cache_dir=tmp_path / cache, catalogue=catalogue_of(9), num_proc=num_proc)
+    assert not caplog.records
+    load_one(tmp_path, "sdss", folder / "spec-0001-55555-0007.fits", catalogue=catalogue_of(9))
+    assert "found 0 of 1 spectra" in caplog.text
+    caplog.clear()
+    load_survey("sdss", folder, cache_dir=tmp_path / "cache", catalogue=catalogue_of(2))
+    assert "of-2.fits: columns ['PLATE', 'MJD', 'FIBERID']: found 1 of 3 spectra" in caplog.text
+
+
+def test_a_shard_may_hold_nothing_of_a_catalogue_and_all_shards_may_not(tmp_path, caplog):
+    folder, catalogue_of = plates(tmp_path / "sdss", (1, 2, 3))
+    for catalogue, shards in ((catalogue_of(3), [0]), (catalogue_of(3), None), (catalogue_of(9), [0])):
+        output = tmp_path / catalogue.stem
+        report = prepare_survey("sdss", folder, output, num_shards=3, shards=shards, catalogue=catalogue)
+        assert f"found {report.found} of {report.sought} spectra" in caplog.text
+        caplog.clear()
+    for _ in range(2):  # when all is there already, too
+        with pytest.raises(SpectrumFileError, match="of-9.fits: .* found 0 of 3 spectra"):
+            prepare_survey("sdss", folder, output, num_shards=3, catalogue=catalogue)
+
+
 def test_two_warnings(tmp_path):
     flags = {"A": 6, "B": 1}
     cuts = (
@@ -409,9 +446,56 @@ def test_an_object_that_stands_twice_with_unlike_values(tmp_path, columns, unlik
     assert Catalogue(path, best).find(7) is not None
 
 
+def test_rows_that_are_equally_good_are_told_and_the_first_counts(tmp_path, caplog):
+    """Also where nobody knows how good, and whatever stands after them."""
+    layout = CatalogueLayout(LAYOUT.key, LAYOUT.labels, best=("SNR",))
+    columns = {"ID": [7, 7, 7, 7, 5, 5, 3, 3], "SNR": [1.0, 9.0, 9.0, 9.0, np.nan, np.nan, 2.0, 1.0]}
+    teff = [1.0, 2.0, 2.0, 3.0, 5.0, 6.0, 7.0, 8.0]
+    path = write_table(tmp_path / "c.fits", TEFF=teff, **columns)
+    catalogue = Catalogue(path, layout)
+    assert [catalogue.find(key)[0]["teff"] for key in (7, 5, 3)] == [2.0, 5.0, 7.0]
+    (record,) = caplog.records
+    assert "object 5: found {'TEFF': [5.0, 6.0]}; expected one row" in record.getMessage()
+    assert "best by SNR: the first counts, as for 2 objects" in record.getMessage()
+    caplog.clear()
+    Catalogue(write_table(path, TEFF=[1.0, 2.0, 2.0, 2.0, 5.0, 5.0, 7.0, 8.0], **columns), layout)
+    assert not caplog.records
+
+
 def test_the_milky_way_survey_tells_its_best_row_in_a_column_of_its_own(tmp_path):
     path = write_table(tmp_path / "mwsall.fits", TARGETID=[7, 7], VRAD=[1.0, 2.0], PRIMARY=[False, True])
     assert Catalogue(path, SURVEYS["desi"].CATALOGUE).find(7)[0]["radial_velocity"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"TEFF": ["5000"]}, "column TEFF: found text; expected numbers"),
+        ({"TEFF": [True]}, "column TEFF: found booleans; expected numbers"),
+        ({"CLASS": [2]}, "column CLASS: found integers; expected text, GALAXY, QSO or STAR"),
+        ({"CLASS": [2.0]}, "column CLASS: found floats; expected text, GALAXY, QSO or STAR"),
+        ({"TEFF": [5000.0], "SNR": ["high"]}, "column SNR: found text; expected numbers or booleans"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["fits", "parquet"])
+def test_labels_of_another_kind_are_refused(tmp_path, columns, message, ending):
+    """Text became NaN, true a temperature of 1 K, and a class as a number was told as every spectrum's damage."""
+    path = tmp_path / f"c.{ending}"
+    write_table(path, ID=[7], **columns) if ending == "fits" else pq.write_table(
+        pa.table({"ID": [7], **columns}), path
+    )
+    layout = CatalogueLayout(LAYOUT.key, LAYOUT.labels, best=("SNR",))
+    with pytest.raises(SpectrumFileError, match=f"c.{ending}: {message}"):
+        Catalogue(path, layout)
+
+
+def test_columns_of_labels_that_are_blank_are_no_labels(tmp_path):
+    """Parquet has them without any type, where nothing is known of any object."""
+    pq.write_table(pa.table({"ID": [7], "TEFF": [None], "CLASS": [None], "logg": [4.5]}), tmp_path / "c.parquet")
+    assert Catalogue(tmp_path / "c.parquet", LAYOUT).find(7) == ({"logg": 4.5}, {})
+    pq.write_table(pa.table({"ID": [7], "logg": [4.5], "FLAG": [None]}), tmp_path / "c.parquet")
+    with pytest.raises(SpectrumFileError, match="column FLAG: found float64; expected integers, in every row"):
+        Catalogue(tmp_path / "c.parquet", LAYOUT)
 
 
 def test_an_object_that_stands_twice_alike(tmp_path):

@@ -107,6 +107,26 @@ def test_identifiers_of_several_numbers(sdss):
     assert matched["line_width"][:] == list(range(len(sdss)))
 
 
+def named(rows, names):
+    return rows.select(range(len(names))).remove_columns("object_id").add_column("object_id", names)
+
+
+def test_zeros_before_integers_count_where_the_table_has_them(galah):
+    """A-01 had A-1's label. Zeros are padding where nothing else is called so."""
+    table = pd.DataFrame({"star": ["A-1", "A-01", "B-7 ", "9"], "age": [1.0, 2.0, 7.0, 9.0]})
+    rows = named(galah, ["A-01", " A-1", "B-007", "0009"])
+    assert cross_match(rows, table, ["age"], key="star")["age"][:] == [2.0, 1.0, 7.0, 9.0]
+    twice = named(galah, ["B-007", "C-1", "B-007"])
+    np.testing.assert_array_equal(cross_match(twice, table, ["age"], key="star")["age"][:], [7.0, np.nan, 7.0])
+    for names, found in (
+        (["A-001", "9"], r"\['A-1', 'A-01'\]"),  # of the table
+        (["B-007", "B-7"], r"\['B-007', 'B-7'\]"),  # of the rows
+        (["B-007", "B-07"], r"\['B-007', 'B-07'\]"),
+    ):
+        with pytest.raises(SpectrumFileError, match=f"table: object [AB]-[17]: found {found}; expected one of them"):
+            cross_match(named(galah, names), table, ["age"], key="star")
+
+
 def test_the_nearest_object_within_the_radius(sdss):
     """A row without a place, as one that is too far away, has no match; nor does a masked place find anything."""
     ra, dec = (np.array(sdss[name][:]) for name in ("ra", "dec"))

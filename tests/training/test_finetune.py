@@ -240,7 +240,7 @@ def test_a_label_of_ones_own_is_learned_and_measured(pretrained, simulated_surve
     rows, _, _ = measure.load(given)
     found = measure.measure_head(given.model, rows, {}, tmp_path / "evaluation.png", True, given.label_table)
     assert found["num_spectra"] == {"apogee": len(names)} and np.isfinite(found["test"]["age_mad"])
-    with pytest.raises(ValueError, match=r"expected columns \['age'\].*--label-table"):
+    with pytest.raises(ValueError, match=r"labels, select: expected some of .*, found: \['age'\]; .*--label-table"):
         measure.measure_head(given.model, rows, {}, tmp_path / "evaluation.png", True)
 
 

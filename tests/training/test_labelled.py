@@ -1,0 +1,136 @@
+"""Which rows are learnt from and measured on: with a label that the spectrum shows, and the values asked for."""
+
+import itertools
+from types import SimpleNamespace
+
+import labelled
+import measure
+import numpy as np
+import pytest
+import surveys
+from datasets import Dataset, Features, Value
+from recipe import Recipe
+
+from spectral_tokenizer import SpectralConfig, SpectralForPreTraining, SpectralProcessor
+from spectral_tokenizer.data import load_survey
+
+
+FRAMES = ("rest", "heliocentric", "observed", "barycentric")
+
+
+def stars(**columns) -> Dataset:
+    """Four stars, one in each frame."""
+    kinds = {
+        "teff": "float32",
+        "plate": "int64",
+        "is_cool": "bool",
+        "radial_velocity": "float64",
+        "redshift": "float64",
+    }
+    given = {
+        "survey": ["apogee", "sdss", "apogee", "desi"], "frame": FRAMES, "class": ["STAR", "STAR", "QSO", None],
+        "radial_velocity": [1.0, 2.0, 3.0, None], "redshift": [0.1, 0.2, 0.3, np.nan], "teff": [0.0, 4500.1, np.nan, 3.0],
+        "plate": [0, 7, 2**60 + 1, 2**60], "is_cool": [True, False, False, None], "ra": [None] * 4, **columns,
+    }  # fmt: skip
+    return Dataset.from_dict(given, Features({name: Value(kinds.get(name, "string")) for name in given}))
+
+
+def names(rows: Dataset) -> list[str]:
+    return rows["frame"][:]
+
+
+def test_what_a_spectrum_does_not_show_in_its_frame_is_no_label_of_it(capsys):
+    """A head learnt velocities from spectra that the survey had shifted to rest: noise."""
+    known = labelled.with_labels(stars(), ["radial_velocity"], {})
+    assert names(known) == ["heliocentric"] and known["radial_velocity"][:] == [2.0]
+    assert "radial_velocity: left out for 2 of 4 spectra (apogee, sdss, desi)" in capsys.readouterr().out
+    known = labelled.with_labels(stars(), ["redshift", "teff"], {})
+    assert names(known) == ["rest", "heliocentric", "observed", "barycentric"]
+    np.testing.assert_array_equal(known["redshift"][:], [np.nan, 0.2, 0.3, np.nan])
+    assert known.features["redshift"].dtype == "float64" and known["teff"][0] == 0.0
+    assert "redshift: left out for 1 of 4 spectra" in capsys.readouterr().out
+    labelled.with_labels(stars(), ["teff"], {})
+    assert not capsys.readouterr().out
+
+
+def test_a_velocity_that_no_spectrum_shows_is_an_error():
+    at_rest = stars(frame=["rest"] * 4)
+    with pytest.raises(
+        ValueError, match=r"one of \['radial_velocity'\], found none of 4; 3 do not show radial_velocity"
+    ):
+        labelled.with_labels(at_rest, ["radial_velocity"], {})
+    settings = SimpleNamespace(labels=["radial_velocity"], classes=[], select={})
+    for refuses in (
+        lambda: labelled.chosen(at_rest, settings),
+        lambda: measure.labelled_rows({"apogee": at_rest}, ["radial_velocity"], {}, None),
+    ):
+        with pytest.raises(ValueError, match="3 do not show radial_velocity in their frame"):
+            refuses()
+
+
+def test_rows_chosen_among_others_keep_their_frames():
+    found = surveys.not_shown(stars().select([3, 1, 0]), "radial_velocity")
+    assert found.tolist() == [False, False, True]
+
+
+def test_pretraining_says_how_many_labels_its_spectra_do_not_show(simulated_surveys, capsys):
+    little = {"hidden_size": 32, "num_hidden_layers": 1, "num_decoder_layers": 1, "num_attention_heads": 2,
+              "intermediate_size": 32, "num_latents": 2}  # fmt: skip
+    rows = load_survey("apogee", simulated_surveys["apogee"])
+    expected = int(surveys.not_shown(rows, "radial_velocity").sum())
+    capsys.readouterr()
+    assert expected
+    place = SimpleNamespace(process_index=0, num_processes=1)
+
+    def step(**settings):
+        model = SpectralForPreTraining(SpectralConfig(**little, label_weight=0.5, **settings))
+        recipe = Recipe(data={"apogee": "a"}, max_spectra=4)
+        return list(
+            itertools.islice(surveys.steps(recipe, {"apogee": rows}, SpectralProcessor(), model, place, None), 1)
+        )
+
+    step()
+    assert f"radial_velocity: left out for {expected} of {len(rows)} spectra (apogee)" in capsys.readouterr().out
+    with pytest.raises(
+        ValueError, match=r"label_targets: expected some of the columns \[.*'teff'.*\], found: \['age'\]"
+    ):
+        step(label_targets={"age": {}, "teff": {}})
+    step(label_targets={"snr": {}})
+
+
+@pytest.mark.parametrize(
+    ("select", "expected"),
+    [
+        ({"class": "STAR"}, FRAMES[:2]),  # S, T, A and R were asked for
+        ({"class": ["STAR", "QSO"]}, FRAMES[:3]),
+        ({"class": None}, FRAMES[3:]),
+        ({"teff": 0}, FRAMES[:1]),
+        ({"teff": "0"}, FRAMES[:1]),
+        ({"teff": [0.0, "4500.1"]}, FRAMES[:2]),
+        ({"plate": [0.0, "7.0"]}, FRAMES[:2]),
+        ({"plate": 2**60}, FRAMES[3:]),
+        ({"plate": str(2**60 + 1)}, FRAMES[2:3]),
+        ({"is_cool": "true"}, FRAMES[:1]),
+        ({"is_cool": False}, FRAMES[1:3]),
+        ({"class": "STAR", "plate": 7}, FRAMES[1:2]),
+    ],
+)
+def test_values_to_select_are_meant_alike_in_recipes_and_on_the_command_line(select, expected):
+    assert names(labelled.with_labels(stars(), ["frame"], select)) == list(expected)
+    assert names(measure.labelled_rows({"": stars()}, ["frame"], select, None)[1]) == list(expected)
+
+
+@pytest.mark.parametrize(
+    ("select", "message"),
+    [
+        ({"klass": "STAR"}, r"labels, select: expected some of .*'class'.*, found: \['klass'\]"),
+        ({"class": "BLAZAR"}, r"one of \['frame'\] and {'class': 'BLAZAR'}, found none of 4"),
+        ({"class": []}, r"and {'class': \[\]}, found none of 4"),
+        ({"teff": "hot"}, r"select: teff: expected values of float32, found: \['hot'\]"),
+        ({"plate": [7, None]}, r"select: plate: expected values of int64, found: \[7, None\]"),
+        ({"is_cool": 3}, r"select: is_cool: expected values of bool, found: \[3\]"),
+    ],
+)
+def test_a_selection_of_nothing_is_an_error(select, message):
+    with pytest.raises(ValueError, match=message):
+        labelled.with_labels(stars(), ["frame"], select)
