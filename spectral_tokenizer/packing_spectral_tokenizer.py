@@ -164,6 +164,13 @@ def pad(tokens: Tensor, is_present: Tensor | None) -> Tensor:
     return padded
 
 
+def padded(packed: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
+    """(1, total, ...) -> (batch, longest, ...), and (batch, longest) booleans that say what is of a spectrum."""
+    count = torch.tensor(lengths, device=packed.device)
+    is_present = torch.arange(max(lengths), device=packed.device) < count[:, None]
+    return pad(packed[0], is_present), is_present
+
+
 def equal_runs(query_lengths: list[int], key_lengths: list[int]):
     """Neighbouring sequences of equal shape, which attention can treat as one batch.
 

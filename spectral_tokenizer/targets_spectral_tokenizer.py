@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers.utils import logging
 
-from .configuration_spectral_tokenizer import SpectralConfig, TargetConfig
+from .configuration_spectral_tokenizer import SpectralConfig, TargetConfig, check_order
 
 
 logger = logging.get_logger(__name__)
@@ -425,8 +425,22 @@ class RegressionTargets:
         return {target.name: update(target.name, given.get(target.name, {})) for target in self.targets}
 
 
-def make_targets(config: SpectralConfig) -> ClassTarget | RegressionTargets:
-    """The meaning of a head's outputs. Made from the configuration at each call: it holds no state."""
+def make_targets(config: SpectralConfig, answers_to: list[str]) -> ClassTarget | RegressionTargets:
+    """The meaning of a head's outputs. Made from the configuration at each call: it holds no state.
+
+    Args:
+        answers_to: Names of the labels as the head was made, in the order of its outputs.
+
+    Raises:
+        ValueError: the configuration's labels are more or fewer now, or those in other places; or its `targets` are of none.
+    """
+    if config.label_names != answers_to:
+        config.check_distinct()
+        if config.num_labels != len(answers_to):
+            raise ValueError(
+                f"id2label: expected {len(answers_to)} labels, as {answers_to} were, found: {config.id2label}"
+            )
+        check_order(dict(enumerate(answers_to)), dict(enumerate(config.label_names)), "the model")
     return RegressionTargets(config) if config.is_regression else ClassTarget(config)
 
 
