@@ -436,9 +436,10 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
 
         Before training, once. Features are then standardised by buffers that are saved with the weights, and targets
         by settings in the configuration, so that predictions come out in K and dex. Targets that already have a scale
-        keep it. A head that has been trained answers after as before: the features' new scales go into its weights as
-        well, and if it was trained without scales, its targets stay without. In several processes all of them call
-        this, and have what the first one found: a loader that is cut into parts would give each another loss.
+        keep it, with a warning where labels lie more than 10 scales off. A head that has been trained answers after as
+        before: the features' new scales go into its weights as well, and if it was trained without scales, its targets
+        stay without. In several processes all of them call this, and have what the first one found: a loader that is cut
+        into parts would give each another loss.
 
         Args:
             batches: A data loader, or a list of batches, as a collator makes them.

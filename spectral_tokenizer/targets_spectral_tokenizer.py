@@ -28,6 +28,8 @@ RECENTRINGS = 3
 MAX_LOG_VARIANCE = 15.0
 # Labels closer together than this part of their size are not told apart well in float32, whose digits are 6e-8 of it.
 LEAST_SPREAD = 1e-5
+# Scales by which no label's median lies off its own centre, and another label's does.
+FAR = 10.0
 # Spectra whose distributions over bins are held at a time in calibration: thousands of bins of all would not fit.
 AT_ONCE = 512
 # Where calibration looks for a temperature, and the limits of a factor on widths.
@@ -151,6 +153,9 @@ class RegressionTarget:
                 f"{labels.min().item():.10g} to {labels.max().item():.10g}; subtract a constant from them"
             )
 
+    def warn_if_far(self, u: Tensor) -> None:
+        """Say so where known labels lie far from a centre that they were not asked for."""
+
     def inverse(self, u: Tensor) -> Tensor:
         return INVERSES[self.config.transform](u)
 
@@ -210,6 +215,15 @@ class NormalTarget(RegressionTarget):
         log_variance = outputs[:, 1].clamp(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE)
         mean = self.config.center + self.config.scale * outputs[:, 0]
         return mean, self.config.scale * width_factor * (0.5 * log_variance).exp()
+
+    def warn_if_far(self, u: Tensor) -> None:
+        off = (u - self.config.center).abs().median().item() / self.config.scale if len(u) else 0.0
+        if off > FAR:
+            logger.warning(
+                f"label {self.name}: expected values around the centre in the configuration's targets, {self.config.center:g} "
+                f"with scale {self.config.scale:g} (transform {self.config.transform!r}), found: half of them more than "
+                f"{off:.3g} scales from it, as of another label. Without center and scale there, fit_scales finds both"
+            )
 
     def negative_log_likelihood(self, outputs: Tensor, u: Tensor) -> Tensor:
         """In units of the scale, so that targets in K and in dex weigh alike."""
@@ -399,12 +413,15 @@ class RegressionTargets:
 
     def scales(self, labels: Tensor, is_settled: bool = False) -> dict[str, dict]:
         """Mean and standard deviation of every transformed target with two different labels, as settings. Those that
-        are set stay, and with `is_settled` the others as well, at what they are when they are not set."""
+        are set stay, with a warning where labels lie far off, and with `is_settled` the others as well, at what they are
+        when they are not set."""
         found = {}
         for target, column in zip(self.targets, self.columns(labels, len(labels))):
             known = column[~column.isnan()]
             target.check_digits(known)
             u = target.transform(known).double()
+            if "center" in (self.config.targets or {}).get(target.name, {}):
+                target.warn_if_far(u)
             if is_settled:
                 found[target.name] = {"center": target.config.center, "scale": target.config.scale}
             elif len(u) > 1 and u.std() > 0:

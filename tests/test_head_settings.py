@@ -390,3 +390,15 @@ def test_labels_do_not_change_places_in_a_model(head, is_seen, inputs, tmp_path)
     model.save_pretrained(tmp_path)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert loaded.config.label_names[0] == "TEFF" and torch.equal(loaded(**inputs).logits, found)
+
+
+def test_labels_far_from_another_s_centre_are_remarked_on(inputs, load_labels, caplog):
+    """A head that was opened for as many other labels kept the centre and scale of its own, and trained in their unit."""
+    labels = LABELS["labels"]
+    load_labels().fit_scales([{**inputs, "labels": labels}])
+    load_labels(id2label={0: "Teff", 1: "logg"}).fit_scales([{**inputs, "labels": labels}])
+    assert "around the centre" not in caplog.text
+    model = load_labels(id2label={0: "teff", 1: "age"})
+    model.fit_scales([{**inputs, "labels": labels * torch.tensor([1.0, 1e9])}])
+    assert "label age: expected values around the centre in the configuration's targets, 3 with scale 1" in caplog.text
+    assert "label teff" not in caplog.text and model.config.targets["age"] == LOGG
