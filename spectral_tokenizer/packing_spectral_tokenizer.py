@@ -11,7 +11,7 @@ from itertools import groupby
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Sequences:
@@ -154,6 +154,14 @@ def trailing(tokens: Tensor, lengths: list[int], count: int) -> Tensor:
     return torch.cat([part[count:] for part in tokens.split(lengths)])
 
 
+def segment_means(tokens: Tensor, wavelength: Tensor, num_segments: int) -> Tensor:
+    """Average tokens (patches, hidden) in `num_segments` stretches of ascending wavelength -> flat vector."""
+    if len(tokens) == 0:
+        return tokens.new_zeros(num_segments * tokens.shape[1])
+    order = wavelength[:, wavelength.shape[1] // 2].argsort()
+    return nn.functional.adaptive_avg_pool1d(tokens[order].T[None], num_segments)[0].T.flatten()
+
+
 def pad(tokens: Tensor, is_present: Tensor | None) -> Tensor:
     """Lay packed (total, ...) out as (batch, positions, ...), zero where `is_present` (batch, positions) is false.
     Input that came packed goes out packed: without `is_present`, (1, total, ...)."""
@@ -169,6 +177,28 @@ def padded(packed: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
     count = torch.tensor(lengths, device=packed.device)
     is_present = torch.arange(max(lengths), device=packed.device) < count[:, None]
     return pad(packed[0], is_present), is_present
+
+
+def pack_tokens(
+    tokens: Tensor, token_mask: Tensor | None, lengths: list[int] | None, num_latents: int
+) -> tuple[Tensor, list[int]]:
+    """Tokens as `SpectralModel.encode` gave them -> packed, (total, hidden_size), and how many are each spectrum's.
+
+    Raises:
+        ValueError: neither mask nor lengths, or both, or of other tokens.
+    """
+    if lengths is not None:
+        num_tokens = [num_latents + length for length in lengths]
+        if token_mask is None and tokens.shape[:-1] == (1, sum(num_tokens)):
+            return tokens[0], num_tokens
+    elif token_mask is not None and tokens.shape[:-1] == token_mask.shape:
+        return tokens[token_mask.bool()], token_mask.sum(1).tolist()
+    raise ValueError(
+        "expected tokens and the token_mask that encode gave with them or, of packed spectra, (1, all tokens, "
+        f"hidden_size) and the lengths that encode was given, found: tokens {tuple(tokens.shape)}, "
+        f"token_mask {None if token_mask is None else tuple(token_mask.shape)}, "
+        f"lengths {None if lengths is None else f'of {len(lengths)} spectra'}"
+    )
 
 
 def equal_runs(query_lengths: list[int], key_lengths: list[int]):

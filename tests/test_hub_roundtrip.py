@@ -9,7 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from spectra import spectrum
-from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining, AutoProcessor
+from transformers import (
+    AutoFeatureExtractor,
+    AutoModel,
+    AutoModelForPreTraining,
+    AutoModelForSequenceClassification,
+    AutoProcessor,
+)
 
 from spectral_tokenizer import (
     SpectralConfig,
@@ -211,3 +217,36 @@ def test_a_subclass_of_ones_own_names_no_file_that_is_not_saved_with_it(tmp_path
     assert {name.partition(".")[0] for name in classes.values()} <= files
     opened = AutoModel.from_pretrained(tmp_path / "saved", trust_remote_code=True)
     assert type(opened).__name__ == "OwnModel"
+
+
+OWN_HEAD = """
+from spectral_tokenizer import SpectralForSequenceClassification
+
+
+class OwnHead(SpectralForSequenceClassification):
+    pass
+
+
+class OwnNextHead(OwnHead):
+    pass
+"""
+
+
+def test_a_class_of_ones_own_that_opens_as_another_is_told_of(saved, tmp_path, monkeypatch, caplog):
+    """With this package's own configuration the Auto classes open it as one of this package's, without a word."""
+    (tmp_path / "own_head.py").write_text(OWN_HEAD)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = importlib.import_module("own_head")
+    folder = saved[0]
+    own.OwnHead.from_pretrained(folder).save_pretrained(tmp_path / "own")
+    for load in (own.OwnHead, own.OwnNextHead, SpectralForPreTraining, SpectralModel):
+        load.from_pretrained(tmp_path / "own" if issubclass(load, own.OwnHead) else folder)
+    SpectralForSequenceClassification.from_pretrained(folder).save_pretrained(tmp_path / "head")
+    for each in (SpectralModel, SpectralForPreTraining, own.OwnHead):
+        each.from_pretrained(tmp_path / "head")
+    assert "architectures" not in caplog.text
+    for load in (AutoModelForSequenceClassification, AutoModel):
+        caplog.clear()
+        opened = load.from_pretrained(tmp_path / "own", trust_remote_code=True)
+        assert type(opened).__module__.startswith("spectral_tokenizer")
+        assert f"expected {type(opened).__name__} or a class of spectral_tokenizer, found: OwnHead" in caplog.text
