@@ -28,6 +28,12 @@ from .targets_spectral_tokenizer import BinnedTarget, ShiftTarget, make_targets
 
 logger = logging.get_logger(__name__)
 
+# Of a head that stands where the label head of pre-training stood; of what was loaded, half came from there.
+SAID_BY_LABEL_HEAD = {
+    "config", "output_loading_info", "problem_type", "num_labels", "id2label", "label2id", "targets",
+    "classifier_hidden_size", "num_pooling_queries", "num_trainable_layers",
+}  # fmt: skip
+
 
 @dataclass
 class SpectralClassifierOutput(ModelOutput):
@@ -37,7 +43,8 @@ class SpectralClassifierOutput(ModelOutput):
     Args:
         loss (`Tensor`, scalar):
             Sum of all costs over the number of labels, where labels were given: what is trained, of the outputs as they
-            are before any calibration.
+            are before any calibration. 0 where none is known: Trainer's `eval_loss`, a mean over batches, is the lower for
+            such ones.
         logits (`Tensor` of shape `(batch, num_labels)`):
             Classes: logits, divided by the calibrated temperature. Regression: the predicted values. NaN where a spectrum
             has no valid patch.
@@ -212,11 +219,16 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         Args:
             folder: A saved [`SpectralForPreTraining`] with `label_weight` above 0.
             labels: "class", or one or several of its `label_targets`.
-            **kwargs: As for [`SpectralPreTrainedModel.from_pretrained`].
+            **kwargs: As for [`SpectralPreTrainedModel.from_pretrained`], but for what the label head says itself.
 
         Raises:
-            ValueError: there is no label head, or it was not told of such labels.
+            ValueError: there is no label head, or it was not told of such labels; or `kwargs` give a whole `config`, a
+                setting that the label head says itself, or ask for `output_loading_info`.
         """
+        if refused := sorted(kwargs.keys() & SAID_BY_LABEL_HEAD):
+            raise ValueError(
+                f"from_label_head: expected settings that the label head does not say itself, found: {', '.join(refused)}"
+            )
         trained = SpectralForPreTraining.from_pretrained(folder, **kwargs)
         known, head = KnownLabels(trained.config), trained.label_head
         names = [labels] if isinstance(labels, str) else list(labels)
@@ -333,7 +345,9 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
             output_attentions: As for [`SpectralModel`].
             labels (`Tensor`):
                 One class: (batch,) integers, -100 where unknown. Several classes: (batch, num_labels) of 0 and 1, NaN
-                where unknown. Regression: (batch, num_labels) in the labels' own units, NaN where unknown.
+                where unknown. Regression: (batch, num_labels) in the labels' own units, NaN where unknown. With Trainer's
+                `label_smoothing_factor`, which is for one class alone, they do not come here: it reckons the loss itself,
+                and fails on numbers in `gather`.
             num_items_in_batch (`int`):
                 How many labels the sum of costs is divided by: those of all micro-batches and processes, as Trainer
                 counts them. Those of this batch, when absent. NaN counts, at no cost: Trainer cannot tell it from
@@ -346,7 +360,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
 
         Raises:
             ValueError: neither spectra nor what the encoder said of them, or both; labels of another shape or type, or
-                outside of what their target's transform or bins take.
+                outside of what their target's transform or bins take, or of the classes; `config.id2label` as told above.
         """
         self.config.check_attentions(output_attentions)
         encoded = self.encode(

@@ -563,15 +563,14 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
                 which tokens are whose.
         """
         packed_tokens, num_tokens = pack_tokens(tokens, token_mask, lengths, self.config.num_latents)
-        if len(wavelength) == 1:
-            wavelength = wavelength.expand(len(num_tokens), -1, -1)
-        batch, num_patches, patch_size = wavelength.shape
-        if len(num_tokens) != batch or patch_size != self.config.patch_size:
-            raise ValueError(
-                f"wavelength: expected shape ({len(num_tokens)} spectra, patches, {self.config.patch_size}), found: "
-                f"{tuple(wavelength.shape)}"
-            )
         check_precision(wavelength)
+        batch, patch_size = len(num_tokens), self.config.patch_size
+        if wavelength.ndim != 3 or len(wavelength) not in (1, batch) or wavelength.shape[2] != patch_size:
+            raise ValueError(
+                f"wavelength: expected shape ({batch} spectra, patches, {patch_size}), or 1 for all of them, found: "
+                f"{tuple(wavelength.shape)}; SpectralProcessor.patch_wavelength makes patches of a grid"
+            )
+        num_patches, wavelength = wavelength.shape[1], wavelength.expand(batch, -1, -1)
         wavelength = wavelength.double().flatten(0, 1)
         nothing = torch.zeros_like(wavelength, dtype=torch.float32)
         asked = self.spectral.locate(PackedPatches(nothing, nothing, wavelength, [num_patches] * batch))

@@ -188,6 +188,7 @@ def pack_tokens(
         ValueError: neither mask nor lengths, or both, or of other tokens.
     """
     if lengths is not None:
+        check_lengths(lengths)
         num_tokens = [num_latents + length for length in lengths]
         if token_mask is None and tokens.shape[:-1] == (1, sum(num_tokens)):
             return tokens[0], num_tokens
@@ -228,6 +229,7 @@ def check_patches(
     if not len(flux):
         raise ValueError("expected at least one spectrum, found: an empty batch")
     if lengths is not None:
+        check_lengths(lengths)
         if len(flux) != 1 or sum(lengths) != flux.shape[1] or attention_mask is not None:
             raise ValueError(
                 f"packed input: expected shape (1, total, {patch_size}), lengths that add up to total, and no "
@@ -249,11 +251,28 @@ def check_patches(
         )
 
 
+def check_lengths(lengths) -> None:
+    """Raise ValueError unless each spectrum's number of patches is told: in a list, or in one dimension of integers."""
+    numbers = plain(lengths)
+    is_list = isinstance(numbers, (list, tuple))
+    wrong = [each for each in map(plain, numbers) if not isinstance(each, int) or each < 0] if is_list else [numbers]
+    if wrong:
+        raise ValueError(
+            f"lengths: expected a list of whole numbers, the patches of each spectrum, found: {wrong[0]!r}"
+        )
+
+
+def plain(values):
+    """Numbers of Python where a tensor or an array has them, anything else as it is."""
+    return values.tolist() if hasattr(values, "tolist") else values
+
+
 def check_precision(wavelength: Tensor) -> None:
     """Raise ValueError where wavelengths are too coarse to tell pixels apart."""
     if not isinstance(wavelength, Tensor):
         raise ValueError(
-            f'expected tensors, as a processor gives them with return_tensors="pt", found: {type(wavelength)}'
+            'wavelength: expected a tensor, as a processor gives it with return_tensors="pt", found: '
+            f"{type(wavelength).__name__}"
         )
     if wavelength.dtype not in (torch.float64, torch.float32):
         raise ValueError(

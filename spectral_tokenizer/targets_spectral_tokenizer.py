@@ -69,6 +69,12 @@ class ClassTarget:
                     f"{self.config.problem_type!r} says, found: shape {tuple(labels.shape)} of {labels.dtype}"
                 )
             labels = labels.flatten().long()  # int32, as numpy gives them, is not taken
+            is_outside = (labels != -100) & ((labels < 0) | (labels >= self.num_outputs))
+            if is_outside.any():  # which a GPU would only tell by its own end
+                raise ValueError(
+                    f"labels: expected 0 to {self.num_outputs - 1}, of {self.num_outputs} classes, and -100 where unknown, "
+                    f"found: {labels[is_outside][0].item()}"
+                )
             return nn.functional.cross_entropy(outputs, labels, reduction="sum", ignore_index=-100)
         check_shape(labels, outputs.shape)
         is_known = ~labels.isnan()

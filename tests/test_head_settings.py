@@ -166,6 +166,17 @@ def test_a_label_head_answers_for_what_it_was_told(labels, tmp_path):
         SpectralForSequenceClassification.from_label_head(tmp_path, labels)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [{"output_loading_info": True}, {"config": SpectralConfig(**SIZE)}, {"num_labels": 2}, {"id2label": {0: "a"}}],
+)
+def test_a_label_head_is_not_told_what_it_says_itself(given, tmp_path):
+    SpectralForPreTraining(SpectralConfig(**SIZE, label_weight=0.1)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=f"the label head does not say itself, found: {next(iter(given))}"):
+        SpectralForSequenceClassification.from_label_head(tmp_path, **given)
+    SpectralForSequenceClassification.from_label_head(tmp_path, classifier_dropout=0.1)
+
+
 @pytest.mark.parametrize("head", ["classes", "labels"])
 def test_a_step_without_known_labels_costs_nothing(head, inputs):
     """Trainer then counts none: 0 / 0."""
