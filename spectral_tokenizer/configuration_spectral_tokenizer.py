@@ -221,6 +221,10 @@ class SpectralConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         if type(self) is SpectralConfig:  # a subclass's folder has the subclass's file, and not these
             kwargs.setdefault("auto_map", dict(AUTO_MAP))
+        elif kwargs.get("auto_map"):  # of a tokenizer's file, that the subclass begins with
+            kwargs["auto_map"] = {
+                name: each for name, each in kwargs["auto_map"].items() if each not in AUTO_MAP.values()
+            }
         self.output_attentions = kwargs.get("output_attentions")  # Transformers passes the setter by
         if self.label2id and self.id2label is None:
             self.id2label = {index: name for name, index in self.label2id.items()}

@@ -205,12 +205,15 @@ class OwnModel(SpectralModel):
 """
 
 
-def test_a_subclass_of_ones_own_names_no_file_that_is_not_saved_with_it(tmp_path, monkeypatch):
+@pytest.mark.parametrize("is_fresh", [True, False])
+def test_a_subclass_of_ones_own_names_no_file_that_is_not_saved_with_it(is_fresh, saved, tmp_path, monkeypatch):
     (tmp_path / "own_spectral.py").write_text(SUBCLASS)
     monkeypatch.syspath_prepend(tmp_path)
     own = importlib.import_module("own_spectral")
     settings = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
-    own.OwnModel(own.OwnConfig(**settings)).save_pretrained(tmp_path / "saved")
+    # Or on a tokenizer, whose file names this package's own
+    model = own.OwnModel(own.OwnConfig(**settings)) if is_fresh else own.OwnModel.from_pretrained(saved[0])
+    model.save_pretrained(tmp_path / "saved")
     classes = json.loads((tmp_path / "saved" / "config.json").read_text())["auto_map"]
     assert classes == {"AutoConfig": "own_spectral.OwnConfig", "AutoModel": "own_spectral.OwnModel"}
     files = {path.stem for path in (tmp_path / "saved").glob("*.py")}
