@@ -221,6 +221,10 @@ class SpectralConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         if type(self) is SpectralConfig:  # a subclass's folder has the subclass's file, and not these
             kwargs.setdefault("auto_map", dict(AUTO_MAP))
+        elif kwargs.get("auto_map"):  # of a tokenizer's file, that the subclass begins with
+            kwargs["auto_map"] = {
+                name: each for name, each in kwargs["auto_map"].items() if each not in AUTO_MAP.values()
+            }
         self.output_attentions = kwargs.get("output_attentions")  # Transformers passes the setter by
         if self.label2id and self.id2label is None:
             self.id2label = {index: name for name, index in self.label2id.items()}
@@ -247,6 +251,21 @@ class SpectralConfig(PreTrainedConfig):
             if given["targets"] is None and not config_dict.get("problem_type"):
                 given.setdefault("problem_type", "regression")  # which the targets alone have said so far
         return super().from_dict({**config_dict, **given}, **kwargs)
+
+    @classmethod
+    def saved_names(cls, pretrained_model_name_or_path=None, **kwargs) -> dict[int, str] | None:
+        """Names of the labels that a saved model answers by, as its own file says, whatever a model was opened with; None
+        where there is no file. What else is given is as for `from_pretrained`."""
+        if pretrained_model_name_or_path is None:
+            return None
+        where = ("cache_dir", "local_files_only", "proxies", "revision", "subfolder", "token")
+        try:
+            found, _ = cls.get_config_dict(
+                pretrained_model_name_or_path, **{name: kwargs[name] for name in where if name in kwargs}
+            )
+        except OSError:  # an adapter's folder, say
+            return None
+        return numbered(found) or unnamed(2)
 
     def save_pretrained(self, *args, **kwargs):
         """As everywhere, but names that were changed in place hold in both directions, or the file would not open."""
@@ -356,10 +375,9 @@ class SpectralConfig(PreTrainedConfig):
             raise ValueError(f"problem_type: expected None or one of {list(PROBLEMS)}, found: {self.problem_type!r}")
         if self.targets and self.problem_type not in (None, "regression"):
             raise ValueError(f"targets: expected problem_type 'regression', found: {self.problem_type!r}")
-        labels = list(self.id2label.values()) if self.id2label else []
+        labels = self.label_names if self.id2label else []
         for name, settings in (self.targets or {}).items():
-            if name not in labels:
-                raise ValueError(f"targets: {name!r} is none of the labels in id2label: {labels}")
+            check_named(name, labels)
             check_target(f"targets: {name!r}", settings)
             if settings.get("distribution") == "shift":
                 self.check_shift(name, labels)
@@ -375,13 +393,17 @@ class SpectralConfig(PreTrainedConfig):
     def check_names(self):
         """Classes have one number each, whichever way they are looked up. Not asked of what is entered later: `label2id`
         follows when a head is made, and when it is saved."""
+        self.check_distinct()
         numbers = {name: int(index) for index, name in (self.id2label or {}).items()}
-        if len(numbers) < len(self.id2label or {}):
-            raise ValueError(f"id2label: expected a name of its own for each label, found: {self.id2label}")
         given = self.label2id or {}
         is_default = set(given) == {f"LABEL_{index}" for index in range(len(given))}  # as of a file without a head
         if not is_default and given != numbers:
             raise ValueError(f"label2id: expected what id2label says, {numbers}, found: {self.label2id}")
+
+    def check_distinct(self):
+        """Raise ValueError where two labels have one name."""
+        if self.id2label and len(set(self.id2label.values())) < len(self.id2label):
+            raise ValueError(f"id2label: expected a name of its own for each label, found: {self.id2label}")
 
     @property
     def is_regression(self) -> bool:
@@ -410,8 +432,10 @@ class SpectralConfig(PreTrainedConfig):
 
     @property
     def regression_targets(self) -> dict[str, TargetConfig]:
-        """Settings of every regression target, in the order of a head's outputs."""
+        """Settings of every regression target, in the order of a head's outputs. Raises ValueError where some are of none."""
         settings = self.targets or {}
+        for name in settings:
+            check_named(name, self.label_names)
         return {name: TargetConfig(**settings.get(name, {})) for name in self.label_names}
 
 
@@ -426,12 +450,12 @@ def unnamed(count: int) -> dict[int, str]:
     return {index: f"LABEL_{index}" for index in range(count)}
 
 
-def check_order(saved: dict[int, str], names: dict[int, str]) -> None:
-    """Raise ValueError where given names are a file's own in other places: its weights would answer by wrong names."""
+def check_order(saved: dict[int, str], names: dict[int, str], whose: str = "the saved model") -> None:
+    """Raise ValueError where given names are a model's own in other places: its weights would answer by wrong names."""
     moved = [name for index, name in names.items() if name in saved.values() and saved.get(index) != name]
     if moved and len(names) == len(saved):
         raise ValueError(
-            f"id2label: expected the order that the saved model answers in, {saved}, found: {names}, where {', '.join(moved)} "
+            f"id2label: expected the order that {whose} answers in, {saved}, found: {names}, where {', '.join(moved)} "
             "stands elsewhere. A new head begins from the encoder"
         )
 
@@ -443,6 +467,12 @@ def carried(targets: dict[str, dict], saved: dict[int, str], names: dict[int, st
         renamed = dict(zip(saved.values(), names.values()))
         return {renamed.get(name, name): settings for name, settings in targets.items()}
     return {name: settings for name, settings in targets.items() if name in names.values()} or None
+
+
+def check_named(name: str, labels: list[str]) -> None:
+    """Raises ValueError where a target's settings are no label's: they would not be looked at."""
+    if name not in labels:
+        raise ValueError(f"targets: {name!r} is none of the labels in id2label: {labels}")
 
 
 def check_target(where: str, settings: dict) -> None:

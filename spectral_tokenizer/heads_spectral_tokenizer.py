@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from transformers import initialization as init
 from transformers.utils import ModelOutput, can_return_tuple, logging
 
-from .configuration_spectral_tokenizer import SpectralConfig
+from .configuration_spectral_tokenizer import SpectralConfig, check_order
 from .labels_spectral_tokenizer import KnownLabels
-from .layers_spectral_tokenizer import input_dtype
+from .layers_spectral_tokenizer import SpectralAttentionPooling, input_dtype
 from .modeling_spectral_tokenizer import (
     SpectralForPreTraining,
     SpectralModel,
@@ -21,12 +21,18 @@ from .modeling_spectral_tokenizer import (
     SpectralPreTrainedModel,
 )
 from .novelty_spectral_tokenizer import SpectralNovelty
-from .packing_spectral_tokenizer import is_recorded, pad, read_mask
+from .packing_spectral_tokenizer import is_recorded, padded, read_mask
 from .shift_spectral_tokenizer import SpectralShift
 from .targets_spectral_tokenizer import BinnedTarget, ShiftTarget, make_targets
 
 
 logger = logging.get_logger(__name__)
+
+# Of a head that stands where the label head of pre-training stood; of what was loaded, half came from there.
+SAID_BY_LABEL_HEAD = {
+    "config", "output_loading_info", "problem_type", "num_labels", "id2label", "label2id", "targets",
+    "classifier_hidden_size", "num_pooling_queries", "num_trainable_layers",
+}  # fmt: skip
 
 
 @dataclass
@@ -37,7 +43,8 @@ class SpectralClassifierOutput(ModelOutput):
     Args:
         loss (`Tensor`, scalar):
             Sum of all costs over the number of labels, where labels were given: what is trained, of the outputs as they
-            are before any calibration.
+            are before any calibration. 0 where none is known: Trainer's `eval_loss`, a mean over batches, is the lower for
+            such ones.
         logits (`Tensor` of shape `(batch, num_labels)`):
             Classes: logits, divided by the calibrated temperature. Regression: the predicted values. NaN where a spectrum
             has no valid patch.
@@ -66,32 +73,6 @@ class SpectralClassifierOutput(ModelOutput):
     probabilities: dict[str, Tensor] | None = None
     novelty: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
-
-
-class SpectralAttentionPooling(nn.Module):
-    """Learned queries look at all tokens of a spectrum and answer with a vector of fixed size."""
-
-    def __init__(self, config: SpectralConfig):
-        super().__init__()
-        self.num_heads = config.num_attention_heads
-        self.query = nn.Parameter(torch.empty(config.num_pooling_queries, config.hidden_size))
-        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
-
-    def forward(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
-        """(batch, tokens, hidden_size) and (batch, tokens) -> (batch, queries * hidden_size). Zeros for no token."""
-        tokens = tokens.to(self.query.dtype)
-        query = self.query.expand(len(tokens), -1, -1)
-        # (batch, positions, hidden_size) -> (batch, heads, positions, head_dim)
-        query, key, value = (
-            each.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for each in (query, self.k_proj(tokens), self.v_proj(tokens))
-        )
-        has_token = token_mask.any(1)
-        # A row without a token would be a softmax over nothing.
-        is_open = token_mask | ~has_token[:, None]
-        pooled = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=is_open[:, None, None])
-        return torch.where(has_token[:, None], pooled.transpose(1, 2).flatten(1), 0.0)
 
 
 class SpectralFeatureHead(nn.Module):
@@ -198,7 +179,9 @@ class SpectralShiftHead(SpectralFeatureHead):
 class SpectralForSequenceClassification(SpectralPreTrainedModel):
     """Encoder and a head for classes, or for numbers such as stellar labels and redshifts.
 
-    `num_trainable_layers` in the configuration says how much of the encoder is trained with it.
+    `num_trainable_layers` in the configuration says how much of the encoder is trained with it. Its weights answer in the
+    order of the labels that it was made with: in `config.id2label` these may be given other names later, and `targets`
+    the same ones with them, but none another's place. `forward` and `save_pretrained` raise ValueError where one has it.
     """
 
     # Costs are sums over `num_items_in_batch`, so that accumulated gradients are exact.
@@ -210,8 +193,15 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
         """As [`SpectralPreTrainedModel.from_pretrained`]; `num_trainable_layers=0` there freezes the encoder. Where the
-        head, or what it reads, is not the file's (`ignore_mismatched_sizes`, another kind of head) calibration does not outlive it."""
+        head, or what it reads, is not the file's (`ignore_mismatched_sizes`, another kind of head) calibration does not outlive it.
+
+        Raises:
+            ValueError: as there; or the labels of a `config` are the file's in another order.
+        """
         model, found = super().from_pretrained(*args, **{**kwargs, "output_loading_info": True})
+        if kwargs.get("config") is not None:  # labels by name were compared as the file was read
+            saved = SpectralConfig.saved_names(*args[:1], **kwargs)
+            check_order(saved or {}, dict(enumerate(model.answers_to)))
         # Keys, or with the shapes beside them
         new = [
             each if isinstance(each, str) else each[0] for each in (*found["missing_keys"], *found["mismatched_keys"])
@@ -229,11 +219,16 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         Args:
             folder: A saved [`SpectralForPreTraining`] with `label_weight` above 0.
             labels: "class", or one or several of its `label_targets`.
-            **kwargs: As for [`SpectralPreTrainedModel.from_pretrained`].
+            **kwargs: As for [`SpectralPreTrainedModel.from_pretrained`], but for what the label head says itself.
 
         Raises:
-            ValueError: there is no label head, or it was not told of such labels.
+            ValueError: there is no label head, or it was not told of such labels; or `kwargs` give a whole `config`, a
+                setting that the label head says itself, or ask for `output_loading_info`.
         """
+        if refused := sorted(kwargs.keys() & SAID_BY_LABEL_HEAD):
+            raise ValueError(
+                f"from_label_head: expected settings that the label head does not say itself, found: {', '.join(refused)}"
+            )
         trained = SpectralForPreTraining.from_pretrained(folder, **kwargs)
         known, head = KnownLabels(trained.config), trained.label_head
         names = [labels] if isinstance(labels, str) else list(labels)
@@ -263,6 +258,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         config.id2label = {int(index): name for index, name in config.id2label.items()}
         config.label2id = {name: index for index, name in config.id2label.items()}
         super().__init__(config)
+        self.answers_to = config.label_names
         self.spectral = SpectralModel(config)
         shifts = [each for each in getattr(self.targets, "targets", []) if isinstance(each, ShiftTarget)]
         # One target is all that a head of shifts has; the configuration sees to it.
@@ -294,9 +290,14 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
 
     @property
     def targets(self):
-        """What the head's outputs mean."""
+        """What the head's outputs mean. Raises ValueError where the configuration's labels are no longer those in order."""
         # A compiler cannot follow the checks of their settings, and has nothing to gain there.
-        return torch.compiler.disable(make_targets)(self.config)
+        return torch.compiler.disable(make_targets)(self.config, self.answers_to)
+
+    def save_pretrained(self, *args, **kwargs):
+        """As everywhere. Raises ValueError as `targets`: nothing could tell any more that names are others'."""
+        make_targets(self.config, self.answers_to)
+        return super().save_pretrained(*args, **kwargs)
 
     def freeze(self) -> None:
         """Train as much of the encoder as `num_trainable_layers` in the configuration says now, and no more.
@@ -344,7 +345,9 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
             output_attentions: As for [`SpectralModel`].
             labels (`Tensor`):
                 One class: (batch,) integers, -100 where unknown. Several classes: (batch, num_labels) of 0 and 1, NaN
-                where unknown. Regression: (batch, num_labels) in the labels' own units, NaN where unknown.
+                where unknown. Regression: (batch, num_labels) in the labels' own units, NaN where unknown. With Trainer's
+                `label_smoothing_factor`, which is for one class alone, they do not come here: it reckons the loss itself,
+                and fails on numbers in `gather`.
             num_items_in_batch (`int`):
                 How many labels the sum of costs is divided by: those of all micro-batches and processes, as Trainer
                 counts them. Those of this batch, when absent. NaN counts, at no cost: Trainer cannot tell it from
@@ -357,7 +360,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
 
         Raises:
             ValueError: neither spectra nor what the encoder said of them, or both; labels of another shape or type, or
-                outside of what their target's transform or bins take.
+                outside of what their target's transform or bins take, or of the classes; `config.id2label` as told above.
         """
         self.config.check_attentions(output_attentions)
         encoded = self.encode(
@@ -447,9 +450,10 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
 
         Before training, once. Features are then standardised by buffers that are saved with the weights, and targets
         by settings in the configuration, so that predictions come out in K and dex. Targets that already have a scale
-        keep it. A head that has been trained answers after as before: the features' new scales go into its weights as
-        well, and if it was trained without scales, its targets stay without. In several processes all of them call
-        this, and have what the first one found: a loader that is cut into parts would give each another loss.
+        keep it, with a warning where labels lie more than 10 scales off. A head that has been trained answers after as
+        before: the features' new scales go into its weights as well, and if it was trained without scales, its targets
+        stay without. In several processes all of them call this, and have what the first one found: a loader that is cut
+        into parts would give each another loss.
 
         Args:
             batches: A data loader, or a list of batches, as a collator makes them.
@@ -572,13 +576,6 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         """Enter what was learnt of the data into the configuration."""
         for name, value in settings.items():
             setattr(self.config, name, value)
-
-
-def padded(packed: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
-    """(1, total, ...) -> (batch, longest, ...), and (batch, longest) booleans that say what is of a spectrum."""
-    count = torch.tensor(lengths, device=packed.device)
-    is_present = torch.arange(max(lengths), device=packed.device) < count[:, None]
-    return pad(packed[0], is_present), is_present
 
 
 def of_first_process(found):

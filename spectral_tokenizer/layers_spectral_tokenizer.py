@@ -229,3 +229,29 @@ class SpectralDecoder(nn.Module):
         if self.amplitudes is not None:
             residual = residual + (basis @ self.amplitudes(hidden_states)[:, :, None])[:, :, 0]
         return 1 + level + residual - residual.mean(-1, keepdim=True)
+
+
+class SpectralAttentionPooling(nn.Module):
+    """Learned queries look at all tokens of a spectrum and answer with a vector of fixed size."""
+
+    def __init__(self, config: SpectralConfig):
+        super().__init__()
+        self.num_heads = config.num_attention_heads
+        self.query = nn.Parameter(torch.empty(config.num_pooling_queries, config.hidden_size))
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
+        """(batch, tokens, hidden_size) and (batch, tokens) -> (batch, queries * hidden_size). Zeros for no token."""
+        tokens = tokens.to(self.query.dtype)
+        query = self.query.expand(len(tokens), -1, -1)
+        # (batch, positions, hidden_size) -> (batch, heads, positions, head_dim)
+        query, key, value = (
+            each.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for each in (query, self.k_proj(tokens), self.v_proj(tokens))
+        )
+        has_token = token_mask.any(1)
+        # A row without a token would be a softmax over nothing.
+        is_open = token_mask | ~has_token[:, None]
+        pooled = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=is_open[:, None, None])
+        return torch.where(has_token[:, None], pooled.transpose(1, 2).flatten(1), 0.0)

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput, can_return_tuple
+from transformers.utils import ModelOutput, can_return_tuple, logging
 
-from .configuration_spectral_tokenizer import SpectralConfig
+from .configuration_spectral_tokenizer import AUTO_MAP, SpectralConfig
 from .embeddings_spectral_tokenizer import SpectralPatchEmbeddings, wavelength_basis, wavelength_code
 from .labels_spectral_tokenizer import SpectralLabelHead
 from .layers_spectral_tokenizer import SpectralDecoder, SpectralDecoderLayer, SpectralEncoderLayer, input_dtype
@@ -29,13 +29,18 @@ from .packing_spectral_tokenizer import (
     interleave,
     is_recorded,
     leading,
+    pack_tokens,
     pad,
     read_mask,
+    segment_means,
     sequence_of,
     to_device,
     trailing,
     valid_targets,
 )
+
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass
@@ -106,7 +111,8 @@ class SpectralPreTrainedModel(PreTrainedModel):
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
         """As everywhere in Transformers, but weights come from safetensors alone, also where a repository holds
-        nothing but a pickle: a pickle can run any code as it is opened.
+        nothing but a pickle: a pickle can run any code as it is opened. A class of one's own that opens as another is
+        warned of.
 
         Raises:
             OSError: there are no weights in safetensors.
@@ -115,13 +121,27 @@ class SpectralPreTrainedModel(PreTrainedModel):
         if kwargs.setdefault("use_safetensors", True) is False:
             raise ValueError("use_safetensors: found False; expected True, as pickles are never opened")
         try:
-            return super().from_pretrained(*args, **{**kwargs, "use_safetensors": True})
+            opened = super().from_pretrained(*args, **{**kwargs, "use_safetensors": True})
         except OSError as error:
             if "safetensors" not in str(error):
                 raise
             raise OSError(
                 f"expected weights as .safetensors; a pickle (.bin, .pt) is never opened: {error}"
             ) from error
+        cls.warn_of_others((opened[0] if isinstance(opened, tuple) else opened).config.architectures)
+        return opened
+
+    @classmethod
+    def warn_of_others(cls, architectures: list[str] | None) -> None:
+        """A checkpoint may open as any class of this package, or as one that stands on its own; of another nothing is
+        left but the weights that are called alike."""
+        known = {each.rpartition(".")[2] for each in AUTO_MAP.values()} | {each.__name__ for each in cls.__mro__}
+        if others := [name for name in architectures or [] if name not in known]:
+            logger.warning(
+                f"architectures: expected {cls.__name__} or a class of spectral_tokenizer, found: {', '.join(others)}, "
+                f"which opens as {cls.__name__}, without what is its own. Open it by its own class, or give it a "
+                "configuration of its own"
+            )
 
     def get_input_embeddings(self) -> nn.Module:
         """What turns patches into vectors, where others look up words."""
@@ -379,14 +399,6 @@ class SpectralModel(SpectralPreTrainedModel):
         return pooled.masked_fill(is_empty[:, None], 0)
 
 
-def segment_means(tokens: Tensor, wavelength: Tensor, num_segments: int) -> Tensor:
-    """Average tokens (patches, hidden) in `num_segments` stretches of ascending wavelength -> flat vector."""
-    if len(tokens) == 0:
-        return tokens.new_zeros(num_segments * tokens.shape[1])
-    order = wavelength[:, wavelength.shape[1] // 2].argsort()
-    return nn.functional.adaptive_avg_pool1d(tokens[order].T[None], num_segments)[0].T.flatten()
-
-
 class SpectralForPreTraining(SpectralPreTrainedModel):
     """Encoder and decoder with a self-supervised objective and, with `label_weight`, a head for what is known.
 
@@ -550,38 +562,20 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
             ValueError: shapes or numbers of spectra do not fit together, or neither `token_mask` nor `lengths` says
                 which tokens are whose.
         """
-        packed_tokens, num_tokens = self.pack_tokens(tokens, token_mask, lengths)
-        if len(wavelength) == 1:
-            wavelength = wavelength.expand(len(num_tokens), -1, -1)
-        batch, num_patches, patch_size = wavelength.shape
-        if len(num_tokens) != batch or patch_size != self.config.patch_size:
-            raise ValueError(
-                f"wavelength: expected shape ({len(num_tokens)} spectra, patches, {self.config.patch_size}), found: "
-                f"{tuple(wavelength.shape)}"
-            )
+        packed_tokens, num_tokens = pack_tokens(tokens, token_mask, lengths, self.config.num_latents)
         check_precision(wavelength)
+        batch, patch_size = len(num_tokens), self.config.patch_size
+        if wavelength.ndim != 3 or len(wavelength) not in (1, batch) or wavelength.shape[2] != patch_size:
+            raise ValueError(
+                f"wavelength: expected shape ({batch} spectra, patches, {patch_size}), or 1 for all of them, found: "
+                f"{tuple(wavelength.shape)}; SpectralProcessor.patch_wavelength makes patches of a grid"
+            )
+        num_patches, wavelength = wavelength.shape[1], wavelength.expand(batch, -1, -1)
         wavelength = wavelength.double().flatten(0, 1)
         nothing = torch.zeros_like(wavelength, dtype=torch.float32)
         asked = self.spectral.locate(PackedPatches(nothing, nothing, wavelength, [num_patches] * batch))
         flux = self.decoder(asked, packed_tokens, Sequences(num_tokens, tokens.device))
         return flux.unflatten(0, (batch, num_patches))
-
-    def pack_tokens(
-        self, tokens: Tensor, token_mask: Tensor | None, lengths: list[int] | None
-    ) -> tuple[Tensor, list[int]]:
-        """Tokens as `encode` gave them -> packed, and how many are each spectrum's."""
-        if lengths is not None:
-            num_tokens = [self.config.num_latents + length for length in lengths]
-            if token_mask is None and tokens.shape[:-1] == (1, sum(num_tokens)):
-                return tokens[0], num_tokens
-        elif token_mask is not None and tokens.shape[:-1] == token_mask.shape:
-            return tokens[token_mask.bool()], token_mask.sum(1).tolist()
-        raise ValueError(
-            "expected tokens and the token_mask that encode gave with them or, of packed spectra, (1, all tokens, "
-            f"{self.config.hidden_size}) and the lengths that encode was given, found: tokens {tuple(tokens.shape)}, "
-            f"token_mask {None if token_mask is None else tuple(token_mask.shape)}, "
-            f"lengths {None if lengths is None else f'of {len(lengths)} spectra'}"
-        )
 
 
 def __getattr__(name: str):

@@ -11,7 +11,7 @@ from itertools import groupby
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Sequences:
@@ -154,6 +154,14 @@ def trailing(tokens: Tensor, lengths: list[int], count: int) -> Tensor:
     return torch.cat([part[count:] for part in tokens.split(lengths)])
 
 
+def segment_means(tokens: Tensor, wavelength: Tensor, num_segments: int) -> Tensor:
+    """Average tokens (patches, hidden) in `num_segments` stretches of ascending wavelength -> flat vector."""
+    if len(tokens) == 0:
+        return tokens.new_zeros(num_segments * tokens.shape[1])
+    order = wavelength[:, wavelength.shape[1] // 2].argsort()
+    return nn.functional.adaptive_avg_pool1d(tokens[order].T[None], num_segments)[0].T.flatten()
+
+
 def pad(tokens: Tensor, is_present: Tensor | None) -> Tensor:
     """Lay packed (total, ...) out as (batch, positions, ...), zero where `is_present` (batch, positions) is false.
     Input that came packed goes out packed: without `is_present`, (1, total, ...)."""
@@ -162,6 +170,36 @@ def pad(tokens: Tensor, is_present: Tensor | None) -> Tensor:
     padded = tokens.new_zeros(is_present.shape + tokens.shape[1:])
     padded[is_present] = tokens
     return padded
+
+
+def padded(packed: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
+    """(1, total, ...) -> (batch, longest, ...), and (batch, longest) booleans that say what is of a spectrum."""
+    count = torch.tensor(lengths, device=packed.device)
+    is_present = torch.arange(max(lengths), device=packed.device) < count[:, None]
+    return pad(packed[0], is_present), is_present
+
+
+def pack_tokens(
+    tokens: Tensor, token_mask: Tensor | None, lengths: list[int] | None, num_latents: int
+) -> tuple[Tensor, list[int]]:
+    """Tokens as `SpectralModel.encode` gave them -> packed, (total, hidden_size), and how many are each spectrum's.
+
+    Raises:
+        ValueError: neither mask nor lengths, or both, or of other tokens.
+    """
+    if lengths is not None:
+        check_lengths(lengths)
+        num_tokens = [num_latents + length for length in lengths]
+        if token_mask is None and tokens.shape[:-1] == (1, sum(num_tokens)):
+            return tokens[0], num_tokens
+    elif token_mask is not None and tokens.shape[:-1] == token_mask.shape:
+        return tokens[token_mask.bool()], token_mask.sum(1).tolist()
+    raise ValueError(
+        "expected tokens and the token_mask that encode gave with them or, of packed spectra, (1, all tokens, "
+        f"hidden_size) and the lengths that encode was given, found: tokens {tuple(tokens.shape)}, "
+        f"token_mask {None if token_mask is None else tuple(token_mask.shape)}, "
+        f"lengths {None if lengths is None else f'of {len(lengths)} spectra'}"
+    )
 
 
 def equal_runs(query_lengths: list[int], key_lengths: list[int]):
@@ -191,6 +229,7 @@ def check_patches(
     if not len(flux):
         raise ValueError("expected at least one spectrum, found: an empty batch")
     if lengths is not None:
+        check_lengths(lengths)
         if len(flux) != 1 or sum(lengths) != flux.shape[1] or attention_mask is not None:
             raise ValueError(
                 f"packed input: expected shape (1, total, {patch_size}), lengths that add up to total, and no "
@@ -212,11 +251,28 @@ def check_patches(
         )
 
 
+def check_lengths(lengths) -> None:
+    """Raise ValueError unless each spectrum's number of patches is told: in a list, or in one dimension of integers."""
+    numbers = plain(lengths)
+    is_list = isinstance(numbers, (list, tuple))
+    wrong = [each for each in map(plain, numbers) if not isinstance(each, int) or each < 0] if is_list else [numbers]
+    if wrong:
+        raise ValueError(
+            f"lengths: expected a list of whole numbers, the patches of each spectrum, found: {wrong[0]!r}"
+        )
+
+
+def plain(values):
+    """Numbers of Python where a tensor or an array has them, anything else as it is."""
+    return values.tolist() if hasattr(values, "tolist") else values
+
+
 def check_precision(wavelength: Tensor) -> None:
     """Raise ValueError where wavelengths are too coarse to tell pixels apart."""
     if not isinstance(wavelength, Tensor):
         raise ValueError(
-            f'expected tensors, as a processor gives them with return_tensors="pt", found: {type(wavelength)}'
+            'wavelength: expected a tensor, as a processor gives it with return_tensors="pt", found: '
+            f"{type(wavelength).__name__}"
         )
     if wavelength.dtype not in (torch.float64, torch.float32):
         raise ValueError(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers.utils import logging
 
-from .configuration_spectral_tokenizer import SpectralConfig, TargetConfig
+from .configuration_spectral_tokenizer import SpectralConfig, TargetConfig, check_order
 
 
 logger = logging.get_logger(__name__)
@@ -28,6 +28,8 @@ RECENTRINGS = 3
 MAX_LOG_VARIANCE = 15.0
 # Labels closer together than this part of their size are not told apart well in float32, whose digits are 6e-8 of it.
 LEAST_SPREAD = 1e-5
+# Scales by which no label's median lies off its own centre, and another label's does.
+FAR = 10.0
 # Spectra whose distributions over bins are held at a time in calibration: thousands of bins of all would not fit.
 AT_ONCE = 512
 # Where calibration looks for a temperature, and the limits of a factor on widths.
@@ -67,6 +69,12 @@ class ClassTarget:
                     f"{self.config.problem_type!r} says, found: shape {tuple(labels.shape)} of {labels.dtype}"
                 )
             labels = labels.flatten().long()  # int32, as numpy gives them, is not taken
+            is_outside = (labels != -100) & ((labels < 0) | (labels >= self.num_outputs))
+            if is_outside.any():  # which a GPU would only tell by its own end
+                raise ValueError(
+                    f"labels: expected 0 to {self.num_outputs - 1}, of {self.num_outputs} classes, and -100 where unknown, "
+                    f"found: {labels[is_outside][0].item()}"
+                )
             return nn.functional.cross_entropy(outputs, labels, reduction="sum", ignore_index=-100)
         check_shape(labels, outputs.shape)
         is_known = ~labels.isnan()
@@ -151,6 +159,9 @@ class RegressionTarget:
                 f"{labels.min().item():.10g} to {labels.max().item():.10g}; subtract a constant from them"
             )
 
+    def warn_if_far(self, u: Tensor) -> None:
+        """Say so where known labels lie far from a centre that they were not asked for."""
+
     def inverse(self, u: Tensor) -> Tensor:
         return INVERSES[self.config.transform](u)
 
@@ -210,6 +221,15 @@ class NormalTarget(RegressionTarget):
         log_variance = outputs[:, 1].clamp(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE)
         mean = self.config.center + self.config.scale * outputs[:, 0]
         return mean, self.config.scale * width_factor * (0.5 * log_variance).exp()
+
+    def warn_if_far(self, u: Tensor) -> None:
+        off = (u - self.config.center).abs().median().item() / self.config.scale if len(u) else 0.0
+        if off > FAR:
+            logger.warning(
+                f"label {self.name}: expected values around the centre in the configuration's targets, {self.config.center:g} "
+                f"with scale {self.config.scale:g} (transform {self.config.transform!r}), found: half of them more than "
+                f"{off:.3g} scales from it, as of another label. Without center and scale there, fit_scales finds both"
+            )
 
     def negative_log_likelihood(self, outputs: Tensor, u: Tensor) -> Tensor:
         """In units of the scale, so that targets in K and in dex weigh alike."""
@@ -399,12 +419,15 @@ class RegressionTargets:
 
     def scales(self, labels: Tensor, is_settled: bool = False) -> dict[str, dict]:
         """Mean and standard deviation of every transformed target with two different labels, as settings. Those that
-        are set stay, and with `is_settled` the others as well, at what they are when they are not set."""
+        are set stay, with a warning where labels lie far off, and with `is_settled` the others as well, at what they are
+        when they are not set."""
         found = {}
         for target, column in zip(self.targets, self.columns(labels, len(labels))):
             known = column[~column.isnan()]
             target.check_digits(known)
             u = target.transform(known).double()
+            if "center" in (self.config.targets or {}).get(target.name, {}):
+                target.warn_if_far(u)
             if is_settled:
                 found[target.name] = {"center": target.config.center, "scale": target.config.scale}
             elif len(u) > 1 and u.std() > 0:
@@ -425,8 +448,22 @@ class RegressionTargets:
         return {target.name: update(target.name, given.get(target.name, {})) for target in self.targets}
 
 
-def make_targets(config: SpectralConfig) -> ClassTarget | RegressionTargets:
-    """The meaning of a head's outputs. Made from the configuration at each call: it holds no state."""
+def make_targets(config: SpectralConfig, answers_to: list[str]) -> ClassTarget | RegressionTargets:
+    """The meaning of a head's outputs. Made from the configuration at each call: it holds no state.
+
+    Args:
+        answers_to: Names of the labels as the head was made, in the order of its outputs.
+
+    Raises:
+        ValueError: the configuration's labels are more or fewer now, or those in other places; or its `targets` are of none.
+    """
+    if config.label_names != answers_to:
+        config.check_distinct()
+        if config.num_labels != len(answers_to):
+            raise ValueError(
+                f"id2label: expected {len(answers_to)} labels, as {answers_to} were, found: {config.id2label}"
+            )
+        check_order(dict(enumerate(answers_to)), dict(enumerate(config.label_names)), "the model")
     return RegressionTargets(config) if config.is_regression else ClassTarget(config)
 
 

@@ -166,6 +166,17 @@ def test_a_label_head_answers_for_what_it_was_told(labels, tmp_path):
         SpectralForSequenceClassification.from_label_head(tmp_path, labels)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [{"output_loading_info": True}, {"config": SpectralConfig(**SIZE)}, {"num_labels": 2}, {"id2label": {0: "a"}}],
+)
+def test_a_label_head_is_not_told_what_it_says_itself(given, tmp_path):
+    SpectralForPreTraining(SpectralConfig(**SIZE, label_weight=0.1)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=f"the label head does not say itself, found: {next(iter(given))}"):
+        SpectralForSequenceClassification.from_label_head(tmp_path, **given)
+    SpectralForSequenceClassification.from_label_head(tmp_path, classifier_dropout=0.1)
+
+
 @pytest.mark.parametrize("head", ["classes", "labels"])
 def test_a_step_without_known_labels_costs_nothing(head, inputs):
     """Trainer then counts none: 0 / 0."""
@@ -337,3 +348,68 @@ def test_a_label_does_not_take_another_s_place(names, load_labels):
     """One that is renamed beside it would hide that."""
     with pytest.raises(ValueError, match="id2label: expected the order that the saved model answers in, .*found"):
         load_labels(id2label=dict(enumerate(names)))
+
+
+@pytest.mark.parametrize("load", [SpectralForSequenceClassification, AutoModelForSequenceClassification])
+def test_a_configuration_in_another_order_is_refused_too(load, inputs, tmp_path):
+    """Each value was scaled by the other label's target."""
+    targets = {"teff": TEFF, "logg": LOGG}
+    model = make_model("labels", targets=targets)
+    model.save_pretrained(tmp_path / "model")
+    same, other = (
+        SpectralConfig(**SIZE | {**HEADS["labels"], "id2label": dict(enumerate(names)), "targets": targets})
+        for names in (["teff", "logg"], ["logg", "teff"])
+    )
+    close(load.from_pretrained(tmp_path / "model", config=same)(**inputs).logits, model(**inputs).logits)
+    other.save_pretrained(tmp_path / "config")
+    with pytest.raises(ValueError, match="id2label: expected the order that the saved model answers in, .*0: 'teff'"):
+        load.from_pretrained(tmp_path / "model", config=other)
+    with pytest.raises(ValueError, match="id2label: expected the order that the saved model answers in, .*0: 'teff'"):
+        SpectralForSequenceClassification.from_pretrained(tmp_path / "model", config=tmp_path / "config")
+    made = SpectralForSequenceClassification.from_pretrained(
+        None, config=other, state_dict=model.state_dict()
+    )  # of no file that says an order
+    assert made.config.label_names == ["logg", "teff"]
+
+
+@pytest.mark.parametrize("head", ["classes", "labels"])
+@pytest.mark.parametrize("is_seen", [False, True])
+def test_labels_do_not_change_places_in_a_model(head, is_seen, inputs, tmp_path):
+    """A class was another, a temperature a gravity: without a word, before a first answer as after."""
+    names = ["teff", "logg", "fe_h"][: 3 if head == "classes" else 2]
+    targets = {"teff": TEFF, "logg": LOGG} if head == "labels" else None
+    model = make_model(head, id2label=dict(enumerate(names)), num_labels=len(names), targets=targets)
+    expected = model(**inputs).logits if is_seen else None
+    for found, message in (
+        (names[::-1], "id2label: expected the order that the model answers in, .*0: 'teff'"),
+        ([*names, "mass"], f"id2label: expected {len(names)} labels, as .*found: .*'mass'"),
+        (names[:1], f"id2label: expected {len(names)} labels, as .*found: "),
+    ):
+        model.config.id2label = dict(enumerate(found))
+        with pytest.raises(ValueError, match=message):
+            model(**inputs)
+        with pytest.raises(ValueError, match=message):
+            model.save_pretrained(tmp_path)
+    assert not any(tmp_path.iterdir())
+    model.config.id2label = {number: name.upper() for number, name in enumerate(names)}
+    if head == "labels":
+        with pytest.raises(ValueError, match="targets: 'teff' is none of the labels in id2label: .*'TEFF'"):
+            model(**inputs)
+        model.config.targets = {"TEFF": TEFF, "LOGG": LOGG}
+    found = model(**inputs).logits
+    assert expected is None or torch.equal(found, expected)
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert loaded.config.label_names[0] == "TEFF" and torch.equal(loaded(**inputs).logits, found)
+
+
+def test_labels_far_from_another_s_centre_are_remarked_on(inputs, load_labels, caplog):
+    """A head that was opened for as many other labels kept the centre and scale of its own, and trained in their unit."""
+    labels = LABELS["labels"]
+    load_labels().fit_scales([{**inputs, "labels": labels}])
+    load_labels(id2label={0: "Teff", 1: "logg"}).fit_scales([{**inputs, "labels": labels}])
+    assert "around the centre" not in caplog.text
+    model = load_labels(id2label={0: "teff", 1: "age"})
+    model.fit_scales([{**inputs, "labels": labels * torch.tensor([1.0, 1e9])}])
+    assert "label age: expected values around the centre in the configuration's targets, 3 with scale 1" in caplog.text
+    assert "label teff" not in caplog.text and model.config.targets["age"] == LOGG

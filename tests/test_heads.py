@@ -163,6 +163,8 @@ def collate(rows):
     [
         ("classes", torch.zeros(4), "expected 4 integers"),
         ("classes", torch.zeros(4, 3, dtype=torch.long), "expected 4 integers"),
+        ("classes", torch.tensor([0, 3, -100, 1]), "expected 0 to 2, of 3 classes, and -100 where unknown, found: 3"),
+        ("classes", torch.tensor([0, -1, 2, 1]), "expected 0 to 2, of 3 classes, and -100 where unknown, found: -1"),
         ("tags", torch.zeros(4), r"expected shape \(4, 3\)"),
         ("labels", torch.zeros(4), r"expected shape \(4, 2\)"),
         ("redshift", torch.tensor([[0.1], [0.2], [7.0], [0.3]]), "redshift: expected values from 0 to 5.*found: 7"),

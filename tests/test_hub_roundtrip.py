@@ -9,7 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from spectra import spectrum
-from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining, AutoProcessor
+from transformers import (
+    AutoFeatureExtractor,
+    AutoModel,
+    AutoModelForPreTraining,
+    AutoModelForSequenceClassification,
+    AutoProcessor,
+)
 
 from spectral_tokenizer import (
     SpectralConfig,
@@ -199,15 +205,51 @@ class OwnModel(SpectralModel):
 """
 
 
-def test_a_subclass_of_ones_own_names_no_file_that_is_not_saved_with_it(tmp_path, monkeypatch):
+@pytest.mark.parametrize("is_fresh", [True, False])
+def test_a_subclass_of_ones_own_names_no_file_that_is_not_saved_with_it(is_fresh, saved, tmp_path, monkeypatch):
     (tmp_path / "own_spectral.py").write_text(SUBCLASS)
     monkeypatch.syspath_prepend(tmp_path)
     own = importlib.import_module("own_spectral")
     settings = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
-    own.OwnModel(own.OwnConfig(**settings)).save_pretrained(tmp_path / "saved")
+    # Or on a tokenizer, whose file names this package's own
+    model = own.OwnModel(own.OwnConfig(**settings)) if is_fresh else own.OwnModel.from_pretrained(saved[0])
+    model.save_pretrained(tmp_path / "saved")
     classes = json.loads((tmp_path / "saved" / "config.json").read_text())["auto_map"]
     assert classes == {"AutoConfig": "own_spectral.OwnConfig", "AutoModel": "own_spectral.OwnModel"}
     files = {path.stem for path in (tmp_path / "saved").glob("*.py")}
     assert {name.partition(".")[0] for name in classes.values()} <= files
     opened = AutoModel.from_pretrained(tmp_path / "saved", trust_remote_code=True)
     assert type(opened).__name__ == "OwnModel"
+
+
+OWN_HEAD = """
+from spectral_tokenizer import SpectralForSequenceClassification
+
+
+class OwnHead(SpectralForSequenceClassification):
+    pass
+
+
+class OwnNextHead(OwnHead):
+    pass
+"""
+
+
+def test_a_class_of_ones_own_that_opens_as_another_is_told_of(saved, tmp_path, monkeypatch, caplog):
+    """With this package's own configuration the Auto classes open it as one of this package's, without a word."""
+    (tmp_path / "own_head.py").write_text(OWN_HEAD)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = importlib.import_module("own_head")
+    folder = saved[0]
+    own.OwnHead.from_pretrained(folder).save_pretrained(tmp_path / "own")
+    for load in (own.OwnHead, own.OwnNextHead, SpectralForPreTraining, SpectralModel):
+        load.from_pretrained(tmp_path / "own" if issubclass(load, own.OwnHead) else folder)
+    SpectralForSequenceClassification.from_pretrained(folder).save_pretrained(tmp_path / "head")
+    for each in (SpectralModel, SpectralForPreTraining, own.OwnHead):
+        each.from_pretrained(tmp_path / "head")
+    assert "architectures" not in caplog.text
+    for load in (AutoModelForSequenceClassification, AutoModel):
+        caplog.clear()
+        opened = load.from_pretrained(tmp_path / "own", trust_remote_code=True)
+        assert type(opened).__module__.startswith("spectral_tokenizer")
+        assert f"expected {type(opened).__name__} or a class of spectral_tokenizer, found: OwnHead" in caplog.text

@@ -255,6 +255,51 @@ def test_packed_spectra_are_decoded_each_from_its_own_tokens(model, rows, inputs
         model.decode(tokens, inputs["wavelength"][:2], lengths=packed["lengths"])
 
 
+@pytest.mark.parametrize(
+    ("convert", "found"),
+    [
+        (lambda grid: grid.numpy(), "a tensor.*found: ndarray"),
+        (
+            lambda grid: grid.flatten(),
+            r"shape \(4 spectra, patches, 32\).*found: \(64,\).*patch_wavelength makes patches",
+        ),
+        (lambda grid: grid[0], r"shape \(4 spectra, patches, 32\).*found: \(2, 32\)"),
+    ],
+)
+def test_a_grid_that_is_not_in_patches_is_named(convert, found, model, inputs):
+    grid = inputs["wavelength"][:1, :2]
+    encoded = model.encode(**inputs)
+    with pytest.raises(ValueError, match=f"wavelength: expected {found}"):
+        model.decode(encoded.last_hidden_state, convert(grid), encoded.token_mask)
+
+
+@pytest.mark.parametrize("convert", [tuple, np.array, torch.tensor, lambda lengths: list(torch.tensor(lengths))])
+def test_lengths_may_be_any_integers_in_a_row(convert, model, rows):
+    packed = SpectralProcessor()(rows, packed=True, return_tensors="pt")
+    expected = model(**packed).reconstruction
+    assert torch.equal(model(**{**packed, "lengths": convert(packed["lengths"])}).reconstruction, expected)
+
+
+@pytest.mark.parametrize(
+    ("convert", "found"),
+    [
+        (lambda lengths: [float(each) for each in lengths], r"\d+\.0"),
+        (lambda lengths: torch.tensor(lengths).float(), r"\d+\.0"),
+        (lambda lengths: [lengths[0] + lengths[1] + 1, -1, *lengths[2:]], "-1"),
+        (lambda lengths: [lengths], r"\["),
+        (lambda lengths: torch.tensor([lengths]), r"\["),
+        (sum, r"\d+"),
+    ],
+)
+def test_lengths_that_are_none_are_named(convert, found, model, rows):
+    packed = SpectralProcessor()(rows, packed=True, return_tensors="pt")
+    wrong = convert(packed["lengths"])
+    tokens, grid = model.encode(**packed).last_hidden_state, packed["wavelength"][:, :2]
+    for call in (lambda: model(**{**packed, "lengths": wrong}), lambda: model.decode(tokens, grid, lengths=wrong)):
+        with pytest.raises(ValueError, match=f"lengths: expected a list of whole numbers.*found: {found}"):
+            call()
+
+
 def test_one_grid_serves_all_spectra(model, inputs):
     encoded, grid = model.encode(**inputs), inputs["wavelength"][:1]
     expected = model.decode(encoded.last_hidden_state, grid.expand(4, -1, -1), encoded.token_mask)
