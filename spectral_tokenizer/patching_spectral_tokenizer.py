@@ -26,8 +26,8 @@ LEAST_IVAR = 1e-12
 # Half of the pixels of pure noise are beyond 0.67 sigma: where they are within 0.3, errors are not those of this flux.
 LEAST_SCATTER = 0.3
 FEWEST_PIXELS = 100  # of which this can be said
-# astropy's names of fluxes per frequency, or in photons: other shapes than the model's, which is per wavelength.
-OTHER_FLUXES = {"spectral flux density", "surface brightness", "photon flux density", "photon flux density wav"}
+# astropy's names of fluxes of other shapes than the model's, which is per wavelength.
+OTHER_FLUXES = {"spectral flux density", "surface brightness"}
 HALF = (np.dtype("float16"), torch.float16, torch.bfloat16)
 FLOAT32 = (np.dtype("float32"), torch.float32)
 # A step so many times its neighbours is the gap between two arms: APOGEE's and GALAH's are of 200 pixels or more.
@@ -178,7 +178,11 @@ def without_masks_and_units(name: str, flux, ivar, wavelength) -> list[np.ndarra
     # True where a pixel is not to be used, in numpy as in astropy; in pandas, this is a method.
     masks = [getattr(each, "mask", None) for each in (flux, ivar, wavelength)]
     unit = getattr(flux, "unit", None)
-    check_per_wavelength(name, unit)
+    if not is_per_wavelength(unit):
+        raise ValueError(
+            f"{name}: expected a flux per wavelength, in any multiple, found: {unit}. Convert flux and error by "
+            ".to('erg / (s cm2 Angstrom)', astropy.units.spectral_density(wavelength)), then 1 / error**2 is the ivar"
+        )
     try:
         wavelength = in_angstrom(wavelength)
         if unit is not None and getattr(ivar, "unit", None) is not None:
@@ -196,13 +200,19 @@ def without_masks_and_units(name: str, flux, ivar, wavelength) -> list[np.ndarra
     return arrays
 
 
-def check_per_wavelength(name: str, unit) -> None:
-    """Raise ValueError where the flux's unit is known and is per frequency, or of photons."""
-    if not OTHER_FLUXES.isdisjoint(str(getattr(unit, "physical_type", None)).split("/")):
-        raise ValueError(
-            f"{name}: expected a flux per wavelength, in any multiple, found: {unit}. Convert flux and error by "
-            ".to('erg / (s cm2 Angstrom)', astropy.units.spectral_density(wavelength)), then 1 / error**2 is the ivar"
-        )
+def is_per_wavelength(unit) -> bool:
+    """Whether a flux in this unit of astropy's may be one per wavelength: it is none per frequency, of photons, or a magnitude,
+    whose spectra have other shapes. None, counts and what astropy does not know may be."""
+    if unit is None:
+        return True
+    if not hasattr(unit, "bases"):  # a function's: magnitudes and the like
+        return False
+    powers = {str(base): power for base, power in zip(unit.bases, unit.powers)}
+    return not (
+        OTHER_FLUXES.intersection(str(unit.physical_type).split("/"))
+        or not {"mag", "dex", "dB", "ph", "photon"}.isdisjoint(powers)
+        or any(name.endswith("Jy") or (name.endswith("Hz") and power < 0) for name, power in powers.items())
+    )
 
 
 def whole(number) -> int:

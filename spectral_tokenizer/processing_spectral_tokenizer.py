@@ -52,9 +52,9 @@ class SpectralProcessor(FeatureExtractionMixin):
 
     def __init__(self, patch_size: int = 32, **kwargs):
         super().__init__(**kwargs)
-        if type(patch_size) is not int or patch_size < 1:
+        if isinstance(patch_size, bool) or not isinstance(patch_size, int | np.integer) or patch_size < 1:
             raise ValueError(f"patch_size: expected a positive whole number of pixels, found: {patch_size!r}")
-        self.patch_size = patch_size
+        self.patch_size = int(patch_size)
 
     def __call__(
         self,
@@ -87,7 +87,8 @@ class SpectralProcessor(FeatureExtractionMixin):
 
         Raises:
             ValueError: lengths differ, wavelengths do not ascend, cannot be in Angstrom (below 500 or beyond 300,000), or leap
-                as between arms where there are no `segment_lengths`, the flux's unit is per frequency, or no patch is valid. Names the spectrum, what was found and what was expected.
+                as between arms where there are no `segment_lengths`, the flux has a unit per frequency, of photons or
+                magnitudes, or no patch is valid. Names the spectrum, what was found and what was expected.
         """
         spectra = checked_spectra(flux, ivar, wavelength, segment_lengths)
         if not packed:

@@ -151,7 +151,7 @@ def test_masks_and_units_are_heeded(processor):
         processor(flux * unit, ivar / units.s, wavelength)
 
 
-@pytest.mark.parametrize("unit", ["Jy", "MJy / sr", "photon / (s cm2 AA)", "mag(AB)"])
+@pytest.mark.parametrize("unit", ["Jy", "MJy / sr", "photon / (s cm2 AA)", "mag(AB)", "mJy / beam", "dex", "W / Hz"])
 def test_a_flux_that_is_not_per_wavelength_is_refused(processor, unit):
     """It has another shape: 86 SDSS spectra in f_nu went through, and the released head read the wrong class."""
     units = pytest.importorskip("astropy.units")

@@ -16,6 +16,7 @@ from .wavelengths import SPEED_OF_LIGHT
 
 logger = logging.getLogger(__name__)
 
+OTHER_FLUXES = {"spectral flux density", "surface brightness"}
 F_LAMBDA = units.Unit("1e-17 erg / (s cm2 AA)")
 PIXELS = ("wavelength", "flux", "ivar", "lsf_sigma")
 UNKNOWN = ("None", "nan", "--", "<NA>", "")  # as text: nothing, NaN, numpy's masked value, pandas' null
@@ -44,8 +45,11 @@ def plain_pixels(row: dict) -> dict:
     flux_unit = getattr(given["flux"], "unit", None)
     plain = {name: in_unit(row["source"], name, values, flux_unit) for name, values in given.items()}
     refuse_booleans(row["source"], plain["ivar"])
-    factor = per_wavelength(row["source"], flux_unit, plain["wavelength"])
-    plain |= {"flux": plain["flux"] * factor, "ivar": plain["ivar"] / factor**2} if factor is not None else {}
+    # Of other lengths than each other's, or without a wavelength, the row is refused further on.
+    is_even = plain["flux"].shape == plain["ivar"].shape == plain["wavelength"].shape
+    if flux_unit is not None and is_even and np.all(plain["wavelength"]):
+        factor = per_wavelength(row["source"], flux_unit, plain["wavelength"])
+        plain |= {"flux": plain["flux"] * factor, "ivar": plain["ivar"] / factor**2}
     for name, mask in masks.items():
         marked, value = ("lsf_sigma", np.nan) if name == "lsf_sigma" else ("ivar", 0.0)
         if isinstance(mask, np.ndarray) and mask.shape == plain[marked].shape:
@@ -74,31 +78,40 @@ def in_unit(source: str, name: str, values, flux_unit) -> np.ndarray:
         raise SpectrumFileError(source, f"column {name}", f"the unit {str(unit)!r}", expected) from error
 
 
-def refuse_flux(source: str, unit) -> None:
-    """Raise `SpectrumFileError` for magnitudes, and for photons, whose number is not in proportion to the energy."""
-    kind = str(getattr(unit, "physical_type", None))
-    if isinstance(unit, units.function.FunctionUnitBase) or kind.startswith("photon flux density"):
-        expected = "a flux per wavelength or frequency, or one without a unit"
-        raise SpectrumFileError(source, "column flux", f"the unit {str(unit)!r}", expected)
+# The processor's rule, whose file the readers do not import.
+def is_per_wavelength(unit) -> bool:
+    """Whether a flux in this unit of astropy's may be one per wavelength: it is none per frequency, of photons, or a magnitude,
+    whose spectra have other shapes. None, counts and what astropy does not know may be."""
+    if unit is None:
+        return True
+    if not hasattr(unit, "bases"):  # a function's: magnitudes and the like
+        return False
+    powers = {str(base): power for base, power in zip(unit.bases, unit.powers)}
+    return not (
+        OTHER_FLUXES.intersection(str(unit.physical_type).split("/"))
+        or not {"mag", "dex", "dB", "ph", "photon"}.isdisjoint(powers)
+        or any(name.endswith("Jy") or (name.endswith("Hz") and power < 0) for name, power in powers.items())
+    )
 
 
-def per_wavelength(source: str, unit, wavelength: np.ndarray) -> np.ndarray | None:
+def per_wavelength(source: str, unit, wavelength: np.ndarray) -> np.ndarray | float:
     """What a flux in a unit per frequency, as Jy or MJy / sr, is multiplied with to be one per wavelength, in
-    1e-17 erg / (s cm2 Angstrom), and per steradian where it was: f_lambda = f_nu c / lambda^2. None where it need not be.
+    1e-17 erg / (s cm2 Angstrom), and per steradian where it was: f_lambda = f_nu c / lambda^2. 1 where it need not be.
 
     Args:
         wavelength: (num_pixels,) Angstrom.
 
     Raises:
-        SpectrumFileError: as `refuse_flux`.
+        SpectrumFileError: magnitudes, photons, whose number is not in proportion to the energy, or another unit per frequency.
     """
-    refuse_flux(source, unit)
+    if is_per_wavelength(unit):
+        return 1.0
     kinds = str(getattr(unit, "physical_type", None)).split("/")
-    if "spectral flux density" in kinds:
-        return unit.to(F_LAMBDA, equivalencies=units.spectral_density(wavelength * units.AA))
-    if "surface brightness" in kinds:
-        return unit.to(F_LAMBDA / units.sr, equivalencies=units.spectral_density(wavelength * units.AA))
-    return None
+    if not hasattr(unit, "bases") or OTHER_FLUXES.isdisjoint(kinds):
+        expected = "a flux per wavelength, one in Jy or Jy / sr, or one without a unit"
+        raise SpectrumFileError(source, "column flux", f"the unit {str(unit)!r}", expected)
+    target = F_LAMBDA if "spectral flux density" in kinds else F_LAMBDA / units.sr
+    return unit.to(target, equivalencies=units.spectral_density(wavelength * units.AA))
 
 
 def plain_labels(row: dict, told: set[str]) -> dict:

@@ -34,7 +34,8 @@ def rows_from_spectra(
     is the fourth along the first and the fifth along the second of a cube's axes, of those that are not the spectral one.
 
     The spectral axis may be in any unit of wavelength, frequency, energy or wavenumber and run either way. A flux per
-    wavelength, or in no unit or counts, keeps its own; one per frequency, as in Jy, is converted (`plain.per_wavelength`). Any kind of uncertainty becomes an inverse variance; masked pixels (True in specutils) are
+    wavelength, or in no unit or counts, keeps its own; one per frequency, as in Jy, is converted
+    (`plain.per_wavelength`). Any kind of uncertainty becomes an inverse variance; masked pixels (True in specutils) are
     unusable. The redshift is taken where it is set, and the radial velocity where that is a star's, |z| below 0.01.
 
     ``object_id`` is that of ``spectrum.meta``, or made of the pixels where there is none: give it where an object has several
@@ -58,9 +59,9 @@ def rows_from_spectra(
     for number, spectrum in enumerate([spectra] if isinstance(spectra, Spectrum) else spectra):
         for place, pixels in one_by_one(spectrum, ivar):
             source = f"{survey}#{number}{place}"
-            wavelength = pixels.pop("wavelength")
+            wavelength, named = pixels.pop("wavelength"), spectrum.meta.get("object_id")
             row = {
-                "object_id": str(spectrum.meta.get("object_id") or identity_of(survey, pixels)),
+                "object_id": identity_of(survey, wavelength, pixels["flux"]) if named is None else str(named),
                 "survey": survey,
                 "source": source,
                 "frame": frame,
@@ -90,10 +91,10 @@ def medium_of(spectrum: Spectrum) -> str:
     return "air" if "em.wl;obs.atmos" in types else "vacuum"
 
 
-def identity_of(survey: str, pixels: dict) -> str:
-    """A name that spectra of other calls do not share: "specutils#0" is the first of each."""
-    flux, ivar = (np.ascontiguousarray(pixels[name]) for name in ("flux", "ivar"))
-    return f"{survey}-{hashlib.sha256(flux.tobytes() + ivar.tobytes()).hexdigest()[:12]}"
+def identity_of(survey: str, wavelength: np.ndarray, flux: units.Quantity) -> str:
+    """A name that spectra of other calls do not share, as "specutils#0" is the first of each; whatever their errors."""
+    pixels = np.stack([wavelength, flux.value]).astype(np.float32)
+    return f"{survey}-{hashlib.sha256(pixels.tobytes()).hexdigest()[:12]}"
 
 
 def one_by_one(spectrum: Spectrum, ivar: float | None) -> Iterator[tuple[str, dict]]:

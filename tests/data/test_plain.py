@@ -9,9 +9,11 @@ from astropy import units
 from astropy.table import MaskedColumn
 from astropy.utils.masked import Masked
 
+from spectral_tokenizer import patching_spectral_tokenizer as patching
 from spectral_tokenizer.data import SURVEYS, SpectrumFileError, load_survey, prepare_survey, survey_report
 from spectral_tokenizer.data.builder import SpectraBuilder
 from spectral_tokenizer.data.catalogues import CatalogueLayout, LabelCut
+from spectral_tokenizer.data.plain import is_per_wavelength, per_wavelength
 from spectral_tokenizer.data.wavelengths import air_to_vacuum
 
 
@@ -79,6 +81,34 @@ def test_flux_per_frequency(tmp_path):
     expected = 1e-23 * 2.99792458e18 / WAVELENGTH**2 / 1e-17
     np.testing.assert_allclose(dataset["flux"][0], expected, rtol=1e-6)
     np.testing.assert_allclose(dataset["ivar"][0], np.where(IS_BAD, 0.0, 4.0 / expected**2), rtol=1e-6)
+
+
+def test_a_damaged_row_in_jansky_is_left_out_alone(tmp_path):
+    """Of two lengths, which no factor fits, and without a wavelength: other rows are read."""
+    flux, none_there = np.ones(101) * units.Jy, np.where(np.arange(101) == 3, 0.0, WAVELENGTH)
+    for wavelength, message in ((WAVELENGTH[:-1], "flux: found shape"), (none_there, "wavelength: found")):
+        with pytest.raises(SpectrumFileError, match=message):
+            build(tmp_path, row(flux=flux, wavelength=wavelength))
+
+
+PER_WAVELENGTH = ["", "adu", "electron / s", "1e-17 erg / (s cm2 AA)", "W / (m2 um)", "erg / (s cm2 AA sr)"]
+CONVERTED = ["Jy", "mJy", "MJy / sr", "W / (m2 Hz)"]
+REFUSED = ["Jy / beam", "W / Hz", "ph / (s cm2 AA)", "mag(ST)", "mag", "dex"]
+
+
+@pytest.mark.parametrize("unit", PER_WAVELENGTH + CONVERTED + REFUSED)
+def test_readers_and_the_processor_have_one_rule_of_units(unit):
+    """The processor refuses what readers convert or refuse: neither imports the other."""
+    name, unit = unit, units.Unit(unit)
+    assert is_per_wavelength(unit) == patching.is_per_wavelength(unit) == (name in PER_WAVELENGTH)
+    if name in PER_WAVELENGTH:
+        assert per_wavelength("one.fits", unit, WAVELENGTH) == 1
+    elif name in CONVERTED:
+        factors = per_wavelength("one.fits", unit, WAVELENGTH) * WAVELENGTH**2
+        np.testing.assert_allclose(factors, factors[0], rtol=1e-12)
+    else:
+        with pytest.raises(SpectrumFileError, match="one.fits: column flux: found the unit"):
+            per_wavelength("one.fits", unit, WAVELENGTH)
 
 
 @pytest.mark.parametrize(

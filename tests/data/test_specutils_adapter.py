@@ -172,3 +172,9 @@ def test_spectra_of_two_calls_are_two_objects():
     first, second = (rows_of(rows_from_spectra(each, frame="rest"))[0]["object_id"] for each in spectra)
     again = rows_of(rows_from_spectra(spectra[0], frame="rest"))[0]["object_id"]
     assert first == again != second
+    calibrated = spectrum(flux=spectra[0].flux, uncertainty=StdDevUncertainty(np.full(10, 0.7)))
+    assert rows_of(rows_from_spectra(calibrated, frame="rest"))[0]["object_id"] == first
+    elsewhere = spectrum((WAVELENGTH + 1) * units.AA, flux=spectra[0].flux)
+    assert rows_of(rows_from_spectra(elsewhere, frame="rest"))[0]["object_id"] != first
+    zeroth = spectrum(meta={"object_id": 0})
+    assert rows_of(rows_from_spectra(zeroth, frame="rest"))[0]["object_id"] == "0"
