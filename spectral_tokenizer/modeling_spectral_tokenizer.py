@@ -19,7 +19,7 @@ from .configuration_spectral_tokenizer import AUTO_MAP, SpectralConfig
 from .embeddings_spectral_tokenizer import SpectralPatchEmbeddings, wavelength_basis, wavelength_code
 from .labels_spectral_tokenizer import SpectralLabelHead
 from .layers_spectral_tokenizer import SpectralDecoder, SpectralDecoderLayer, SpectralEncoderLayer, input_dtype
-from .objectives_spectral_tokenizer import OBJECTIVES, joined, mean_chi2, residual_chi2
+from .objectives_spectral_tokenizer import OBJECTIVES, cost_of, joined, mean_chi2, residual_chi2
 from .packing_spectral_tokenizer import (
     PackedPatches,
     PaddedSequences,
@@ -480,7 +480,7 @@ class SpectralForPreTraining(SpectralPreTrainedModel):
             prediction = prediction * level[spectrum][:, None]
         where = to_device(target.where, device)
         answer = target.flux if target_flux is None else valid_targets(target_flux, flux, is_valid)[where]
-        cost, terms = self.objective.loss(prediction, answer, target.ivar, spectrum, num_spectra)
+        cost, terms = cost_of(self.objective, prediction, answer, target.ivar, spectrum, num_spectra)
         if self.label_head is not None and labels is not None:
             pooled = self.spectral.pool(tokens, sequences.lengths, context)
             # Costs of a spectrum and of its labels add up like log likelihoods; terms stay those of the spectra.

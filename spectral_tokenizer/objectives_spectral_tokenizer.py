@@ -69,6 +69,7 @@ def joined(parts: list[np.ndarray], lengths: list[int], method: str) -> Tensor:
     Raises:
         ValueError: of one it says something else. Integers would be counted as eight patches each.
     """
+    parts = [np.asarray(part) for part in parts]
     for part, length in zip(parts, lengths):
         if part.dtype != bool or part.shape != (length,):
             raise ValueError(
@@ -76,6 +77,22 @@ def joined(parts: list[np.ndarray], lengths: list[int], method: str) -> Tensor:
                 f"{part.shape}"
             )
     return torch.from_numpy(np.concatenate(parts))
+
+
+def cost_of(objective, *given) -> tuple[Tensor, Tensor]:
+    """What an objective's `loss` makes of its arguments: the sum of the costs and the number of terms, () each.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    found = objective.loss(*given)
+    shapes = [getattr(each, "shape", ()) for each in found] if isinstance(found, tuple) else type(found).__name__
+    if shapes != [(), ()] or not isinstance(found[0], Tensor):
+        raise ValueError(
+            f"objective: loss: expected the sum of the costs, a tensor of shape (), and the number of terms, found: {shapes}"
+        )
+    cost, terms = found
+    return cost, torch.as_tensor(terms, device=cost.device)
 
 
 def residual_chi2(prediction: Tensor, flux: Tensor, ivar: Tensor, cap: float | None) -> Tensor:

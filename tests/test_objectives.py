@@ -151,6 +151,35 @@ def test_far_residuals_count_linearly():
     assert farther / far == pytest.approx(2, rel=0.02)
 
 
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda cost, terms: cost, "Tensor"),
+        (lambda cost, terms: (cost.expand(3), terms), r"\[torch.Size\(\[3\]\), torch.Size\(\[\]\)\]"),
+        (lambda cost, terms: (float(cost), terms), r"\[\(\), torch.Size\(\[\]\)\]"),
+    ],
+)
+def test_a_cost_of_another_form_is_named(monkeypatch, change, found):
+    loss = OBJECTIVES["masked"].loss
+    monkeypatch.setattr(OBJECTIVES["masked"], "loss", lambda *arguments: change(*loss(*arguments)))
+    model = SpectralForPreTraining(SpectralConfig(hidden_size=32, num_attention_heads=2, intermediate_size=64))
+    with pytest.raises(ValueError, match=f"objective: loss: expected the sum of the costs, .*found: {found}"):
+        model(**SpectralProcessor()(spectrum("desi"), return_tensors="pt"))
+
+
+def test_the_number_of_terms_may_be_a_plain_one(monkeypatch):
+    loss = OBJECTIVES["masked"].loss
+    model = SpectralForPreTraining(SpectralConfig(hidden_size=32, num_attention_heads=2, intermediate_size=64)).eval()
+    inputs = SpectralProcessor()(spectrum("desi"), return_tensors="pt")
+    torch.manual_seed(0)
+    expected = model(**inputs).loss
+    monkeypatch.setattr(
+        OBJECTIVES["masked"], "loss", lambda *arguments: (loss(*arguments)[0], int(loss(*arguments)[1]))
+    )
+    torch.manual_seed(0)
+    torch.testing.assert_close(model(**inputs).loss, expected)
+
+
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("-inf")])
 @pytest.mark.parametrize("spectrum_loss", ["log", "gaussian"])
 def test_unusable_pixels_have_no_gradient_whatever_their_ivar_is(value, spectrum_loss):

@@ -31,10 +31,10 @@ from recipe import Recipe, has_weights, model_folder, parse_arguments
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from throughput import Meter, compile_parts, describe_device, matmul_peak
-from transformers import AutoConfig, AutoModelForPreTraining
+from transformers import AutoConfig, AutoModelForPreTraining, PreTrainedConfig
 from validation import RESIDUAL_CAP, SurveyValidation, measure, table
 
-from spectral_tokenizer import SpectralModel, SpectralProcessor
+from spectral_tokenizer import SpectralConfig, SpectralModel, SpectralProcessor
 
 
 #: What `metrics.json` keeps of each earlier run.
@@ -63,6 +63,14 @@ def prepare_model(recipe: Recipe):
     model = AutoModelForPreTraining.from_pretrained(folder, config=config, dtype=torch.float32)
     model.spectral.requires_grad_(not recipe.freeze_encoder)
     return model, processor
+
+
+def model_settings(config: SpectralConfig) -> dict:
+    """All that a configuration says of the model and its objective, as JSON keeps it. A recipe names a size's folder, and what is
+    in there may have changed since a run began."""
+    of_any_model = {*PreTrainedConfig().to_dict(), "auto_map"}
+    settings = {name: value for name, value in config.to_dict().items() if name not in of_any_model}
+    return json.loads(json.dumps(settings))
 
 
 def main() -> None:
@@ -106,9 +114,8 @@ def main() -> None:
         accelerator.print("compile: left out, as attention on the CPU goes by the lengths of a step")
     model, *optimizers = accelerator.prepare(model, *make_optimizers(model, recipe))
     state = {"step": 0, "sampler": None, "skipped": 0, "best": None, "spent": {"seconds": 0.0, "flops": 0}}
-    # A size is a path: what its folder says may have changed since.
-    level = accelerator.unwrap_model(model).config.level
-    run = recipe.identity() | {"rows": {survey: len(each) for survey, each in train.items()}, "level": level}
+    run = recipe.identity() | {"rows": {survey: len(each) for survey, each in train.items()}}
+    run |= model_settings(accelerator.unwrap_model(model).config)
     # A stream alone is not trained on the rows that it is measured with.
     run["objects"] = surveys.objects(train) if recipe.data or not recipe.stream else []
     # What a checkpoint did not write down yet, the next one does.

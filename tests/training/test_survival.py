@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -178,15 +179,24 @@ def test_a_checkpoint_from_before_there_was_a_setting_is_of_a_run_without_it(tmp
         checkpoints.load(accelerator, tmp_path, "auto", {**run, name: now})
 
 
-def test_a_size_whose_level_has_changed_is_not_gone_on_with(recipe, uninterrupted, tmp_path):
+@pytest.mark.parametrize(
+    ("setting", "then", "now"),
+    [
+        ("level", "given", "visible"),
+        ("objective", "autoencoding", "masked"),
+        ("hidden_fraction", [0.1, 0.2], [0.5, 0.9]),
+    ],
+)
+def test_a_size_whose_settings_have_changed_is_not_gone_on_with(recipe, uninterrupted, tmp_path, setting, then, now):
     """The recipe names the size's folder, before as after."""
     expected, _ = uninterrupted
     shutil.copytree(expected / "checkpoints", tmp_path / "checkpoints")
     state = checkpoints.complete(tmp_path / "checkpoints")[-1] / "run.json"
     found = json.loads(state.read_text())
-    assert found["run"]["level"] == "visible"
-    state.write_text(json.dumps({**found, "run": {**found["run"], "level": "given"}}))
-    with pytest.raises(ValueError, match="was of {'level': 'given'}, found: {'level': 'visible'}"):
+    state.write_text(json.dumps({**found, "run": {**found["run"], setting: then}}))
+    with pytest.raises(
+        ValueError, match=re.escape(f"was of {{{setting!r}: {then!r}}}, found: {{{setting!r}: {now!r}}}")
+    ):
         run_here(recipe, tmp_path, "--resume", "auto")
 
 
