@@ -292,11 +292,16 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
     def targets(self):
         """What the head's outputs mean. Raises ValueError where the configuration's labels are no longer those in order."""
         # A compiler cannot follow the checks of their settings, and has nothing to gain there.
-        return torch.compiler.disable(make_targets)(self.config, self.answers_to)
+        return torch.compiler.disable(self.checked_targets)()
+
+    def checked_targets(self):
+        targets = make_targets(self.config, self.answers_to)
+        self.answers_to = self.config.label_names  # by which a later change of places is told
+        return targets
 
     def save_pretrained(self, *args, **kwargs):
         """As everywhere. Raises ValueError as `targets`: nothing could tell any more that names are others'."""
-        make_targets(self.config, self.answers_to)
+        self.checked_targets()
         return super().save_pretrained(*args, **kwargs)
 
     def freeze(self) -> None:

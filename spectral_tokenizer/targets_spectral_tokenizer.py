@@ -452,7 +452,7 @@ def make_targets(config: SpectralConfig, answers_to: list[str]) -> ClassTarget |
     """The meaning of a head's outputs. Made from the configuration at each call: it holds no state.
 
     Args:
-        answers_to: Names of the labels as the head was made, in the order of its outputs.
+        answers_to: Names of the labels when they were last asked for, in the order of the head's outputs.
 
     Raises:
         ValueError: the configuration's labels are more or fewer now, or those in other places; or its `targets` are of none.

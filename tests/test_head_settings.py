@@ -413,3 +413,19 @@ def test_labels_far_from_another_s_centre_are_remarked_on(inputs, load_labels, c
     model.fit_scales([{**inputs, "labels": labels * torch.tensor([1.0, 1e9])}])
     assert "label age: expected values around the centre in the configuration's targets, 3 with scale 1" in caplog.text
     assert "label teff" not in caplog.text and model.config.targets["age"] == LOGG
+
+
+@pytest.mark.parametrize("is_saved", [False, True])
+@pytest.mark.parametrize("head", ["classes", "labels"])
+def test_labels_that_were_renamed_do_not_change_places_either(head, is_saved, inputs, tmp_path):
+    """They were none of the names that the head was made with, and their answers swapped without a word."""
+    model = make_model(head, id2label={0: "teff", 1: "logg"}, num_labels=2)
+    model.config.id2label = {0: "T", 1: "g"}
+    model.config.targets = {"T": TEFF, "g": LOGG} if head == "labels" else None
+    model.save_pretrained(tmp_path) if is_saved else model(**inputs)
+    model.config.id2label = {0: "g", 1: "T"}
+    for call in (lambda: model(**inputs), lambda: model.save_pretrained(tmp_path)):
+        with pytest.raises(ValueError, match="id2label: expected the order that the model answers in, .*0: 'T', 1: 'g'"):
+            call()
+    model.config.id2label = {0: "T", 1: "g"}
+    model(**inputs)
