@@ -455,9 +455,9 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
 
         Before training, once. Features are then standardised by buffers that are saved with the weights, and targets
         by settings in the configuration, so that predictions come out in K and dex. Targets that already have a scale
-        keep it, with a warning where labels lie more than 10 scales off. A head that has been trained answers after as
-        before: the features' new scales go into its weights as well, and if it was trained without scales, its targets
-        stay without. In several processes all of them call this, and have what the first one found: a loader that is cut
+        keep it, with a warning where labels lie more than 10 scales from a centre that they have too. A head that has been
+        trained answers after as before: the features' new scales go into its weights as well, and if it was trained without
+        scales, its targets stay without. In several processes all of them call this, and have what the first one found: a loader that is cut
         into parts would give each another loss.
 
         Args:

@@ -28,7 +28,7 @@ RECENTRINGS = 3
 MAX_LOG_VARIANCE = 15.0
 # Labels closer together than this part of their size are not told apart well in float32, whose digits are 6e-8 of it.
 LEAST_SPREAD = 1e-5
-# Scales by which no label's median lies off its own centre, and another label's does.
+# So many scales from their target's centre labels are remarked on. Another label's of like values lie nearer.
 FAR = 10.0
 # Spectra whose distributions over bins are held at a time in calibration: thousands of bins of all would not fit.
 AT_ONCE = 512
@@ -426,7 +426,7 @@ class RegressionTargets:
             known = column[~column.isnan()]
             target.check_digits(known)
             u = target.transform(known).double()
-            if "center" in (self.config.targets or {}).get(target.name, {}):
+            if {"center", "scale"} <= (self.config.targets or {}).get(target.name, {}).keys():
                 target.warn_if_far(u)
             if is_settled:
                 found[target.name] = {"center": target.config.center, "scale": target.config.scale}

@@ -425,7 +425,18 @@ def test_labels_that_were_renamed_do_not_change_places_either(head, is_saved, in
     model.save_pretrained(tmp_path) if is_saved else model(**inputs)
     model.config.id2label = {0: "g", 1: "T"}
     for call in (lambda: model(**inputs), lambda: model.save_pretrained(tmp_path)):
-        with pytest.raises(ValueError, match="id2label: expected the order that the model answers in, .*0: 'T', 1: 'g'"):
+        with pytest.raises(
+            ValueError, match="id2label: expected the order that the model answers in, .*0: 'T', 1: 'g'"
+        ):
             call()
     model.config.id2label = {0: "T", 1: "g"}
     model(**inputs)
+
+
+def test_a_centre_alone_is_not_remarked_on(inputs, caplog):
+    """Its scale is found here, and was taken for 1."""
+    model = make_model("labels", targets={"teff": {"center": 5000.0, "scale": 800.0}, "logg": {"center": 3.0}})
+    torch.nn.init.zeros_(model.head.out_proj.weight)  # a fresh one: a trained head's scales stay
+    model.fit_scales([{**inputs, "labels": LABELS["labels"] + torch.tensor([0.0, 20.0])}])
+    assert "around the centre" not in caplog.text
+    assert model.config.targets["logg"]["center"] == 3 and model.config.targets["logg"]["scale"] != 1
