@@ -181,7 +181,8 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
 
     `num_trainable_layers` in the configuration says how much of the encoder is trained with it. Its weights answer in the
     order of the labels that it was made with: in `config.id2label` these may be given other names later, and `targets`
-    the same ones with them, but none another's place. `forward` and `save_pretrained` raise ValueError where one has it.
+    the same ones with them, but none another's place. `forward` and `save_pretrained` raise ValueError where one has it. Who
+    puts another layer in place of `head.out_proj`, with labels of its own, enters their names into `answers_to` too.
     """
 
     # Costs are sums over `num_items_in_batch`, so that accumulated gradients are exact.
@@ -196,18 +197,18 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         head, or what it reads, is not the file's (`ignore_mismatched_sizes`, another kind of head) calibration does not outlive it.
 
         Raises:
-            ValueError: as there; or the labels of a `config` are the file's in another order.
+            ValueError: as there; or the labels of a `config` are those of the file's head in another order.
         """
         model, found = super().from_pretrained(*args, **{**kwargs, "output_loading_info": True})
-        if kwargs.get("config") is not None:  # labels by name were compared as the file was read
-            saved = SpectralConfig.saved_names(*args[:1], **kwargs)
-            check_order(saved or {}, dict(enumerate(model.answers_to)))
         # Keys, or with the shapes beside them
         new = [
             each if isinstance(each, str) else each[0] for each in (*found["missing_keys"], *found["mismatched_keys"])
         ]
         if any(each.startswith(("head.", "pooling.")) and not each.startswith("head.novelty") for each in new):
             model.forget_calibration()
+        elif kwargs.get("config") is not None:  # labels by name were compared as the file was read
+            saved = SpectralConfig.saved_names(*args[:1], **kwargs)
+            check_order(saved or {}, dict(enumerate(model.answers_to)))
         model.freeze()  # again: parameters that came from a file are new ones
         return (model, found) if kwargs.get("output_loading_info") else model
 

@@ -461,7 +461,8 @@ def make_targets(config: SpectralConfig, answers_to: list[str]) -> ClassTarget |
         config.check_distinct()
         if config.num_labels != len(answers_to):
             raise ValueError(
-                f"id2label: expected {len(answers_to)} labels, as {answers_to} were, found: {config.id2label}"
+                f"id2label: expected {len(answers_to)} labels, as {answers_to} were, found: {config.id2label}; whose head.out_proj "
+                "is another enters its names into model.answers_to"
             )
         check_order(dict(enumerate(answers_to)), dict(enumerate(config.label_names)), "the model")
     return RegressionTargets(config) if config.is_regression else ClassTarget(config)

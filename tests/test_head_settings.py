@@ -433,6 +433,28 @@ def test_labels_that_were_renamed_do_not_change_places_either(head, is_saved, in
     model(**inputs)
 
 
+def test_another_layer_of_more_labels_says_which_in_answers_to(inputs, tmp_path):
+    model = make_model("classes")
+    names = [*model.config.label_names, "STAR_CLUSTER"]
+    model.head.out_proj = torch.nn.Linear(model.head.out_proj.in_features, 4)
+    model.config.id2label = dict(enumerate(names))
+    with pytest.raises(ValueError, match="found: .*'STAR_CLUSTER'.* enters its names into model.answers_to"):
+        model(**inputs)
+    model.answers_to = names
+    model.save_pretrained(tmp_path)
+    found = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert found.config.label_names == names and torch.equal(found(**inputs).logits, model(**inputs).logits)
+
+
+def test_a_tokenizer_answers_in_no_order(inputs, tmp_path):
+    """Its file may name labels, but has no head that would answer by them."""
+    named = {"problem_type": "regression", "id2label": {0: "teff", 1: "logg"}}
+    SpectralForPreTraining(SpectralConfig(**SIZE, **named)).save_pretrained(tmp_path)
+    config = SpectralConfig(**SIZE | named | {"id2label": {0: "logg", 1: "teff"}})
+    model = SpectralForSequenceClassification.from_pretrained(tmp_path, config=config)
+    assert model.config.label_names == ["logg", "teff"]
+
+
 def test_a_centre_alone_is_not_remarked_on(inputs, caplog):
     """Its scale is found here, and was taken for 1."""
     model = make_model("labels", targets={"teff": {"center": 5000.0, "scale": 800.0}, "logg": {"center": 3.0}})
