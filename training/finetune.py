@@ -18,7 +18,7 @@ import time
 from dataclasses import asdict, dataclass, field, fields
 from inspect import signature
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import get_args, get_origin, get_type_hints
 
 import checkpoints
 import head_figures
@@ -213,7 +213,8 @@ def checked(settings: dict, source: str) -> dict:
     """
     for name, kind in get_type_hints(TrainingArguments).items():
         value = settings.get(name)
-        if isinstance(value, str) and str not in (kind, *get_args(kind)):
+        kinds = {get_origin(each) or each for each in (kind, *get_args(kind))}
+        if isinstance(value, str) and not kinds & {str, dict, list}:
             raise ValueError(f"{source}: {name}: expected a number, or yes or no, found the text {value!r}")
     own = {each.name for each in fields(FineTuningArguments)} & set(settings)
     return settings | as_typed({name: settings[name] for name in own}, FineTuningArguments, source)

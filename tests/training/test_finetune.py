@@ -446,6 +446,17 @@ def test_what_would_fail_in_hours_or_mean_something_else_is_refused_by_name(tmp_
         parse_arguments(["--config", str(tmp_path / "run.yaml")])
 
 
+def test_nothing_is_the_default_and_mappings_of_trainer_may_be_text(tmp_path):
+    names = ("label_table", "classes", "targets", "head", "data", "test_fraction")
+    written = "".join(f"{name}:\n" for name in names) + "liger_kernel_config: '{}'\n"
+    (tmp_path / "run.yaml").write_text(f"output_dir: {tmp_path}\n{written}")
+    arguments, training = parse_arguments(["--config", str(tmp_path / "run.yaml")])
+    assert arguments == FineTuningArguments() and training.liger_kernel_config == "{}"
+    (tmp_path / "run.yaml").write_text(f"output_dir: {tmp_path}\ndata: {{sdss: a}}\nclasses: [A, B]\n")
+    given = ["--config", str(tmp_path / "run.yaml"), "--set", "data=null", "classes=null", "label_table=null"]
+    assert parse_arguments(given)[0] == FineTuningArguments()
+
+
 @pytest.mark.parametrize(
     ("was", "now"),
     [
