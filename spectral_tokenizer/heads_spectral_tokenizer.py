@@ -181,7 +181,8 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
 
     `num_trainable_layers` in the configuration says how much of the encoder is trained with it. Its weights answer in the
     order of the labels that it was made with: in `config.id2label` these may be given other names later, and `targets`
-    the same ones with them, but none another's place. `forward` and `save_pretrained` raise ValueError where one has it.
+    the same ones with them, but none another's place. `forward` and `save_pretrained` raise ValueError where one has it. Who
+    puts another layer in place of `head.out_proj`, with labels of its own, enters their names into `answers_to` too.
     """
 
     # Costs are sums over `num_items_in_batch`, so that accumulated gradients are exact.
@@ -196,18 +197,18 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         head, or what it reads, is not the file's (`ignore_mismatched_sizes`, another kind of head) calibration does not outlive it.
 
         Raises:
-            ValueError: as there; or the labels of a `config` are the file's in another order.
+            ValueError: as there; or the labels of a `config` are those of the file's head in another order.
         """
         model, found = super().from_pretrained(*args, **{**kwargs, "output_loading_info": True})
-        if kwargs.get("config") is not None:  # labels by name were compared as the file was read
-            saved = SpectralConfig.saved_names(*args[:1], **kwargs)
-            check_order(saved or {}, dict(enumerate(model.answers_to)))
         # Keys, or with the shapes beside them
         new = [
             each if isinstance(each, str) else each[0] for each in (*found["missing_keys"], *found["mismatched_keys"])
         ]
         if any(each.startswith(("head.", "pooling.")) and not each.startswith("head.novelty") for each in new):
             model.forget_calibration()
+        elif kwargs.get("config") is not None:  # labels by name were compared as the file was read
+            saved = SpectralConfig.saved_names(*args[:1], **kwargs)
+            check_order(saved or {}, dict(enumerate(model.answers_to)))
         model.freeze()  # again: parameters that came from a file are new ones
         return (model, found) if kwargs.get("output_loading_info") else model
 
@@ -292,11 +293,16 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
     def targets(self):
         """What the head's outputs mean. Raises ValueError where the configuration's labels are no longer those in order."""
         # A compiler cannot follow the checks of their settings, and has nothing to gain there.
-        return torch.compiler.disable(make_targets)(self.config, self.answers_to)
+        return torch.compiler.disable(self.checked_targets)()
+
+    def checked_targets(self):
+        targets = make_targets(self.config, self.answers_to)
+        self.answers_to = self.config.label_names  # by which a later change of places is told
+        return targets
 
     def save_pretrained(self, *args, **kwargs):
         """As everywhere. Raises ValueError as `targets`: nothing could tell any more that names are others'."""
-        make_targets(self.config, self.answers_to)
+        self.checked_targets()
         return super().save_pretrained(*args, **kwargs)
 
     def freeze(self) -> None:
@@ -450,9 +456,9 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
 
         Before training, once. Features are then standardised by buffers that are saved with the weights, and targets
         by settings in the configuration, so that predictions come out in K and dex. Targets that already have a scale
-        keep it, with a warning where labels lie more than 10 scales off. A head that has been trained answers after as
-        before: the features' new scales go into its weights as well, and if it was trained without scales, its targets
-        stay without. In several processes all of them call this, and have what the first one found: a loader that is cut
+        keep it, with a warning where labels lie more than 10 scales from a centre that they have too. A head that has been
+        trained answers after as before: the features' new scales go into its weights as well, and if it was trained without
+        scales, its targets stay without. In several processes all of them call this, and have what the first one found: a loader that is cut
         into parts would give each another loss.
 
         Args:

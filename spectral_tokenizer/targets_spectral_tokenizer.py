@@ -28,7 +28,7 @@ RECENTRINGS = 3
 MAX_LOG_VARIANCE = 15.0
 # Labels closer together than this part of their size are not told apart well in float32, whose digits are 6e-8 of it.
 LEAST_SPREAD = 1e-5
-# Scales by which no label's median lies off its own centre, and another label's does.
+# So many scales from their target's centre labels are remarked on. Another label's of like values lie nearer.
 FAR = 10.0
 # Spectra whose distributions over bins are held at a time in calibration: thousands of bins of all would not fit.
 AT_ONCE = 512
@@ -426,7 +426,7 @@ class RegressionTargets:
             known = column[~column.isnan()]
             target.check_digits(known)
             u = target.transform(known).double()
-            if "center" in (self.config.targets or {}).get(target.name, {}):
+            if {"center", "scale"} <= (self.config.targets or {}).get(target.name, {}).keys():
                 target.warn_if_far(u)
             if is_settled:
                 found[target.name] = {"center": target.config.center, "scale": target.config.scale}
@@ -452,7 +452,7 @@ def make_targets(config: SpectralConfig, answers_to: list[str]) -> ClassTarget |
     """The meaning of a head's outputs. Made from the configuration at each call: it holds no state.
 
     Args:
-        answers_to: Names of the labels as the head was made, in the order of its outputs.
+        answers_to: Names of the labels when they were last asked for, in the order of the head's outputs.
 
     Raises:
         ValueError: the configuration's labels are more or fewer now, or those in other places; or its `targets` are of none.
@@ -461,7 +461,8 @@ def make_targets(config: SpectralConfig, answers_to: list[str]) -> ClassTarget |
         config.check_distinct()
         if config.num_labels != len(answers_to):
             raise ValueError(
-                f"id2label: expected {len(answers_to)} labels, as {answers_to} were, found: {config.id2label}"
+                f"id2label: expected {len(answers_to)} labels, as {answers_to} were, found: {config.id2label}; whose head.out_proj "
+                "is another enters its names into model.answers_to"
             )
         check_order(dict(enumerate(answers_to)), dict(enumerate(config.label_names)), "the model")
     return RegressionTargets(config) if config.is_regression else ClassTarget(config)

@@ -413,3 +413,52 @@ def test_labels_far_from_another_s_centre_are_remarked_on(inputs, load_labels, c
     model.fit_scales([{**inputs, "labels": labels * torch.tensor([1.0, 1e9])}])
     assert "label age: expected values around the centre in the configuration's targets, 3 with scale 1" in caplog.text
     assert "label teff" not in caplog.text and model.config.targets["age"] == LOGG
+
+
+@pytest.mark.parametrize("is_saved", [False, True])
+@pytest.mark.parametrize("head", ["classes", "labels"])
+def test_labels_that_were_renamed_do_not_change_places_either(head, is_saved, inputs, tmp_path):
+    """They were none of the names that the head was made with, and their answers swapped without a word."""
+    model = make_model(head, id2label={0: "teff", 1: "logg"}, num_labels=2)
+    model.config.id2label = {0: "T", 1: "g"}
+    model.config.targets = {"T": TEFF, "g": LOGG} if head == "labels" else None
+    model.save_pretrained(tmp_path) if is_saved else model(**inputs)
+    model.config.id2label = {0: "g", 1: "T"}
+    for call in (lambda: model(**inputs), lambda: model.save_pretrained(tmp_path)):
+        with pytest.raises(
+            ValueError, match="id2label: expected the order that the model answers in, .*0: 'T', 1: 'g'"
+        ):
+            call()
+    model.config.id2label = {0: "T", 1: "g"}
+    model(**inputs)
+
+
+def test_another_layer_of_more_labels_says_which_in_answers_to(inputs, tmp_path):
+    model = make_model("classes")
+    names = [*model.config.label_names, "STAR_CLUSTER"]
+    model.head.out_proj = torch.nn.Linear(model.head.out_proj.in_features, 4)
+    model.config.id2label = dict(enumerate(names))
+    with pytest.raises(ValueError, match="found: .*'STAR_CLUSTER'.* enters its names into model.answers_to"):
+        model(**inputs)
+    model.answers_to = names
+    model.save_pretrained(tmp_path)
+    found = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert found.config.label_names == names and torch.equal(found(**inputs).logits, model(**inputs).logits)
+
+
+def test_a_tokenizer_answers_in_no_order(inputs, tmp_path):
+    """Its file may name labels, but has no head that would answer by them."""
+    named = {"problem_type": "regression", "id2label": {0: "teff", 1: "logg"}}
+    SpectralForPreTraining(SpectralConfig(**SIZE, **named)).save_pretrained(tmp_path)
+    config = SpectralConfig(**SIZE | named | {"id2label": {0: "logg", 1: "teff"}})
+    model = SpectralForSequenceClassification.from_pretrained(tmp_path, config=config)
+    assert model.config.label_names == ["logg", "teff"]
+
+
+def test_a_centre_alone_is_not_remarked_on(inputs, caplog):
+    """Its scale is found here, and was taken for 1."""
+    model = make_model("labels", targets={"teff": {"center": 5000.0, "scale": 800.0}, "logg": {"center": 3.0}})
+    torch.nn.init.zeros_(model.head.out_proj.weight)  # a fresh one: a trained head's scales stay
+    model.fit_scales([{**inputs, "labels": LABELS["labels"] + torch.tensor([0.0, 20.0])}])
+    assert "around the centre" not in caplog.text
+    assert model.config.targets["logg"]["center"] == 3 and model.config.targets["logg"]["scale"] != 1

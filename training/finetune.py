@@ -18,7 +18,7 @@ import time
 from dataclasses import asdict, dataclass, field, fields
 from inspect import signature
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import get_args, get_origin, get_type_hints
 
 import checkpoints
 import head_figures
@@ -66,11 +66,12 @@ from spectral_tokenizer.metrics import make_compute_metrics, with_novelty
 
 RUN = "run.json"
 #: Trainer's settings that a run which goes on must have as it began. Of some the optimiser's state brings back those of
-#: before without a word, and by the size of a step Trainer counts where in an epoch it is.
+#: before without a word, and by the size of a step Trainer counts where in an epoch it is: however it is divided among
+#: processes and micro-batches, the same spectra are in it.
 LEARNT_BY = (
     "learning_rate", "weight_decay", "optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon", "lr_scheduler_type",
-    "lr_scheduler_kwargs", "warmup_steps", "max_grad_norm", "label_smoothing_factor", "gradient_accumulation_steps",
-    "train_batch_size", "world_size", "seed", "data_seed",
+    "lr_scheduler_kwargs", "warmup_steps", "max_grad_norm", "label_smoothing_factor", "spectra_per_step", "seed",
+    "data_seed",
 )  # fmt: skip
 #: What settings have to be, in words and as a check, as in `recipe`.
 LIMITS = (
@@ -147,7 +148,8 @@ class FineTuningArguments:
         resume: "auto": go on from the last checkpoint in `output_dir`, if there is one. Or a checkpoint's folder. One of
             other rows, labels, settings of the model or of training (`LEARNT_BY`), as `run.json` beside it says, is
             refused; so are, without `resume`, an earlier run's. The number of epochs or steps may change: the
-            learning rate follows the new schedule from there on.
+            learning rate follows the new schedule from there on. So may the number of processes, with as many spectra
+            in a step: batch size and accumulation make up for it.
 
     Raises:
         ValueError: a setting is not what it has to be, which no file of a survey is needed to tell. Names it.
@@ -211,7 +213,8 @@ def checked(settings: dict, source: str) -> dict:
     """
     for name, kind in get_type_hints(TrainingArguments).items():
         value = settings.get(name)
-        if isinstance(value, str) and str not in (kind, *get_args(kind)):
+        kinds = {get_origin(each) or each for each in (kind, *get_args(kind))}
+        if isinstance(value, str) and not kinds & {str, dict, list}:
             raise ValueError(f"{source}: {name}: expected a number, or yes or no, found the text {value!r}")
     own = {each.name for each in fields(FineTuningArguments)} & set(settings)
     return settings | as_typed({name: settings[name] for name in own}, FineTuningArguments, source)
@@ -341,7 +344,8 @@ def identity(rows: dict[str, Dataset], labels: list[str], model, training: Train
     told = {part: each.select_columns(["survey", "object_id", *labels]).to_pandas() for part, each in rows.items()}
     told = {part: hashlib.sha256(each.round(6).to_csv().encode()).hexdigest()[:16] for part, each in told.items()}
     prints = {f"{part} rows": print_of for part, print_of in told.items()} | {"model": model_fingerprint(model)}
-    asked = training.to_dict() | {name: getattr(training, name) for name in ("train_batch_size", "world_size")}
+    step = training.world_size * training.train_batch_size * training.gradient_accumulation_steps
+    asked = training.to_dict() | {"spectra_per_step": step}
     return prints | {name: asked[name] for name in LEARNT_BY}
 
 
@@ -351,8 +355,9 @@ def check_run(checkpoint: Path, run: dict) -> None:
     if not path.exists():
         print(f"{path}: found none, as before there was one: whether {checkpoint} is of these rows is not known")
         return
-    then = run | json.loads(path.read_text())  # from before a setting was written down, it is not known
-    differing = sorted(name for name in run if run[name] != then[name])
+    # From before a setting was written down, it is not known; rows and model always were.
+    then = {name: run[name] for name in LEARNT_BY} | json.loads(path.read_text())
+    differing = sorted(name for name in run if run[name] != then.get(name))
     others = [f"{name} {run[name]} for {then[name]}" if name in LEARNT_BY else name for name in differing]
     if others:
         raise ValueError(

@@ -121,7 +121,8 @@ def as_float(value):
 
 
 def as_typed(settings: dict, kind: type, source: str | Path) -> dict:
-    """Settings of a dataclass as they were written down, whole numbers made floats where its own are.
+    """Settings of a dataclass as they were written down, whole numbers made floats where its own are. Nothing (null) is
+    the default.
 
     Raises:
         ValueError: a value is of another type than the default, where there is one that tells. Names source and setting.
@@ -129,7 +130,9 @@ def as_typed(settings: dict, kind: type, source: str | Path) -> dict:
     known, typed = {each.name: each for each in fields(kind)}, {}
     for name, value in settings.items():
         default = known[name].default_factory() if known[name].default is MISSING else known[name].default
-        if isinstance(default, float):
+        if value is None:
+            value = default
+        elif isinstance(default, float):
             value = as_float(value)
         elif default is not None and type(value) is not type(default):
             raise ValueError(f"{source}: {name}: expected {type(default).__name__}, found: {value!r}")

@@ -100,15 +100,16 @@ def test_a_class_run_leaves_what_it_promises(class_run, pretrained, simulated_su
         assert torch.equal(one, other), name
 
 
-def test_a_run_goes_on_from_its_checkpoint(class_run, pretrained, simulated_surveys, tmp_path):
-    """Two steps and two more are four."""
+@pytest.mark.parametrize("divided", [(), ("per_device_train_batch_size=1", "gradient_accumulation_steps=4")])
+def test_a_run_goes_on_from_its_checkpoint(divided, class_run, pretrained, simulated_surveys, tmp_path):
+    """Two steps and two more are four, however a step's spectra are divided."""
     recipe, _ = class_run
     settings = yaml.safe_load(recipe.read_text())
     again = tmp_path / "again.yaml"
     again.write_text(yaml.safe_dump({**settings, "output_dir": str(tmp_path / "again")}))
     expected = AutoModelForSequenceClassification.from_pretrained(recipe.parent / "run" / "model")
     checkpoint = recipe.parent / "run" / "checkpoint-2"
-    run_here(again, "--resume", str(checkpoint))
+    run_here(again, "--resume", str(checkpoint), *(("--set", *divided) if divided else ()))
     found = AutoModelForSequenceClassification.from_pretrained(tmp_path / "again" / "model")
     assert found.config.to_diff_dict() == expected.config.to_diff_dict()
     for (name, one), other in zip(expected.named_parameters(), found.parameters()):
@@ -145,14 +146,18 @@ def test_a_checkpoint_is_not_gone_on_from_with_another_rate_or_batch(class_run, 
     given = ("--output", str(tmp_path), "--resume", str(recipe.parent / "run" / "checkpoint-2"))
     for settings, found in (
         (["learning_rate=1e-2", "weight_decay=0.5"], r"learning_rate 0\.01 for 0\.001, weight_decay 0\.5 for 0\.0\."),
-        (["per_device_train_batch_size=2", "seed=1"], r"seed 1 for 42, train_batch_size 2 for 4\."),
+        (["per_device_train_batch_size=2", "seed=1"], r"seed 1 for 42, spectra_per_step 2 for 4\."),
     ):
         with pytest.raises(ValueError, match=f"checkpoint-2: expected what .*run.json says, found others: {found}"):
             run_here(recipe, *given, "--set", *settings)
     # A file from before settings were written down does not know them.
     before = json.loads((recipe.parent / "run" / "run.json").read_text())
-    (tmp_path / "run.json").write_text(json.dumps({name: value for name, value in before.items() if " " in name}))
+    earlier = {name: value for name, value in before.items() if name not in finetune.LEARNT_BY}
+    (tmp_path / "run.json").write_text(json.dumps(earlier))
     finetune.check_run(tmp_path / "checkpoint-2", before | {"learning_rate": 1.0})
+    (tmp_path / "run.json").write_text(json.dumps({"model": before["model"]}))  # but all know their rows
+    with pytest.raises(ValueError, match="found others: calibration rows, test rows, train rows"):
+        finetune.check_run(tmp_path / "checkpoint-2", before)
 
 
 def test_metrics_hold_trainers_settings_and_no_place(class_run):
@@ -439,6 +444,17 @@ def test_what_would_fail_in_hours_or_mean_something_else_is_refused_by_name(tmp_
     (tmp_path / "run.yaml").write_text(f"output_dir: {tmp_path}\n{settings}\n")
     with pytest.raises(ValueError, match=message):
         parse_arguments(["--config", str(tmp_path / "run.yaml")])
+
+
+def test_nothing_is_the_default_and_mappings_of_trainer_may_be_text(tmp_path):
+    names = ("label_table", "classes", "targets", "head", "data", "test_fraction")
+    written = "".join(f"{name}:\n" for name in names) + "liger_kernel_config: '{}'\n"
+    (tmp_path / "run.yaml").write_text(f"output_dir: {tmp_path}\n{written}")
+    arguments, training = parse_arguments(["--config", str(tmp_path / "run.yaml")])
+    assert arguments == FineTuningArguments() and training.liger_kernel_config == "{}"
+    (tmp_path / "run.yaml").write_text(f"output_dir: {tmp_path}\ndata: {{sdss: a}}\nclasses: [A, B]\n")
+    given = ["--config", str(tmp_path / "run.yaml"), "--set", "data=null", "classes=null", "label_table=null"]
+    assert parse_arguments(given)[0] == FineTuningArguments()
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,11 @@ def test_places_in_a_recipe_may_be_in_the_users_home(tmp_path, monkeypatch):
     assert checkpoints.choose(tmp_path, None, "~/size", "run.json") == tmp_path / "size"
 
 
+def test_a_setting_of_which_nothing_is_said_is_the_default(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("data:\nweights:\nlearning_rate:\nnum_steps: 3\n")
+    assert Recipe.from_yaml(tmp_path / "recipe.yaml") == Recipe(num_steps=3)
+
+
 def test_an_encoder_that_learnt_nothing_is_not_kept():
     with pytest.raises(ValueError, match="freeze_encoder: expected a checkpoint to keep the encoder of, found a size"):
         prepare_model(Recipe(model="hub_configs/tiny", freeze_encoder=True))
