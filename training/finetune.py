@@ -15,6 +15,7 @@ import json
 import re
 import shutil
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields
 from inspect import signature
 from pathlib import Path
@@ -388,11 +389,24 @@ def step_of(checkpoint: Path) -> int:
 def main() -> None:
     arguments, training = parse_arguments()
     model_folder("model", arguments.model)  # before the files of a survey, which are read in hours
-    checkpoint = find_checkpoint(Path(training.output_dir), arguments.resume)
-    begun = step_of(checkpoint) if checkpoint else None  # Trainer may remove the checkpoint meanwhile
+    with ExitStack() as stack:
+        # Of two runs in one folder each would go on from the other's checkpoints.
+        if training.process_index == 0:
+            stack.callback(checkpoints.alone_in(Path(training.output_dir)).release)
+        fine_tune(arguments, training)
+
+
+def fine_tune(arguments: FineTuningArguments, training: TrainingArguments) -> None:
+    """Read, train, measure and write, as the settings say."""
+    output = Path(training.output_dir)
     with training.main_process_first(desc="surveys"):
+        checkpoint = find_checkpoint(output, arguments.resume)
+        begun = step_of(checkpoint) if checkpoint else None  # Trainer may remove the checkpoint meanwhile
         rows = labelled.load(arguments, training.output_dir)
     print({name: len(part) for name, part in rows.items()})
+    learnt = set(rows["train"].unique(arguments.labels[0])) if arguments.classes else set()
+    if (missing := sorted(set(arguments.classes) - learnt)) and not arguments.label_head:
+        raise ValueError(f"classes: expected spectra of each to train on, found none of {missing}")
     torch.manual_seed(training.seed)
     model, processor = prepare_model(arguments)
     model.forget_calibration()  # of the head that it begins with, if any: it is found anew at the end
@@ -400,7 +414,7 @@ def main() -> None:
     if checkpoint:
         check_run(checkpoint, run)
     if training.process_index == 0:
-        write_run(Path(training.output_dir), run)
+        write_run(output, run)
     model.to(training.device)
     collator = SpectralCollator(processor, arguments.labels, arguments.classes or None)
     if arguments.num_trainable_layers == 0:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import checkpoints
 import finetune
 import labelled
 import measure
@@ -70,6 +71,29 @@ def class_run(pretrained, simulated_surveys, tmp_path_factory):
         num_trainable_layers=0,
     )  # fmt: skip
     return recipe, run(recipe)
+
+
+def test_a_class_that_nothing_has_is_refused(class_run, tmp_path):
+    """A head would never answer it, and its figures would not say so."""
+    recipe = yaml.safe_load(class_run[0].read_text())
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(recipe | {"classes": [*CLASSES, "SUPERNOVA"]}))
+    with pytest.raises(
+        ValueError, match=r"classes: expected spectra of each to train on, found none of \['SUPERNOVA'\]"
+    ):
+        run_here(tmp_path / "run.yaml", "--output", str(tmp_path / "run"))
+
+
+def test_two_runs_do_not_write_to_one_folder(class_run, tmp_path, monkeypatch):
+    """Each would go on from the other's checkpoints."""
+    alone_in = checkpoints.alone_in
+    monkeypatch.setattr(checkpoints, "alone_in", lambda output: alone_in(output, patience=0.1))
+    lock = alone_in(tmp_path)
+    with pytest.raises(RuntimeError, match="another run writes there"):
+        run_here(class_run[0], "--output", str(tmp_path))
+    lock.release()
+    with pytest.raises(FileNotFoundError):  # and what fails holds nothing
+        run_here(class_run[0], "--output", str(tmp_path), "--resume", str(tmp_path / "checkpoint-7"))
+    alone_in(tmp_path, patience=0.1).release()
 
 
 def test_a_class_run_leaves_what_it_promises(class_run, pretrained, simulated_surveys):
