@@ -181,8 +181,8 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
 
     `num_trainable_layers` in the configuration says how much of the encoder is trained with it. Its weights answer in the
     order of the labels that it was made with: in `config.id2label` these may be given other names later, and `targets`
-    the same ones with them, but none another's place. `forward` and `save_pretrained` raise ValueError where one has it. Who
-    puts another layer in place of `head.out_proj`, with labels of its own, enters their names into `answers_to` too.
+    the same ones with them, but none another's place. `forward` and `save_pretrained` raise ValueError where one has it.
+    A layer of your own in place of `head.out_proj` may have other labels: their names are set as `answers_to` too.
     """
 
     # Costs are sums over `num_items_in_batch`, so that accumulated gradients are exact.
@@ -366,7 +366,8 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
 
         Raises:
             ValueError: neither spectra nor what the encoder said of them, or both; labels of another shape or type, or
-                outside of what their target's transform or bins take, or of the classes; `config.id2label` as told above.
+                outside of what their target's transform or bins take, or, on the CPU, of the classes; `config.id2label`
+                as told above.
         """
         self.config.check_attentions(output_attentions)
         encoded = self.encode(
@@ -456,10 +457,10 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
 
         Before training, once. Features are then standardised by buffers that are saved with the weights, and targets
         by settings in the configuration, so that predictions come out in K and dex. Targets that already have a scale
-        keep it, with a warning where labels lie more than 10 scales from a centre that they have too. A head that has been
-        trained answers after as before: the features' new scales go into its weights as well, and if it was trained without
-        scales, its targets stay without. In several processes all of them call this, and have what the first one found: a loader that is cut
-        into parts would give each another loss.
+        keep it, with a warning where labels lie more than 10 scales from a centre that they have too. A head that has
+        been trained answers after as before: the features' new scales go into its weights as well, and if it was
+        trained without scales, its targets stay without. In several processes all of them call this, and have what the
+        first one found: a loader that is cut into parts would give each another loss.
 
         Args:
             batches: A data loader, or a list of batches, as a collator makes them.

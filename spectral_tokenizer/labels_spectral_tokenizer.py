@@ -61,8 +61,13 @@ class KnownLabels:
     def check(self, found: Iterable[str]) -> None:
         """Raise ValueError where there are not all columns among those found."""
         found = sorted(found)
-        if missing := sorted(set(self.columns) - set(found)):
+        if missing := sorted(set(self.names) - set(found)):
             raise ValueError(f"label_targets: expected some of the columns {found}, found: {missing}")
+        if not set(self.columns) <= set(found):
+            labels = " and ".join(sorted(set(SHOWN_IN) & set(self.names)))
+            raise ValueError(
+                f"frame: expected this column too, which says whether spectra show {labels}, found: {found}"
+            )
 
 
 def as_floats(values: Iterable) -> Tensor:

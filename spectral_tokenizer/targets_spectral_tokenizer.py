@@ -70,7 +70,7 @@ class ClassTarget:
                 )
             labels = labels.flatten().long()  # int32, as numpy gives them, is not taken
             is_outside = (labels != -100) & ((labels < 0) | (labels >= self.num_outputs))
-            if is_outside.any():  # which a GPU would only tell by its own end
+            if labels.is_cpu and is_outside.any():  # a GPU would wait for this at each step
                 raise ValueError(
                     f"labels: expected 0 to {self.num_outputs - 1}, of {self.num_outputs} classes, and -100 where unknown, "
                     f"found: {labels[is_outside][0].item()}"
@@ -461,8 +461,8 @@ def make_targets(config: SpectralConfig, answers_to: list[str]) -> ClassTarget |
         config.check_distinct()
         if config.num_labels != len(answers_to):
             raise ValueError(
-                f"id2label: expected {len(answers_to)} labels, as {answers_to} were, found: {config.id2label}; whose head.out_proj "
-                "is another enters its names into model.answers_to"
+                f"id2label: expected {len(answers_to)} labels, as {answers_to} were, found: {config.id2label}; of "
+                "a layer of your own in place of head.out_proj set their names as model.answers_to too"
             )
         check_order(dict(enumerate(answers_to)), dict(enumerate(config.label_names)), "the model")
     return RegressionTargets(config) if config.is_regression else ClassTarget(config)

@@ -438,7 +438,7 @@ def test_another_layer_of_more_labels_says_which_in_answers_to(inputs, tmp_path)
     names = [*model.config.label_names, "STAR_CLUSTER"]
     model.head.out_proj = torch.nn.Linear(model.head.out_proj.in_features, 4)
     model.config.id2label = dict(enumerate(names))
-    with pytest.raises(ValueError, match="found: .*'STAR_CLUSTER'.* enters its names into model.answers_to"):
+    with pytest.raises(ValueError, match="found: .*'STAR_CLUSTER'.* set their names as model.answers_to too"):
         model(**inputs)
     model.answers_to = names
     model.save_pretrained(tmp_path)

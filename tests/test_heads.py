@@ -14,7 +14,7 @@ from spectral_tokenizer import (
     SpectralProcessor,
 )
 from spectral_tokenizer.data.collator import SpectralCollator
-from spectral_tokenizer.targets_spectral_tokenizer import ONE_SIGMA
+from spectral_tokenizer.targets_spectral_tokenizer import ONE_SIGMA, ClassTarget
 
 
 SIZE = {
@@ -175,6 +175,12 @@ def collate(rows):
 def test_wrong_labels_are_named(head, labels, message, inputs):
     with pytest.raises(ValueError, match=message):
         make_model(head)(**inputs, labels=labels)
+
+
+def test_a_device_does_not_wait_for_the_labels_of_classes_to_be_looked_at():
+    """Where nothing can be read, nothing is waited for."""
+    target = ClassTarget(SpectralConfig(**SIZE | HEADS["classes"]))
+    assert target.cost(torch.empty(4, 3, device="meta"), LABELS["classes"].to("meta")).is_meta
 
 
 # What a head says

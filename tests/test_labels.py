@@ -83,6 +83,10 @@ def test_a_redshift_is_unknown_in_a_spectrum_at_rest():
         ValueError, match=r"label_targets: expected some of the columns \['class', 'frame'\], found: \['redsh"
     ):
         known({name: columns[name] for name in ("class", "frame")})
+    with pytest.raises(
+        ValueError, match="frame: expected this column too, .* show redshift, found: .'class', 'redshift'.$"
+    ):
+        known({name: columns[name] for name in ("class", "redshift")})
 
 
 def test_each_label_costs_by_itself_and_unknown_ones_nothing(batch, hidden):

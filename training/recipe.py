@@ -121,8 +121,8 @@ def as_float(value):
 
 
 def as_typed(settings: dict, kind: type, source: str | Path) -> dict:
-    """Settings of a dataclass as they were written down, whole numbers made floats where its own are. Nothing (null) is
-    the default.
+    """Settings of a dataclass as they were written down, whole numbers made floats where its own are; nothing (null)
+    is its default.
 
     Raises:
         ValueError: a value is of another type than the default, where there is one that tells. Names source and setting.
