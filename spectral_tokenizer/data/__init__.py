@@ -85,8 +85,8 @@ def load_survey(
             ``unreliable_labels=True`` keeps labels that the survey's flags call unreliable and that are blank
             otherwise (the column ``label_warnings`` names the flags in both cases). Of some: ``sky=True`` (SDSS, DESI,
             LAMOST) keeps fibres on blank sky; ``bad_fibers=True`` and ``simulated=True`` (DESI) keep those;
-            ``exposures=True`` (SDSS, DESI) and ``visits=True`` (APOGEE) give
-            single exposures, or the visits inside apStar files.
+            ``exposures=True`` (SDSS, DESI) and ``visits=True`` (APOGEE) give single exposures, or the visits inside
+            apStar files.
 
     Raises:
         ValueError: an unknown survey.
