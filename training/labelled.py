@@ -7,6 +7,7 @@ from decimal import Decimal, InvalidOperation
 import numpy as np
 import surveys
 from datasets import Dataset, concatenate_datasets
+from datasets.fingerprint import generate_random_fingerprint
 from recipe import Recipe
 
 from spectral_tokenizer.data import splits
@@ -31,31 +32,33 @@ def load(settings, output: str) -> dict[str, Dataset]:
     Raises:
         ValueError: as `chosen`, or too few rows are left.
     """
-    published = of_templates(settings)
-    found = of_files(settings, output)
-    for name, part in published.items():
-        found[name] = concatenate_datasets([found[name], part]) if name in found else part
+    templates, files = of_templates(settings), of_files(settings, output)
+    found = {name: chosen(part, settings) for name, part in templates.items()}
+    if files is not None:
+        parts = split(
+            chosen(files, settings), settings.calibration_fraction, settings.test_fraction, settings.split_seed
+        )
+        found |= {name: concatenate_datasets([part, *filter(None, [found.get(name)])]) for name, part in parts.items()}
     few = {name: len(found.get(name, ())) for name in PARTS if len(found.get(name, ())) < 2}
     if few:
-        total = sum(map(len, found.values()))
+        total, given = sum(map(len, found.values())), [*templates.values(), *([] if files is None else [files])]
         raise ValueError(
-            f"expected at least 2 spectra with one of {settings.labels} in every part, found: {few} of {total}"
+            f"expected at least 2 spectra with one of {asked(settings.labels, settings.select)} in every part, found: "
+            f"{few} of {total}{not_shown(given, settings.labels)}"
         )
     return {name: found[name].shuffle(settings.split_seed) for name in PARTS}
 
 
-def of_files(settings, output: str) -> dict[str, Dataset]:
-    """Rows of survey files and tables, or of those that are simulated where there are none, in parts by object."""
+def of_files(settings, output: str) -> Dataset | None:
+    """Rows of survey files and tables, or of those that are simulated where there are none; None beside templates alone."""
     if asks_for_templates(settings) and not (settings.data or settings.simulate):
-        return {}
+        return None
     recipe = Recipe(
         data=settings.data, options=settings.options, simulate=settings.simulate, output=output,
         seed=settings.simulation_seed,
     )  # fmt: skip
     rows = concatenate_datasets(list(surveys.load(recipe).values()))
-    if settings.label_table:
-        rows = cross_match(rows, **settings.label_table)
-    return split(chosen(rows, settings), settings.calibration_fraction, settings.test_fraction, settings.split_seed)
+    return cross_match(rows, **settings.label_table) if settings.label_table else rows
 
 
 def asks_for_templates(settings) -> bool:
@@ -103,7 +106,7 @@ def of_templates(settings) -> dict[str, Dataset]:
         )
         for survey, count in settings.faint_templates.items()
     ]
-    return {part: chosen(concatenate_datasets(each), settings) for part, each in drawn.items() if each}
+    return {part: concatenate_datasets(each) for part, each in drawn.items() if each}
 
 
 def is_range(limits) -> bool:
@@ -123,7 +126,7 @@ def chosen(rows: Dataset, settings) -> Dataset:
         for column in settings.labels:
             for value, name in zip(rows[column][:], rows["object_id"][:]):
                 as_label(value, column, name)
-    elif others := sorted({*rows.unique(settings.labels[0])} - {*settings.classes, None}):
+    elif others := sorted({*rows[settings.labels[0]][:]} - {*settings.classes, None}):
         kept = f"select: {{{settings.labels[0]}: {settings.classes}}}"
         raise ValueError(
             f"{settings.labels[0]}: expected one of {settings.classes}, found: {others}; `{kept}` leaves them out"
@@ -133,8 +136,8 @@ def chosen(rows: Dataset, settings) -> Dataset:
 
 
 def with_labels(rows: Dataset, labels: list[str], select: Mapping) -> Dataset:
-    """Those rows that have one of the labels and the values asked for; a label that a spectrum does not show in its frame
-    (`surveys.not_shown`) is unknown, and printed is of how many.
+    """Those rows that have one of the labels and the values asked for, maybe none; a label that a spectrum does not show in its
+    frame (`surveys.not_shown`) is unknown, and printed is of how many.
 
     Args:
         rows: as of `surveys.load`.
@@ -142,25 +145,42 @@ def with_labels(rows: Dataset, labels: list[str], select: Mapping) -> Dataset:
         select: column -> a value or several, of which the row has one: what a recipe says, or the command line in text.
 
     Raises:
-        ValueError: rows have no such column, it has no such values, or no row is left.
+        ValueError: rows have no such column, or it has no such values.
     """
     if unknown := sorted({*labels, *select} - set(rows.column_names)):
         raise ValueError(
             f"labels, select: expected some of {rows.column_names}, found: {unknown}; label_table (--label-table) brings your own"
         )
-    is_chosen, not_shown = np.zeros(len(rows), dtype=bool), ""
+    is_chosen = np.zeros(len(rows), dtype=bool)
     for column in labels:
         if (hidden := surveys.not_shown(rows, column)).any():
-            values = np.where(hidden, np.nan, np.array(rows[column][:], dtype=float))
-            feature, not_shown = rows.features[column], f"; {hidden.sum()} do not show {column} in their frame"
-            rows = rows.remove_columns(column).add_column(column, values, feature=feature)
+            print(surveys.left_out(rows, column, hidden))
+            rows = unknown_where(rows, column, hidden)
         is_chosen |= np.array([value is not None and value == value for value in rows[column][:]], dtype=bool)
     for column, values in select.items():
         is_chosen &= is_any_of(rows, column, values)
-    if not is_chosen.any():
-        asked = f"{labels}{f' and {dict(select)}' if select else ''}"
-        raise ValueError(f"labels, select: expected spectra with one of {asked}, found none of {len(rows)}{not_shown}")
     return rows.select(np.flatnonzero(is_chosen))
+
+
+def unknown_where(rows: Dataset, column: str, hidden: np.ndarray) -> Dataset:
+    """Rows with NaN in a column where it is hidden. Pixels stay where they are: of rows that were chosen among others Datasets
+    would copy them to add a column, so it is added to the table that they were chosen from."""
+    places, values = surveys.places(rows), np.full(rows.data.num_rows, np.nan)
+    values[places] = np.where(hidden, np.nan, np.array(rows[column][:], dtype=float))
+    # Without fingerprints Datasets would pickle the whole table to find them.
+    whole = Dataset(rows.data, rows.info, fingerprint=generate_random_fingerprint()).remove_columns(column)
+    feature, new = rows.features[column], generate_random_fingerprint()
+    return whole.add_column(column, values, feature=feature, new_fingerprint=new).select(places)
+
+
+def asked(labels: list[str], select: Mapping) -> str:
+    return f"{labels}{f' and {dict(select)}' if select else ''}"
+
+
+def not_shown(given: list[Dataset], labels: list[str]) -> str:
+    """How many of the rows do not show a label, in words for an error's end."""
+    counts = {label: sum(int(surveys.not_shown(rows, label).sum()) for rows in given) for label in labels}
+    return "".join(f"; {count} do not show {label} in their frame" for label, count in counts.items() if count)
 
 
 def is_any_of(rows: Dataset, column: str, asked) -> np.ndarray:
@@ -177,6 +197,8 @@ def is_any_of(rows: Dataset, column: str, asked) -> np.ndarray:
             wanted = {Decimal(str(each)) for each in asked}  # exact, and equal to integers
         elif kind.startswith("float"):
             wanted = {float(np.array(each, dtype=kind)) for each in asked}  # as the column rounds it
+            if any(map(math.isnan, wanted)):
+                raise ValueError(kind)  # no number is equal to it, and null would be it
         elif kind == "bool":
             wanted = {{"true": True, "false": False}[str(each).lower()] for each in asked}
         elif kind in ("string", "large_string"):
@@ -190,6 +212,8 @@ def is_any_of(rows: Dataset, column: str, asked) -> np.ndarray:
 
 def split(rows: Dataset, calibration_fraction: float, test_fraction: float, seed: int) -> dict[str, Dataset]:
     """Three parts that share no object, as `splits.split` knows objects."""
+    if not len(rows):
+        return dict.fromkeys(PARTS, rows)
     numbered = rows.select_columns(["survey", "object_id", "ra", "dec"]).add_column("row", np.arange(len(rows)))
     # One draw, cut at two places: what the first cut holds back, the second does too.
     test, held = (

@@ -176,7 +176,7 @@ def measure_head(
     others.
 
     Raises:
-        ValueError: as `labelled.with_labels`, or one object alone is to calibrate and to measure.
+        ValueError: as `labelled_rows`, or one object alone is to calibrate and to measure.
     """
     model, processor = (
         AutoModelForSequenceClassification.from_pretrained(folder),
@@ -233,11 +233,21 @@ def measure_head(
 def labelled_rows(
     rows: dict[str, Dataset], labels: list[str], select: dict[str, list[str]], label_table: dict | None
 ) -> tuple[Dataset, Dataset]:
-    """All rows, and those with a known label and the values asked for. Raises ValueError as `labelled.with_labels`."""
+    """All rows, and those with a known label and the values asked for.
+
+    Raises:
+        ValueError: as `labelled.with_labels`, or there is none.
+    """
     found = concatenate_datasets(list(rows.values()))
     if label_table:
         found = cross_match(found, **label_table)
-    return found, labelled.with_labels(found, labels, select)
+    known = labelled.with_labels(found, labels, select)
+    if not len(known):
+        raise ValueError(
+            f"labels, select: expected spectra with one of {labelled.asked(labels, select)}, found none of {len(found)}"
+            f"{labelled.not_shown([found], labels)}"
+        )
+    return found, known
 
 
 def parse_select(pairs: list[str]) -> dict[str, list[str]]:

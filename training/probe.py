@@ -6,6 +6,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from surveys import not_shown
 
 from spectral_tokenizer.data.embedding import embed
 
@@ -19,7 +20,7 @@ def probe(encoder, processor, train: dict[str, Dataset], held: dict[str, Dataset
 
     Returns:
         `class_accuracy` over surveys that see several classes, the same from 10 labels a class, `redshift_nmad_*` of
-        GALAXY and QSO, class known (1.4826 times the median |dz| / (1 + z)), `teff_mad` in K (median absolute error).
+        GALAXY and QSO, class known and not shifted to rest (1.4826 times the median |dz| / (1 + z)), `teff_mad` in K (median absolute error).
         A target with too few labels is left out.
     """
     train, held = (
@@ -32,6 +33,8 @@ def probe(encoder, processor, train: dict[str, Dataset], held: dict[str, Dataset
         part: {name: np.array(each[name]) for name in ("class", "redshift", "teff", "survey")}
         for part, each in rows.items()
     }
+    for part, each in rows.items():
+        labels[part]["redshift"][not_shown(each, "redshift")] = np.nan
     scores = {}
     of_several = [each["survey"] for each in train.values() if len({name for name in each["class"] if name}) > 1]
     several = sorted({survey for each in of_several for survey in each})

@@ -251,21 +251,27 @@ def templates(recipe: Recipe) -> Path | str:
 
 def not_shown(rows: Dataset, label: str) -> np.ndarray:
     """(rows,) booleans: the label is known of the object, but its spectrum does not show it in the frame that it is in, as a
-    velocity where it is shifted to rest. Prints how many, where there are some."""
+    velocity where it is shifted to rest."""
     if label not in SHOWN_IN:
         return np.zeros(len(rows), dtype=bool)
     table = rows.data.table  # of rows that were chosen among others, as a split does, Datasets would fetch each alone
     is_known = pc.is_finite(pc.fill_null(table[label].cast(pa.float64()), np.nan)).to_numpy()
     is_shown = pc.is_in(table["frame"], value_set=pa.array(SHOWN_IN[label])).to_numpy()
-    of_rows = slice(None) if rows._indices is None else rows._indices.column(0).to_numpy()
-    found = (is_known & ~is_shown)[of_rows]
-    if found.any():
-        names = ", ".join(rows.unique("survey"))
-        print(
-            f"{label}: left out for {found.sum()} of {len(rows)} spectra ({names}) which do not show it, as frame says: "
-            f"expected {' or '.join(SHOWN_IN[label])}"
-        )
-    return found
+    return (is_known & ~is_shown)[places(rows)]
+
+
+def places(rows: Dataset) -> np.ndarray:
+    """(rows,) where they stand in the table that they were chosen from."""
+    return np.arange(len(rows)) if rows._indices is None else rows._indices.column(0).to_numpy()
+
+
+def left_out(rows: Dataset, label: str, hidden: np.ndarray) -> str:
+    """Of how many rows a label is left out by `not_shown`, in words."""
+    names = ", ".join(dict.fromkeys(np.array(rows["survey"][:])[hidden]))
+    return (
+        f"{label}: left out for {hidden.sum()} of {len(rows)} spectra ({names}) which do not show it, as frame says: "
+        f"expected {' or '.join(SHOWN_IN[label])}"
+    )
 
 
 def steps(recipe: Recipe, train: dict[str, Dataset], processor, model, accelerator, state: dict | None) -> Iterable:
@@ -277,8 +283,8 @@ def steps(recipe: Recipe, train: dict[str, Dataset], processor, model, accelerat
     objective, labels = model.objective, KnownLabels(model.config) if model.config.label_weight else None
     if labels is not None and accelerator.process_index == 0:
         for each, label in itertools.product(train.values() if recipe.data or not recipe.stream else (), SHOWN_IN):
-            if label in labels.names:
-                not_shown(each, label)  # says how many
+            if label in labels.names and (hidden := not_shown(each, label)).any():
+                print(left_out(each, label, hidden))
     place = {
         "seed": recipe.seed,
         "rank": accelerator.process_index,

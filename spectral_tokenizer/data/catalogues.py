@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from astropy.io import fits
@@ -34,7 +35,14 @@ logger = logging.getLogger(__name__)
 KEY_PART = 10**5  # identifiers of several numbers, as plate, MJD and fibre, have five digits each
 NOT_FOUND = "not in catalogue"
 OTHER_CLASS = "redshift of another class"
-KINDS = {"S": "text", "b": "booleans", "i": "integers", "u": "integers", "f": "floats"}  # of numpy's columns
+KINDS = {
+    "S": "text",
+    "b": "booleans",
+    "O": "booleans",
+    "i": "integers",
+    "u": "integers",
+    "f": "floats",
+}  # of numpy's columns, see `as_numpy`
 #: Labels that a catalogue may hold.
 JOINED = tuple(name for name in LABELS if name not in ("snr", "label_warnings"))
 
@@ -64,8 +72,8 @@ class CatalogueLayout:
 
     Args:
         key: columns that identify an object.
-        labels: label of `schema.LABELS` -> columns that may hold it, the first that is there counts; last of all, a
-            column of the label's own name.
+        labels: label of `schema.LABELS` -> columns that may hold it, the first that is there and not blank in all rows
+            counts; last of all, a column of the label's own name.
         flags: columns that cuts look at.
         best: of several rows of one object, the one with the highest value in the first of these columns that is there;
             without any they must be alike. Of several that are equally good the first in the file counts, and the log warns.
@@ -104,21 +112,17 @@ class Catalogue:
         layout: the survey's.
 
     Raises:
-        SpectrumFileError: the file is damaged, has no column of the key or none of a label, or holds integers of the
-            key as floats, which are not exact beyond 2^53, or as text that is none; or flags that are no integers,
-            labels that are no numbers, or a class that is no text; or an object twice with unlike values, and no
-            column that tells which is best.
+        SpectrumFileError: the file is damaged, has no column of the key or none of a label but blank ones, or holds
+            integers of the key as floats, which are not exact beyond 2^53, or as text that is none; or flags that are
+            no integers, labels that are no numbers, or a class that is no text; or an object twice with unlike values,
+            and no column that tells which is best.
     """
 
     def __init__(self, path: str | Path, layout: CatalogueLayout):
         self.path, self.layout = path, layout
         columns, self.constants = read_table(path, layout)
         keys = pack_key(path, [columns.pop(name) for name in layout.key], layout)
-        likeliest = {label: next(filter(columns.__contains__, layout.columns_of(label)), None) for label in JOINED}
-        self.names = {label: name for label, name in likeliest.items() if name is not None}
-        if not self.constants and not self.names:
-            known = sorted({name for label in JOINED for name in layout.columns_of(label)})
-            raise SpectrumFileError(path, "columns of labels", "none", f"some of {known}")
+        self.names = self._names_of_labels(columns)
         best = next(filter(columns.__contains__, layout.best), None)
         self._check_kinds(columns, best)
         goodness = np.zeros(len(keys)) if best is None else columns[best].astype(np.float64)
@@ -133,17 +137,27 @@ class Catalogue:
         self.columns = {name: columns[name][order] for name in columns if name in wanted}
         self._check_repetitions(goodness[order], best)
 
+    def _names_of_labels(self, columns: Mapping[str, np.ndarray]) -> dict[str, str]:
+        """Label -> the first of its columns that has something in any row."""
+        filled = [name for name, column in columns.items() if not is_blank(column)]
+        likeliest = {label: next(filter(filled.__contains__, self.layout.columns_of(label)), None) for label in JOINED}
+        names = {label: name for label, name in likeliest.items() if name is not None}
+        if not (names or self.constants):
+            known = sorted({name for label in JOINED for name in self.layout.columns_of(label)})
+            blank = [name for name in known if name in columns]
+            found = f"{blank}, blank in all rows" if blank else "none"
+            raise SpectrumFileError(self.path, "columns of labels", found, f"some of {known}")
+        return names
+
     def _check_kinds(self, columns: Mapping[str, np.ndarray], best: str | None) -> None:
         """Raise `SpectrumFileError` for columns of another kind than their labels: as numbers, text would be NaN and true a
-        temperature of 1 K. What is blank in all rows is of none, and no label."""
-        is_blank = {name: column.dtype.kind == "f" and np.isnan(column).all() for name, column in columns.items()}
-        self.names = {label: name for label, name in self.names.items() if not is_blank[name]}
+        temperature of 1 K."""
         numbers, classes = ("iuf", "numbers"), ("S", f"text, {', '.join(CLASSES[:-1])} or {CLASSES[-1]}")
         expected = {
             name: classes if LABELS[label].dtype == "string" else numbers for label, name in self.names.items()
         }
         if best is not None:
-            expected[best] = ("biuf", "numbers or booleans")
+            expected[best] = ("Obiuf", "numbers or booleans")
         for name, (kinds, words) in expected.items():
             if (kind := columns[name].dtype.kind) not in kinds:
                 raise SpectrumFileError(self.path, f"column {name}", KINDS.get(kind, columns[name].dtype), words)
@@ -315,10 +329,20 @@ def nulls_as_nan(values: np.ndarray) -> np.ndarray:
     return np.ma.filled(values.astype(np.float64), np.nan) if np.ma.is_masked(values) else np.ma.getdata(values)
 
 
+def is_blank(column: np.ndarray) -> bool:
+    """Whether there are rows, and nothing in any of them."""
+    return len(column) > 0 and bool((column == b"").all() if column.dtype.kind == "S" else pd.isna(column).all())
+
+
 def as_numpy(column: pa.ChunkedArray) -> np.ndarray:
-    """Text as FITS has it, in UTF-8, what is null in all rows as NaN, other columns as they are."""
-    values = np.full(len(column), np.nan) if pa.types.is_null(column.type) else column.to_numpy()
-    if values.dtype.kind not in "OU":
+    """Text as FITS has it, in UTF-8, what is null in all rows as NaN, decimals as numbers, other columns as they are:
+    booleans beside a null are objects."""
+    if pa.types.is_null(column.type) or column.null_count == len(column) > 0:
+        return np.full(len(column), np.nan)
+    if pa.types.is_decimal(column.type):
+        column = column.cast(pa.int64() if column.type.scale == 0 else pa.float64())  # identifiers stay exact
+    values = column.to_numpy()
+    if values.dtype.kind not in "OU" or pa.types.is_boolean(column.type):
         return values
     return np.array([each if isinstance(each, bytes) else str(each).encode() for each in values], dtype="S")
 

@@ -65,7 +65,7 @@ def cross_match(
         ValueError: not one of `key` and `position`; a column that the rows have already; nothing matches.
         SpectrumFileError: the table cannot be read, has no such column, holds a key as floats or a position as text
             or in a unit that is no angle's, or has an object or a place twice with unlike values; or several identifiers
-            would match by their zeros alone.
+            that a row's may be, as they differ in zeros before integers alone.
     """
     if (key is None) == (position is None):
         raise ValueError(f"key, position: found {key!r}, {position!r}; expected one of them")
@@ -168,7 +168,8 @@ def by_identifier(
             raise SpectrumFileError(
                 name, f"column {key}", objects[key].dtype, "text or integers, which floats are not"
             )
-    identifiers = objects[keys].dropna().astype(str).agg("-".join, axis=1).map(without_spaces)
+    parts = objects[keys].dropna().astype(str)
+    identifiers = parts[keys[0]].str.cat(parts[keys[1:]], sep="-").map(without_spaces)
     same = objects.loc[identifiers.index, columns].assign(identifier=identifiers).drop_duplicates()
     if (twice := same["identifier"].duplicated()).any():
         example = same.loc[twice, "identifier"].iloc[0]
@@ -176,30 +177,29 @@ def by_identifier(
         raise SpectrumFileError(name, f"object {example}", found, "one row, or the same in all")
     first = pd.Series(same.index, index=same["identifier"])
     ours = [without_spaces(each) for each in rows["object_id"][:]]
-    called = padded(name, first.index, ours)
+    called = without_padding(name, first.index, ours)
     place = first.reindex([called.get(each, each) for each in ours]).fillna(NOT_MATCHED)
     return place.to_numpy(dtype=int), str(identifiers.iloc[0] if len(identifiers) else "nothing")
 
 
-def padded(name: str, theirs: Iterable[str], ours: Iterable[str]) -> dict[str, str]:
-    """Identifiers of the rows that the table does not have -> its own that differ in the zeros before integers alone.
+def without_padding(name: str, theirs: pd.Index, ours: Iterable[str]) -> dict[str, str]:
+    """Identifiers of the rows that the table does not have -> its own that differs in the zeros before integers alone.
 
     Raises:
-        SpectrumFileError: several of the table's, or of the rows', are one without their zeros: A-01 is not A-1.
+        SpectrumFileError: several of the table's do: A-001 may be A-01 or A-1.
     """
-    known, found, groups = set(theirs), {}, ({}, {})
-    for group, identifiers in zip(groups, (theirs, dict.fromkeys(ours))):
-        for each in identifiers:
-            group.setdefault(without_zeros(each), []).append(each)
-    for plain, names in groups[1].items():
-        own = groups[0].get(plain)
-        if own is None or known.issuperset(names):
-            continue
-        if twice := next((each for each in (own, names) if len(each) > 1), None):
+    lost = {each: without_zeros(each) for each in ours if each not in theirs}
+    if not lost:
+        return {}
+    found = {plain: [] for plain in lost.values()}
+    for each in theirs.tolist():
+        if (plain := without_zeros(each)) in found:
+            found[plain].append(each)
+    for each, plain in lost.items():
+        if len(found[plain]) > 1:
             expected = "one of them, as without the zeros before integers they are the same"
-            raise SpectrumFileError(name, f"object {plain}", twice, expected)
-        found[names[0]] = own[0]
-    return found
+            raise SpectrumFileError(name, f"object {each}", found[plain], expected)
+    return {each: found[plain][0] for each, plain in lost.items() if found[plain]}
 
 
 def without_spaces(text: str) -> str:
@@ -209,7 +209,7 @@ def without_spaces(text: str) -> str:
 
 def without_zeros(text: str) -> str:
     """An identifier without the zeros that integers are padded with."""
-    return "-".join(part.lstrip("0") or "0" for part in text.split("-"))
+    return "-".join(part.lstrip("0") or "0" if part.isdigit() else part for part in text.split("-"))
 
 
 def by_position(

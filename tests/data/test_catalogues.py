@@ -275,31 +275,34 @@ def plates(folder, plates):
     )
 
 
-def test_a_catalogue_that_holds_none_of_the_spectra_is_the_wrong_one(tmp_path, caplog):
-    """All spectra kept their files' labels, and nobody was told; of one file among many that may be right."""
+def test_a_catalogue_that_holds_few_of_the_spectra_is_told(tmp_path, caplog):
+    """All spectra kept their files' labels, and nobody was told. It may be right, of a small table of somebody's own."""
     folder, catalogue_of = plates(tmp_path / "sdss", (1, 2, 3))
-    message = r"of-9.fits: columns \['PLATE', 'MJD', 'FIBERID'\]: found 0 of 3 spectra; expected the objects of sdss"
+    (folder / "spec-0004-55555-0007.fits").write_text("damaged")
+    message = "of-9.fits: columns ['PLATE', 'MJD', 'FIBERID']: found 0 of 3 spectra; expected the objects of sdss"
     for num_proc, cache in ((None, "cache"), (None, "cache"), (2, "another")):  # built, read again, by processes
-        with pytest.raises(SpectrumFileError, match=message):
-            load_survey("sdss", folder, cache_dir=tmp_path / cache, catalogue=catalogue_of(9), num_proc=num_proc)
-    assert not caplog.records
+        rows = load_survey("sdss", folder, cache_dir=tmp_path / cache, catalogue=catalogue_of(9), num_proc=num_proc)
+        assert len(rows) == 3 and message in caplog.text
+        caplog.clear()
     load_one(tmp_path, "sdss", folder / "spec-0001-55555-0007.fits", catalogue=catalogue_of(9))
     assert "found 0 of 1 spectra" in caplog.text
-    caplog.clear()
     load_survey("sdss", folder, cache_dir=tmp_path / "cache", catalogue=catalogue_of(2))
     assert "of-2.fits: columns ['PLATE', 'MJD', 'FIBERID']: found 1 of 3 spectra" in caplog.text
+    caplog.clear()
+    load_one(tmp_path, "sdss", folder / "spec-0002-55555-0007.fits", catalogue=catalogue_of(2))
+    assert "of-2.fits" not in caplog.text
 
 
-def test_a_shard_may_hold_nothing_of_a_catalogue_and_all_shards_may_not(tmp_path, caplog):
+def test_what_is_prepared_with_few_of_the_spectra_in_the_catalogue_is_told_too(tmp_path, caplog):
     folder, catalogue_of = plates(tmp_path / "sdss", (1, 2, 3))
-    for catalogue, shards in ((catalogue_of(3), [0]), (catalogue_of(3), None), (catalogue_of(9), [0])):
+    for plate, shards in ((3, [0]), (3, None), (9, [0]), (9, None), (9, None)):  # at last all is there already
+        catalogue = catalogue_of(plate)
         output = tmp_path / catalogue.stem
         report = prepare_survey("sdss", folder, output, num_shards=3, shards=shards, catalogue=catalogue)
         assert f"found {report.found} of {report.sought} spectra" in caplog.text
+        assert report.sought == (1 if shards else 3) and report.found == (plate == 3 and not shards)
         caplog.clear()
-    for _ in range(2):  # when all is there already, too
-        with pytest.raises(SpectrumFileError, match="of-9.fits: .* found 0 of 3 spectra"):
-            prepare_survey("sdss", folder, output, num_shards=3, catalogue=catalogue)
+    assert (output / "README.md").exists()
 
 
 def test_two_warnings(tmp_path):
@@ -493,13 +496,56 @@ def test_columns_of_labels_that_are_blank_are_no_labels(tmp_path):
     """Parquet has them without any type, where nothing is known of any object."""
     pq.write_table(pa.table({"ID": [7], "TEFF": [None], "CLASS": [None], "logg": [4.5]}), tmp_path / "c.parquet")
     assert Catalogue(tmp_path / "c.parquet", LAYOUT).find(7) == ({"logg": 4.5}, {})
+    texts = pa.array([None], pa.string())
+    pq.write_table(pa.table({"ID": [7], "TEFF": texts, "CLASS": texts, "logg": [4.5]}), tmp_path / "c.parquet")
+    assert Catalogue(tmp_path / "c.parquet", LAYOUT).find(7) == ({"logg": 4.5}, {})
     pq.write_table(pa.table({"ID": [7], "logg": [4.5], "FLAG": [None]}), tmp_path / "c.parquet")
     with pytest.raises(SpectrumFileError, match="column FLAG: found float64; expected integers, in every row"):
         Catalogue(tmp_path / "c.parquet", LAYOUT)
 
 
+@pytest.mark.parametrize("ending", ["fits", "parquet"])
+def test_a_catalogue_whose_labels_are_all_blank_has_none(tmp_path, ending):
+    """It was joined without a word, and gave nothing. One without rows is right to."""
+    path, columns = tmp_path / f"c.{ending}", {"ID": [7, 8], "TEFF": [np.nan] * 2, "CLASS": ["", ""]}
+    message = r"c.*: columns of labels: found \['CLASS', 'TEFF'\], blank in all rows; expected some of"
+    write_table(path, **columns) if ending == "fits" else pq.write_table(pa.table(columns), path)
+    with pytest.raises(SpectrumFileError, match=message):
+        Catalogue(path, LAYOUT)
+    columns = {"ID": np.array([], dtype=int), "TEFF": np.array([])}
+    path.unlink()
+    write_table(path, **columns) if ending == "fits" else pq.write_table(pa.table(columns), path)
+    assert Catalogue(path, LAYOUT).find(7) is None
+
+
+def test_a_blank_column_does_not_hide_a_filled_one(tmp_path):
+    layout = CatalogueLayout(LAYOUT.key, {"teff": ("TEFF_A", "TEFF_B")})
+    pq.write_table(pa.table({"ID": [7], "TEFF_A": [None], "TEFF_B": [5000.0]}), tmp_path / "c.parquet")
+    assert Catalogue(tmp_path / "c.parquet", layout).find(7)[0] == {"teff": 5000.0}
+
+
+def test_kinds_of_parquet_that_fits_does_not_have(tmp_path):
+    """Booleans beside a null and decimals were refused as text; identifiers as decimals are exact."""
+    layout = CatalogueLayout(LAYOUT.key, {"teff": ("TEFF",), "logg": ("LOGG",)}, ("FLAG",), best=("PRIMARY",))
+    columns = {
+        "ID": pa.array([BIG, BIG, BIG + 1], pa.decimal128(20)),
+        "TEFF": pa.array([4000, 5000, None], pa.decimal128(5)),
+        "LOGG": pa.array([1, 4, None], pa.decimal128(5, 2)),
+        "PRIMARY": [None, True, False],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "c.parquet")
+    catalogue = Catalogue(tmp_path / "c.parquet", layout)
+    assert catalogue.find(BIG)[0] == {"teff": 5000.0, "logg": 4.0} and catalogue.find(BIG + 1)[0] == {}
+    unknown = [None, True, False]
+    for name, message in (("FLAG", "object; expected integers, in every row"), ("TEFF", "booleans; expected numbers")):
+        pq.write_table(pa.table(columns | {name: unknown}), tmp_path / "c.parquet")
+        with pytest.raises(SpectrumFileError, match=f"column {name}: found {message}"):
+            Catalogue(tmp_path / "c.parquet", layout)
+
+
 def test_an_object_that_stands_twice_alike(tmp_path):
     """Two NaN are alike, and so are columns that give no label, or one that another column gives."""
-    path = write_table(tmp_path / "c.fits", ID=[7, 3, 7], TEFF=[np.nan] * 3, teff_2=[1.0, 2.0, 3.0], OTHER=[1, 2, 3])
+    columns = {"TEFF": [np.nan, 4.0, np.nan], "teff_2": [1.0, 2.0, 3.0], "OTHER": [1, 2, 3]}
+    path = write_table(tmp_path / "c.fits", ID=[7, 3, 7], **columns)
     layout = CatalogueLayout(LAYOUT.key, {"teff": ("TEFF", "teff_2")}, best=("SNR",))
     assert Catalogue(path, layout).find(7) == ({}, {})
