@@ -20,7 +20,7 @@ from .lamost import LAMOST
 from .multimodal_universe import MultimodalUniverse
 from .prepare import prepare_files
 from .prepared import load_prepared
-from .report import SurveyReport, check_catalogue, survey_report
+from .report import SurveyReport, survey_report, warn_of_catalogue
 from .sdss import SDSS
 from .sources import find_sources
 from .table import Table
@@ -81,10 +81,11 @@ def load_survey(
         strict: raise on the first damaged or foreign file. By default such files are skipped and counted, as long as a
             folder has others too.
         **options: of every survey: ``catalogue="allStar.fits"`` takes labels from the survey's catalogue, a FITS table
-            or a Parquet file, joined by its identifier; ``unreliable_labels=True`` keeps labels that the survey's
-            flags call unreliable and that are blank otherwise (the column ``label_warnings`` names the flags in both
-            cases). Of some: ``sky=True`` (SDSS, DESI, LAMOST) keeps fibres on blank sky; ``bad_fibers=True`` and
-            ``simulated=True`` (DESI) keep those; ``exposures=True`` (SDSS, DESI) and ``visits=True`` (APOGEE) give
+            or a Parquet file, joined by its identifier (the log warns where it holds fewer than half of the spectra);
+            ``unreliable_labels=True`` keeps labels that the survey's flags call unreliable and that are blank
+            otherwise (the column ``label_warnings`` names the flags in both cases). Of some: ``sky=True`` (SDSS, DESI,
+            LAMOST) keeps fibres on blank sky; ``bad_fibers=True`` and ``simulated=True`` (DESI) keep those;
+            ``exposures=True`` (SDSS, DESI) and ``visits=True`` (APOGEE) give
             single exposures, or the visits inside apStar files.
 
     Raises:
@@ -92,7 +93,7 @@ def load_survey(
         TypeError: an option that the survey does not have, or a value that it does not take.
         FileNotFoundError: no files.
         SpectrumFileError: a damaged or foreign file, or one that the archive does not have, if `strict`; a folder of
-            such files alone; a ``catalogue`` that cannot be read, or that holds no object of several files.
+            such files alone; a ``catalogue`` that cannot be read.
         ConnectionError: the archive cannot be reached.
     """
     return _load(find_survey(name), data_files, cache_dir, num_proc, strict, options, base_url)
@@ -179,9 +180,7 @@ def _load(
     dataset = builder.build(num_proc)
     report = survey_report(dataset)
     check_some_are_read(builder_class, entries, report)
-    if builder_class.CATALOGUE:
-        are_several = len(builder.group_files(files)) > 1
-        check_catalogue(report, options.get("catalogue"), builder_class.CATALOGUE.key, are_several)
+    warn_of_catalogue(report, options.get("catalogue"), builder_class.CATALOGUE)
     logger.log(logging.WARNING if report.dropped or report.damaged else logging.INFO, "%s", report)
     return dataset
 

@@ -39,7 +39,7 @@ from .card import write_card
 from .fits_access import SpectrumFileError
 from .input_files import fingerprint
 from .prepared import PLAN, read_metadata, rows_name, shard_name
-from .report import FileRecord, SurveyReport, check_catalogue
+from .report import FileRecord, SurveyReport, warn_of_catalogue
 from .schema import FEATURES
 from .sources import Sources, find_sources
 from .storage import sweep, write_aside
@@ -162,8 +162,7 @@ def prepare_files(
         ValueError: the output was prepared from other files or with other options, or holds a file of another origin under
             a shard's name; or a shard that does not exist, or none.
         TypeError: as `load_survey`.
-        SpectrumFileError: a damaged or foreign file, if `strict`; a ``catalogue`` that holds no object of several
-            files, once all shards are there.
+        SpectrumFileError: a damaged or foreign file, if `strict`; a ``catalogue`` that cannot be read.
         ChildProcessError: a process was killed, mostly for want of memory.
     """
     output = f"{os.fspath(output).rstrip('/')}/{survey_name(survey)}"
@@ -183,9 +182,7 @@ def prepare_files(
     with tqdm(desc=report.survey, total=total, unit=" files", disable=not progress) as bar:
         for part in write_shards(plan, chosen, num_proc, bar.update):
             report.add(part)
-    if survey.CATALOGUE:
-        is_whole = len(chosen) == plan.num_shards and len(units) > 1
-        check_catalogue(report, options.get("catalogue"), survey.CATALOGUE.key, is_whole)
+    warn_of_catalogue(report, options.get("catalogue"), survey.CATALOGUE)
     file_system, folder = plan.storage()
     credit = f"{survey.CITATION}\n\n  > {survey.ACKNOWLEDGEMENT}\n" if survey.ACKNOWLEDGEMENT else survey.CITATION
     write_card(file_system, folder.rpartition("/")[0], {report.survey: credit})

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from datasets import Dataset
 
+from .catalogues import CatalogueLayout
 from .fits_access import SpectrumFileError
 
 
@@ -120,26 +121,19 @@ class SurveyReport:
         return text
 
 
-def check_catalogue(report: SurveyReport, catalogue: str | None, key: tuple[str, ...], is_whole: bool) -> None:
+def warn_of_catalogue(report: SurveyReport, catalogue: str | None, layout: CatalogueLayout | None) -> None:
     """Of a catalogue that somebody named, and that is another survey's, data release's or only a sample's, no spectrum
-    would have its labels. The log warns where it holds fewer than half of them.
+    would have its labels: the log warns where it holds fewer than half of them. It is no error, as a small table of
+    somebody's own rightly holds none of some files.
 
     Args:
         report: of what was read with it.
-        catalogue: its path; None: nobody named one.
-        key: its columns that identify an object.
-        is_whole: all of several units of files were read; of one, or of one machine's part, it may rightly hold none.
-
-    Raises:
-        SpectrumFileError: it holds none of the spectra, and all were read.
+        catalogue: its path, if one was named.
+        layout: the survey's, if it has catalogues.
     """
-    if catalogue is None or 2 * report.found >= report.sought:
-        return
-    found, expected = f"{report.found} of {report.sought} spectra", f"the objects of {report.survey}'s files"
-    error = SpectrumFileError(catalogue, f"columns {list(key)}", found, expected)
-    if is_whole and not report.found:
-        raise error
-    logger.warning("%s", error)
+    if 2 * report.found < report.sought:
+        found, expected = f"{report.found} of {report.sought} spectra", f"the objects of {report.survey}'s files"
+        logger.warning("%s", SpectrumFileError(catalogue, f"columns {list(layout.key)}", found, expected))
 
 
 def survey_report(dataset: Dataset) -> SurveyReport:
