@@ -24,7 +24,7 @@ from astropy.io import fits
 
 from .fits_access import SpectrumFileError, describe, find_hdu, open_fits, raise_if_of_the_machine
 from .fits_tables import get_columns, text
-from .plain import POSSIBLE, in_label_unit, known_class, known_unit, possible
+from .plain import POSSIBLE, SENTINELS, in_label_unit, known_class, known_unit, possible
 from .schema import CLASSES, LABELS
 from .table_files import MASK, find_column, stated_units
 from .wavelengths import SPEED_OF_LIGHT
@@ -125,6 +125,7 @@ class Catalogue:
         for label, name in self.names.items():
             if label in POSSIBLE:
                 columns[name] = in_label_unit(path, name, label, columns[name], stated.get(name))
+                self._warn_of_impossible(label, name, columns[name])
         goodness = np.zeros(len(keys)) if best is None else columns[best].astype(np.float64)
         goodness[np.isnan(goodness)] = -np.inf
         order = np.lexsort((-goodness, keys))  # which leaves equal ones in the file's order
@@ -151,6 +152,14 @@ class Catalogue:
         for name, (kinds, words) in expected.items():
             if (kind := columns[name].dtype.kind) not in kinds:
                 raise SpectrumFileError(self.path, f"column {name}", KINDS.get(kind, columns[name].dtype), words)
+
+    def _warn_of_impossible(self, label: str, name: str, values: np.ndarray) -> None:
+        """`find` gives none of a column's values that the label cannot have: the log has one of them and their number."""
+        low, high = POSSIBLE[label]
+        wrong = values[((values < low) | (values > high)) & ~np.isin(values, SENTINELS)]
+        if len(wrong):
+            found, expected = f"{wrong[0]} and the like in {len(wrong)} rows", f"{low:g} to {high:g}, or NaN"
+            logger.warning("%s", SpectrumFileError(self.path, f"column {name}", found, expected))
 
     def _check_repetitions(self, goodness: np.ndarray, best: str | None) -> None:
         """Rows of one object that are equally good and differ: the first one in the file counts. Without a column that tells

@@ -1,9 +1,9 @@
 """Rows out of Parquet, Arrow and HDF5 files, whatever their columns: one dict per row, a block of rows at a time.
 
 A column of lists or of two dimensions gives an array per row, another one a value. A struct's fields are columns named
-``struct.field``; so are the fields of a list of structs. What booleans ``NAME.mask`` beside ``NAME`` mark, as astropy writes
-masks, is masked in arrays and None elsewhere. In HDF5 the first dimension counts rows, and a grid of wavelengths that all
-rows share may stand there once.
+``struct.field``; so are the fields of a list of structs. What booleans ``NAME.mask`` beside ``NAME`` mark, as astropy
+writes masks, is masked in arrays and None elsewhere. In HDF5 the first dimension counts rows, and a grid of wavelengths
+that all rows share may stand there once.
 """
 
 from collections.abc import Iterable, Iterator

@@ -536,3 +536,14 @@ def test_units_of_labels(tmp_path, ending):
         message = f"(?i)c.{ending}: column {name}: found the unit '{unit}'; expected {expected}, or what becomes it"
         with pytest.raises(SpectrumFileError, match=message):
             Catalogue(path, LAYOUT)
+
+
+def test_labels_that_cannot_be_are_told_once(tmp_path, caplog):
+    path = write_table(tmp_path / "c.fits", ID=[1, 2, 3, 4], TEFF=[5e3, 0.5, -999.0, np.nan], LOGG=[99, 4, 99, -9999])
+    catalogue = Catalogue(path, LAYOUT)
+    assert [catalogue.find(key)[0] for key in (1, 2, 3)] == [{"teff": 5e3}, {"logg": 4}, {}]
+    said = [each.message.split(": ", 1)[1] for each in caplog.records]
+    assert said == [
+        "column TEFF: found 0.5 and the like in 1 rows; expected 1 to inf, or NaN",
+        "column logg: found 99 and the like in 2 rows; expected -10 to 20, or NaN",
+    ]
