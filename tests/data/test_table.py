@@ -355,3 +355,18 @@ def test_labels_that_are_no_numbers_are_told(tmp_path, caplog):
         assert np.isnan([row[name] for row in rows]).all() and caplog.text.count(f"#0: {name}: found") == 1
     assert "teff: found 5000 K; expected one from 1 to inf" in caplog.text and "#0: class: found 5" in caplog.text
     assert rows[0]["dec"] == -30.5 and "dec: found" not in caplog.text and "redshift: found" not in caplog.text
+
+
+def test_descending_wavelengths_are_told(tmp_path):
+    """Each pixel was an arm, and the row was dropped for want of a patch."""
+    wavelength, ones = [np.linspace(6000, 5000, 200)] * 3, [np.ones(200)] * 3
+    path = write(tmp_path, wavelength=wavelength, flux=ones, ivar=ones)
+    with pytest.raises(SpectrumFileError, match="wavelength: found 6000.0 before .* expected strictly ascending"):
+        load(tmp_path, path, strict=True)
+
+
+def test_what_is_no_angstrom_is_told_as_it_was_given(tmp_path):
+    """The formula makes other numbers of nanometres."""
+    path = write(tmp_path, wavelength=[list(380.0 + np.arange(20))] * 3)
+    with pytest.raises(SpectrumFileError, match="column wavelength: found 380 to 399; expected Angstrom"):
+        load(tmp_path, path, medium="air", strict=True)
