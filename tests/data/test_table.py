@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from astropy import units
 from astropy.table import Column, MaskedColumn, QTable
-from datasets import load_from_disk
+from datasets import Dataset, load_from_disk
 from native_files import rows_of
 
 from spectral_tokenizer.data import SpectrumFileError, load_survey, load_table, survey_report
@@ -370,3 +370,13 @@ def test_what_is_no_angstrom_is_told_as_it_was_given(tmp_path):
     path = write(tmp_path, wavelength=[list(380.0 + np.arange(20))] * 3)
     with pytest.raises(SpectrumFileError, match="column wavelength: found 380 to 399; expected Angstrom"):
         load(tmp_path, path, medium="air", strict=True)
+
+
+def test_a_table_in_memory_is_no_file(tmp_path):
+    """The names of its columns were looked for as files."""
+    rows = table().to_pydict()
+    for given in (rows, pa.table(rows), pa.table(rows).to_pandas(), QTable(rows), Dataset.from_dict(rows)):
+        with pytest.raises(TypeError, match=f"data_files: found a {type(given).__name__}; expected files; a table in"):
+            load_table(given)
+    with pytest.raises(TypeError, match="columns: found 'wavelength'; expected a dict"):
+        load_table(write(tmp_path), columns="wavelength")
