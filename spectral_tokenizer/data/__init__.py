@@ -124,10 +124,13 @@ def load_table(
 
     Raises:
         ValueError: an unknown medium or canonical column.
+        TypeError: a table in memory, or `columns` that are no dict.
         FileNotFoundError, SpectrumFileError: as `load_survey`, and as `load_prepared` where a shard is missing beside
             others.
         ImportError: a file is HDF5 and h5py is not installed.
     """
+    if not isinstance(columns, Mapping | None):
+        raise TypeError(f"columns: found {columns!r}; expected a dict, canonical column -> the file's name for it")
     names = tuple(sorted((columns or {}).items()))
     options = {"survey": survey, "frame": frame, "medium": medium, "columns": names}
     return _load(Table, data_files, cache_dir, num_proc, strict, options)
@@ -167,6 +170,9 @@ def _load(
     base_url: str | None = None,
 ) -> Dataset:
     options = check_options(builder_class, options)
+    if isinstance(data_files, Mapping) or hasattr(data_files, "columns") or hasattr(data_files, "column_names"):
+        expected = "files; a table in memory is one once it is written, by `to_parquet` or astropy's `write`"
+        raise TypeError(f"data_files: found a {type(data_files).__name__}; expected {expected}")
     entries = [data_files] if isinstance(data_files, (str, Path, int)) else list(data_files)
     sources = find_sources(entries, builder_class, base_url, cache_dir)
     absent = sources.fetch(sources.files)

@@ -108,7 +108,7 @@ class APOGEE(SpectraBuilder):
     """
 
     BUILDER_CONFIG_CLASS = APOGEEConfig
-    VERSION = "1.6.0"
+    VERSION = "1.7.0"
     FILE_NAMES = tuple(
         f"{name}-*.fits{suffix}"
         for name in ("apStar", "asStar", "aspcapStar", "apVisit", "asVisit")

@@ -8,6 +8,7 @@ class.
 
 import hashlib
 import itertools
+import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,10 +32,12 @@ from .fits_access import SpectrumFileError
 from .input_files import fingerprint
 from .plain import plain_labels, plain_pixels
 from .report import FileRecord, SurveyReport
-from .schema import FEATURES, FRAMES, LABELS, LSF_KINDS
+from .schema import FEATURES, FRAMES, LABELS, LSF_KINDS, SPECTRUM
 from .tables import UnitRows, to_table
 from .wavelengths import PLAUSIBLE
 
+
+logger = logging.getLogger(__name__)
 
 PATCH_SIZE = 32  # of every size in hub_configs
 PIXELS_PER_BATCH = 2**20  # 20 bytes each: a record batch stays near 20 MB
@@ -42,6 +45,9 @@ MAX_STEP_CHANGE = 0.1  # of a step, from pixel to pixel; rounding to float32 cha
 MAX_FLOAT32, MIN_FLOAT32 = np.finfo(np.float32).max, np.finfo(np.float32).smallest_subnormal
 NEAR_MAX_FLOAT32 = 1e-4 * MAX_FLOAT32  # where 1 / error^2 overflows, other pixels have errors up to 100 times as large
 
+NEEDED = ("object_id", "source", "frame", *SPECTRUM)  # of every row, from its reader
+TEXTS = {name for name, value in FEATURES.items() if getattr(value, "dtype", "") == "string"}
+GIVEN = "rows, a dict of columns each, or Dropped(reason), one after another by `yield`"
 OPTION_KINDS = {bool: ("True or False", bool), int: ("an integer", Integral), float: ("a number", Real)}
 
 
@@ -225,10 +231,17 @@ class SpectraBuilder(ArrowBasedBuilder):
         """`read`, with every row checked and complete.
 
         Raises:
-            SpectrumFileError: as `read`, also after the first rows.
+            SpectrumFileError: as `read` and `check_given`, also after the first rows.
         """
-        for row in self.read(files):
-            yield row if isinstance(row, Dropped) else self._finish(row)
+        given, is_empty = self.read(files), True
+        if not isinstance(given, Iterable):
+            raise SpectrumFileError(files[0], "read", repr(given), GIVEN)
+        for row in given:
+            is_empty = False
+            yield row if isinstance(row, Dropped) else self._finish(check_given(files[0], row))
+        if is_empty and "read" not in self._told:  # as of a `read` that returns where it should yield
+            logger.warning("%s", SpectrumFileError(files[0], "read", "nothing", GIVEN))
+            self._told.add("read")
 
     def _generate_tables(self, units: list[tuple[str, ...]]) -> Iterator[tuple[Key, pa.Table]]:
         # One number for all units: batches span them, and Datasets 5.0.0 fails where one gave no row.
@@ -365,6 +378,29 @@ def as_kind(name: str, value: object, kind: type) -> object:
     return kind(value)
 
 
+def check_given(file: str, row: object) -> dict:
+    """A reader's row, of which later code may take for granted that it is one; its identifier as text.
+
+    Raises:
+        SpectrumFileError: it is none, lacks a column, or has another thing than text or whole numbers in one.
+    """
+    if not isinstance(row, Mapping):
+        raise SpectrumFileError(file, "read", repr(row)[:80], GIVEN)
+    if missing := [name for name in NEEDED if row.get(name) is None]:
+        raise SpectrumFileError(file, f"columns {missing}", "none, or None", "those in every row")
+    if isinstance(row["object_id"], Integral) and not isinstance(row["object_id"], bool):
+        row = {**row, "object_id": str(row["object_id"])}
+    for name in TEXTS & row.keys():
+        if not isinstance(row[name], str | NoneType) or (name in NEEDED and not row[name].strip()):
+            expected = "text, or an integer" if name == "object_id" else "text"
+            raise SpectrumFileError(file, f"column {name}", repr(row[name]), expected)
+    lengths = np.asarray(row["segment_lengths"])
+    if lengths.ndim != 1 or lengths.dtype.kind not in "iu":
+        expected = "the pixels of each arm, as a list of whole numbers"
+        raise SpectrumFileError(file, "column segment_lengths", repr(row["segment_lengths"]), expected)
+    return row
+
+
 def finish_row(row: dict, told: set[str]) -> dict | Dropped:
     """Fill in what is missing, state bad pixels once (ivar = 0) and check all that later code relies on.
 
@@ -428,7 +464,7 @@ def check_row(row: dict) -> None:
 
     Raises:
         SpectrumFileError: naming the source, the column, what was found and what was expected.
-        KeyError, ValueError: the reader left out a column or made one up.
+        ValueError: the reader made a column up.
     """
     if unknown := set(row) - set(FEATURES):
         raise ValueError(f"columns {sorted(unknown)} are not in the schema")

@@ -19,14 +19,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from astropy.io import fits
 
 from .fits_access import SpectrumFileError, describe, find_hdu, open_fits, raise_if_of_the_machine
 from .fits_tables import get_columns, text
-from .plain import known_class, possible
+from .plain import POSSIBLE, SENTINELS, in_label_unit, known_class, known_unit, possible
 from .schema import CLASSES, LABELS
-from .table_files import find_column
+from .table_files import MASK, find_column, stated_units
 from .wavelengths import SPEED_OF_LIGHT
 
 
@@ -120,11 +121,15 @@ class Catalogue:
 
     def __init__(self, path: str | Path, layout: CatalogueLayout):
         self.path, self.layout = path, layout
-        columns, self.constants = read_table(path, layout)
+        columns, self.constants, stated = read_table(path, layout)
         keys = pack_key(path, [columns.pop(name) for name in layout.key], layout)
         self.names = self._names_of_labels(columns)
         best = next(filter(columns.__contains__, layout.best), None)
         self._check_kinds(columns, best)
+        for label, name in self.names.items():
+            if label in POSSIBLE:
+                columns[name] = in_label_unit(path, name, label, columns[name], stated.get(name))
+                self._warn_of_impossible(label, name, columns[name])
         goodness = np.zeros(len(keys)) if best is None else columns[best].astype(np.float64)
         goodness[np.isnan(goodness)] = -np.inf
         order = np.lexsort((-goodness, keys))  # which leaves equal ones in the file's order
@@ -161,6 +166,14 @@ class Catalogue:
         for name, (kinds, words) in expected.items():
             if (kind := columns[name].dtype.kind) not in kinds:
                 raise SpectrumFileError(self.path, f"column {name}", KINDS.get(kind, columns[name].dtype), words)
+
+    def _warn_of_impossible(self, label: str, name: str, values: np.ndarray) -> None:
+        """`find` gives none of a column's values that the label cannot have: the log has one of them and their number."""
+        low, high = POSSIBLE[label]
+        wrong = values[((values < low) | (values > high)) & ~np.isin(values, SENTINELS)]
+        if len(wrong):
+            found, expected = f"{wrong[0]} and the like in {len(wrong)} rows", f"{low:g} to {high:g}, or NaN"
+            logger.warning("%s", SpectrumFileError(self.path, f"column {name}", found, expected))
 
     def _check_repetitions(self, goodness: np.ndarray, best: str | None) -> None:
         """Rows of one object that are equally good and differ: the first one in the file counts. Without a column that tells
@@ -287,11 +300,12 @@ def is_of_another_class(labels: Mapping, found: Mapping) -> bool:
     return bool(labels.get("class")) and known_class(labels["class"]) != found["class"]
 
 
-def read_table(path: str | Path, layout: CatalogueLayout) -> tuple[dict[str, np.ndarray], Mapping[str, str]]:
-    """A catalogue's columns, as far as the layout names them, of rows without a null in their key; and the labels that
-    all its rows share."""
+def read_table(path: str | Path, layout: CatalogueLayout) -> tuple[dict[str, np.ndarray], Mapping[str, str], dict]:
+    """A catalogue's columns, as far as the layout names them, of rows without a null in their key; the labels that
+    all its rows share; and the units that the file states of columns."""
     if str(path).endswith((".parquet", ".pq")):
-        return read_parquet(path, layout.key, layout.optional), {}
+        columns, stated = read_parquet(path, layout.key, layout.optional), stated_units(path)
+        return columns, {}, {name: stated.get(find_column(path, name, stated)) for name in columns}
     with open_fits(path) as hdus:
         table = next((hdu for name in layout.hdus if (hdu := find_hdu(hdus, name)) is not None), None)
         if table is None:
@@ -301,7 +315,14 @@ def read_table(path: str | Path, layout: CatalogueLayout) -> tuple[dict[str, np.
         columns = get_columns(path, table, layout.key, layout.optional, masked=True)
         is_known = ~np.any([np.ma.getmaskarray(columns[name]) for name in layout.key], axis=0)
         columns = {name: nulls_as_nan(values[is_known]) for name, values in columns.items()}
-        return columns, layout.constants.get(table.name, {})
+        headers = {
+            str(name).upper(): table.header.get(f"TUNIT{card[5:]}") for card, name in table.header["TTYPE*"].items()
+        }
+        return (
+            columns,
+            layout.constants.get(table.name, {}),
+            {name: known_unit(headers[name.upper()]) for name in columns},
+        )
 
 
 def read_parquet(path: str | Path, names: Iterable[str], optional: Iterable[str]) -> dict[str, np.ndarray]:
@@ -312,7 +333,12 @@ def read_parquet(path: str | Path, names: Iterable[str], optional: Iterable[str]
         if missing := [name for name in names if found[name] is None]:
             raise SpectrumFileError(path, f"columns {missing}", f"columns {present}", "those as well")
         wanted = {name: column for name, column in found.items() if column is not None}
-        table = pq.read_table(path, columns=list(dict.fromkeys(wanted.values())))
+        masks = {column: f"{column}{MASK}" for column in wanted.values() if f"{column}{MASK}" in present}
+        table = pq.read_table(path, columns=list(dict.fromkeys([*wanted.values(), *masks.values()])))
+        for column, mask in masks.items():
+            if pa.types.is_boolean(table[mask].type):
+                place = table.schema.get_field_index(column)
+                table = table.set_column(place, column, pc.if_else(table[mask], None, table[column]))
         for name in names:
             table = table.filter(table[wanted[name]].is_valid())
         return {name: as_numpy(table[column]) for name, column in wanted.items()}

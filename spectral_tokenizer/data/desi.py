@@ -112,7 +112,7 @@ class DESI(SpectraBuilder):
     """
 
     BUILDER_CONFIG_CLASS = DESIConfig
-    VERSION = "1.5.0"
+    VERSION = "1.6.0"
     FILE_NAMES = ("coadd-*.fits", "coadd-*.fits.gz", "spectra-*.fits", "spectra-*.fits.gz")
     ARCHIVE = "https://data.desi.lbl.gov/public/dr1/spectro/redux/iron"
     IDENTIFIER = "SURVEY-PROGRAM-HEALPIX or PETAL-TILE-thruNIGHT, such as main-dark-10000 or 0-1000-thru20210517"

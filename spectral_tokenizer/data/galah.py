@@ -107,7 +107,7 @@ class GALAH(SpectraBuilder):
     """
 
     BUILDER_CONFIG_CLASS = GALAHConfig
-    VERSION = "1.5.0"
+    VERSION = "1.6.0"
     FILE_NAMES = ("[0-9]" * 16 + ".fits", "[0-9]" * 16 + ".fits.gz")
     ARCHIVE = "https://cloud.datacentral.org.au/teamdata/GALAH/public/GALAH_DR3"
     IDENTIFIER = "the 15 digits of a sobject_id, such as 131116000501001"

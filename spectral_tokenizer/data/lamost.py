@@ -65,7 +65,7 @@ class LAMOST(SpectraBuilder):
     """
 
     BUILDER_CONFIG_CLASS = LAMOSTConfig
-    VERSION = "1.2.2"
+    VERSION = "1.3.0"
     FILE_NAMES = ("spec-*_sp[0-9][0-9]-*.fits", "spec-*_sp[0-9][0-9]-*.fits.gz")
     HOMEPAGE = "https://www.lamost.org"
     CITATION = "LAMOST: Cui et al. 2012, RAA 12, 1197; Luo et al. 2015, RAA 15, 1095"

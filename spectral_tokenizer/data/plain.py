@@ -5,18 +5,20 @@
 
 import logging
 import math
+from pathlib import Path
 
 import numpy as np
 from astropy import units
 
 from .fits_access import SpectrumFileError, number
-from .schema import CLASSES
+from .schema import CLASSES, UNITS
 from .wavelengths import SPEED_OF_LIGHT
 
 
 logger = logging.getLogger(__name__)
 
 OTHER_FLUXES = {"spectral flux density", "surface brightness"}
+LABEL_UNITS = UNITS | {"logg": "dex(cm / s2)"}
 F_LAMBDA = units.Unit("1e-17 erg / (s cm2 AA)")
 PIXELS = ("wavelength", "flux", "ivar", "lsf_sigma")
 UNKNOWN = ("None", "nan", "--", "<NA>", "")  # as text: nothing, NaN, numpy's masked value, pandas' null
@@ -76,6 +78,31 @@ def in_unit(source: str, name: str, values, flux_unit) -> np.ndarray:
             f"the unit of 1 / flux^2, of flux in {flux_unit}" if name == "ivar" else "Angstrom, or what becomes it"
         )
         raise SpectrumFileError(source, f"column {name}", f"the unit {str(unit)!r}", expected) from error
+
+
+def known_unit(text: object) -> units.UnitBase | None:
+    """The unit that a file states, or None for none and for what astropy does not know."""
+    unit = units.Unit(str(text), parse_strict="silent") if text else None
+    return None if isinstance(unit, units.UnrecognizedUnit) else unit
+
+
+def in_label_unit(source: str | Path, column: str, label: str, values, unit: units.UnitBase | None):
+    """A label's values in its own unit; as they are where the file states none, or just dex.
+
+    Raises:
+        SpectrumFileError: the file states a unit of something else.
+    """
+    target = units.Unit(LABEL_UNITS.get(label, ""))
+    if unit in (None, target) or (label not in UNITS and unit == units.dex):
+        return values
+    # A gravity's unit often stands without its logarithm.
+    if label == "logg" and unit == units.Unit("cm / s2"):
+        return values
+    try:
+        return unit.to(target, np.where(np.isin(values, SENTINELS), np.nan, values))
+    except Exception as error:  # astropy's, of several kinds
+        expected = f"{str(target) or 'no unit'}, or what becomes it"
+        raise SpectrumFileError(source, f"column {column}", f"the unit {str(unit)!r}", expected) from error
 
 
 # The processor's rule, whose file the readers do not import.
@@ -138,8 +165,10 @@ def plain_labels(row: dict, told: set[str]) -> dict:
 
 
 def possible(name: str, value: object) -> float:
-    """A label as float; NaN where it is unknown, masked, a sentinel or out of its bounds."""
-    if value is None or (hasattr(value, "mask") and np.any(value.mask)):
+    """A label as float; NaN where it is unknown, masked, a sentinel, true or false, an array or out of its bounds."""
+    if value is None or np.ndim(value) or isinstance(value, bool | np.bool_):
+        return math.nan
+    if hasattr(value, "mask") and np.any(value.mask):
         return math.nan
     value, (low, high) = number(value), POSSIBLE[name]
     return value if low <= value <= high and value not in SENTINELS else math.nan

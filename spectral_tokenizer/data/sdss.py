@@ -87,7 +87,7 @@ class SDSS(SpectraBuilder):
     """
 
     BUILDER_CONFIG_CLASS = SDSSConfig
-    VERSION = "1.5.2"
+    VERSION = "1.6.0"
     FILE_NAMES = ("spec-*.fits", "spec-*.fits.gz", "spPlate-*.fits", "spPlate-*.fits.gz")
     WAVELENGTHS = (3400.0, 10700.0)
     ARCHIVE = "https://data.sdss.org/sas/dr17"

@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from astropy import units
+from astropy.utils.masked import Masked
 
 from .builder import Dropped, SpectraBuilder, SurveyConfig, check_angstrom, check_row
 from .fits_access import SpectrumFileError, number
-from .plain import refuse_booleans
+from .plain import POSSIBLE, in_label_unit, plain_pixels, refuse_booleans
 from .prepared import check_shards
 from .schema import FEATURES, FRAMES, LABELS
-from .table_files import SHARED, find_column, read_rows
+from .table_files import SHARED, find_column, read_rows, stated_units
 from .wavelengths import air_to_vacuum, arm_lengths
 
 
@@ -62,7 +64,7 @@ class Table(SpectraBuilder):
     """Rows of Parquet, Arrow and HDF5 files with the canonical columns. A damaged row is left out by itself."""
 
     BUILDER_CONFIG_CLASS = TableConfig
-    VERSION = "1.5.0"
+    VERSION = "1.6.0"
     FILE_NAMES = ("*.parquet", "*.pq", "*.arrow", "*.feather", "*.hdf5", "*.h5")
 
     def read(self, files: tuple[str, ...]) -> Iterator[dict | Dropped]:
@@ -72,6 +74,8 @@ class Table(SpectraBuilder):
         for index, values in enumerate(read_rows(path, shared)):
             if index == 0:
                 spelled = self._find_columns(path, list(values))
+                stated = stated_units(path)
+                self._units = {column: stated[key] for column, key in spelled.items() if key in stated}
             canonical = {column: values.get(key) for column, key in spelled.items()}
             yield whole_row(f"{name}#{index}", self._row, canonical, self.config.strict, told)
 
@@ -99,15 +103,17 @@ class Table(SpectraBuilder):
                 raise SpectrumFileError(
                     source, f"column {name}", values[name], "a value in every row, pixels as a list"
                 )
-        row = {
-            name: text(values[name]) if value.dtype == "string" else number(values[name])
-            for name, value in LABELS.items()
-        }
+        row = {name: text(values[name]) if value.dtype == "string" else values[name] for name, value in LABELS.items()}
+        for name in POSSIBLE.keys() & self._units.keys():
+            row[name] = in_label_unit(source, name, name, number(row[name]), self._units[name])
         refuse_booleans(source, np.asarray(values["ivar"]))
         if isinstance(values["object_id"], float | np.floating):  # two of them may have become one
             expected = "text or integers, which floats are not beyond 2^53"
             raise SpectrumFileError(source, "column object_id", repr(values["object_id"]), expected)
-        pixels = {name: np.asarray(values[name], dtype=np.float64) for name in PIXELS if values[name] is not None}
+        pixels = {name: np.asanyarray(values[name], dtype=np.float64) for name in PIXELS if values[name] is not None}
+        for name in self._units.keys() & pixels.keys():
+            pixels[name] = units.Quantity(Masked(pixels[name]), self._units[name])
+        pixels = plain_pixels({"source": source, **pixels})
         lengths = values["segment_lengths"]
         lengths = arm_lengths(pixels["wavelength"]) if lengths is None else lengths
         row |= {

@@ -1,8 +1,9 @@
 """Rows out of Parquet, Arrow and HDF5 files, whatever their columns: one dict per row, a block of rows at a time.
 
 A column of lists or of two dimensions gives an array per row, another one a value. A struct's fields are columns named
-``struct.field``; so are the fields of a list of structs. In HDF5 the first dimension counts rows, and a grid of
-wavelengths that all rows share may stand there once.
+``struct.field``; so are the fields of a list of structs. What booleans ``NAME.mask`` beside ``NAME`` mark, as astropy
+writes masks, is masked in arrays and None elsewhere. In HDF5 the first dimension counts rows, and a grid of wavelengths
+that all rows share may stand there once.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,12 +12,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from astropy import units
+from astropy.table.meta import get_header_from_yaml
 
 from .fits_access import SpectrumFileError, raise_if_of_the_machine
+from .plain import known_unit
 
 
 ROWS_PER_BLOCK = 64
 SHARED = ("wavelength", "segment_lengths")  # HDF5 datasets that may stand once for all rows
+MASK, ASTROPY_META = ".mask", b"table_meta_yaml"  # how astropy writes masks and units into Parquet
 
 
 def read_rows(path: str | Path, shared: tuple[str, ...] = SHARED) -> Iterator[dict[str, object]]:
@@ -61,6 +66,25 @@ def find_column(path: str | Path, name: str, present: Iterable[str]) -> str | No
     if len(alike) > 1:
         raise SpectrumFileError(path, f"column {name}", f"columns {alike}", "one of them, or one that is spelled so")
     return alike[0] if alike else None
+
+
+def stated_units(path: str | Path) -> dict[str, units.UnitBase]:
+    """The units of columns that astropy wrote into a Parquet file, as far as it knows them; none of another file.
+
+    Raises:
+        SpectrumFileError: the file is damaged.
+    """
+    with open(path, "rb") as file:
+        if file.read(4) != b"PAR1":
+            return {}
+    try:
+        header = (pq.read_schema(path).metadata or {}).get(ASTROPY_META)
+        columns = [] if header is None else get_header_from_yaml(header.decode().split("\n"))["datatype"]
+        known = {column["name"]: known_unit(column.get("unit")) for column in columns}
+    except Exception as error:  # of pyarrow and of several kinds of YAML
+        raise_if_of_the_machine(error, path)
+        raise SpectrumFileError(path, "file", f"{type(error).__name__}: {error}", "a Parquet table") from error
+    return {name: unit for name, unit in known.items() if unit is not None}
 
 
 def read_parquet(path: str | Path, shared: tuple[str, ...]) -> Iterator[dict[str, list]]:
@@ -125,7 +149,23 @@ def batch_columns(batch: pa.RecordBatch) -> dict[str, list]:
     columns = {}
     for name, array in zip(batch.schema.names, batch.columns):
         columns |= array_columns(name, array)
+    for name in [name for name in columns if f"{name}{MASK}" in columns]:
+        if pa.types.is_boolean(flat_type(batch.schema, f"{name}{MASK}")):
+            columns[name] = list(map(masked, columns[name], columns.pop(f"{name}{MASK}")))
     return columns
+
+
+def flat_type(schema: pa.Schema, name: str) -> pa.DataType:
+    """The type of a column's values, of lists of what they hold; null for what is a struct's field."""
+    kind = schema.field(name).type if name in schema.names else pa.null()
+    return getattr(kind, "value_type", kind)
+
+
+def masked(value: object, mask: object) -> object:
+    """One row's value or array with its mask, True where it is none."""
+    if isinstance(value, np.ndarray) and isinstance(mask, np.ndarray):
+        return np.ma.array(value, mask=mask.astype(bool))
+    return None if mask is True else value
 
 
 def array_columns(name: str, array: pa.Array) -> dict[str, list]:

@@ -21,7 +21,8 @@ def air_to_vacuum(wavelength: np.ndarray) -> np.ndarray:
         wavelength: (any shape) in Angstrom, or with a unit of its own, as astropy's quantities; in air.
 
     Returns:
-        The same shape, float64, in Angstrom, in vacuum; masked where it was.
+        The same shape, float64, in Angstrom, in vacuum; masked where it was. Numbers that can be no Angstrom are left
+        as they are: what checks rows, or the processor, then says what was given.
     """
     mask = getattr(wavelength, "mask", None)
     if getattr(wavelength, "unit", None) is not None:
@@ -34,6 +35,8 @@ def air_to_vacuum(wavelength: np.ndarray) -> np.ndarray:
         + 2.408926869968e-2 / (130.1065924522 - wavenumber_squared)
         + 1.599740894897e-4 / (38.92568793293 - wavenumber_squared)
     )
+    low, high = PLAUSIBLE
+    index = np.where((wavelength >= low) & (wavelength <= high), index, 1.0)
     return np.ma.array(wavelength * index, mask=mask) if isinstance(mask, np.ndarray) else wavelength * index
 
 
@@ -57,9 +60,9 @@ LEAP_NEIGHBOURS = 8  # to each side
 
 def arm_lengths(wavelength: np.ndarray) -> list[int]:
     """Pixels of each arm of a spectrum whose segments nobody named: ascending wavelengths (pixels,) in any unit, cut where
-    they leap, as no patch may straddle two arms."""
+    they leap, as no patch may straddle two arms. Others are one arm, which is refused where rows are checked."""
     steps = np.diff(wavelength)
-    if len(steps) < 2 * LEAP_NEIGHBOURS:
+    if len(steps) < 2 * LEAP_NEIGHBOURS or steps.min() <= 0:
         return [len(wavelength)]
     leaps = [
         pixel + 1

@@ -6,7 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from astropy import units
 from astropy.io import fits
+from astropy.table import Column, MaskedColumn, Table
 from native_files import (
     rows_of,
     write_apstar,
@@ -549,3 +551,42 @@ def test_an_object_that_stands_twice_alike(tmp_path):
     path = write_table(tmp_path / "c.fits", ID=[7, 3, 7], **columns)
     layout = CatalogueLayout(LAYOUT.key, {"teff": ("TEFF", "teff_2")}, best=("SNR",))
     assert Catalogue(path, layout).find(7) == ({}, {})
+
+
+def test_masks_of_astropys_parquet(tmp_path):
+    """Masked labels were labels."""
+    columns = {"ID": MaskedColumn([7, 8, 9], mask=[0, 0, 1]), "TEFF": MaskedColumn([4e3, 5e3, 6e3], mask=[0, 1, 0])}
+    columns["CLASS"] = MaskedColumn(["STAR"] * 3, mask=[1, 0, 0])
+    Table(columns).write(tmp_path / "c.parquet")
+    catalogue = Catalogue(tmp_path / "c.parquet", LAYOUT)
+    assert catalogue.find(7) == ({"teff": 4e3}, {}) and catalogue.find(8) == ({"class": "STAR"}, {})
+    assert catalogue.find(9) is None
+
+
+@pytest.mark.parametrize("ending", ["fits", "parquet"])
+def test_units_of_labels(tmp_path, ending):
+    """A velocity in m/s was one in km/s, and radians were degrees."""
+    columns = {"id": [7, 8], "radial_velocity": [5e3, -9999.0] * units.m / units.s, "ra": [1.0, 2.0] * units.rad}
+    columns |= {"teff": Column([5e3, 6e3], unit="K"), "fe_h": Column([0.5, 0.1], unit="dex")}
+    columns |= {"logg": Column([4.5, 4.0], unit="cm / s2"), "dec": Column([1, 2], unit="my degrees")}
+    path = tmp_path / f"c.{ending}"
+    Table(columns).write(path)
+    found, second = (Catalogue(path, LAYOUT).find(key)[0] for key in (7, 8))
+    assert found.pop("ra") == pytest.approx(57.29578) and "radial_velocity" not in second
+    assert found == {"radial_velocity": 5, "teff": 5e3, "logg": 4.5, "fe_h": 0.5, "dec": 1}
+    for name, unit, expected in (("teff", "m", "K"), ("redshift", "km / s", "no unit")):
+        Table({"ID": [7], name: Column([5.0], unit=unit)}).write(path, overwrite=True)
+        message = f"(?i)c.{ending}: column {name}: found the unit '{unit}'; expected {expected}, or what becomes it"
+        with pytest.raises(SpectrumFileError, match=message):
+            Catalogue(path, LAYOUT)
+
+
+def test_labels_that_cannot_be_are_told_once(tmp_path, caplog):
+    path = write_table(tmp_path / "c.fits", ID=[1, 2, 3, 4], TEFF=[5e3, 0.5, -999.0, np.nan], LOGG=[99, 4, 99, -9999])
+    catalogue = Catalogue(path, LAYOUT)
+    assert [catalogue.find(key)[0] for key in (1, 2, 3)] == [{"teff": 5e3}, {"logg": 4}, {}]
+    said = [each.message.split(": ", 1)[1] for each in caplog.records]
+    assert said == [
+        "column TEFF: found 0.5 and the like in 1 rows; expected 1 to inf, or NaN",
+        "column logg: found 99 and the like in 2 rows; expected -10 to 20, or NaN",
+    ]

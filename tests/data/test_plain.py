@@ -2,6 +2,7 @@
 
 import logging
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from astropy.utils.masked import Masked
 
 from spectral_tokenizer import patching_spectral_tokenizer as patching
 from spectral_tokenizer.data import SURVEYS, SpectrumFileError, load_survey, prepare_survey, survey_report
-from spectral_tokenizer.data.builder import SpectraBuilder
+from spectral_tokenizer.data.builder import Dropped, SpectraBuilder
 from spectral_tokenizer.data.catalogues import CatalogueLayout, LabelCut
 from spectral_tokenizer.data.plain import is_per_wavelength, per_wavelength
 from spectral_tokenizer.data.wavelengths import air_to_vacuum
@@ -264,3 +265,49 @@ def test_cuts_that_would_never_cut(tmp_path):
     survey = Survey(cache_dir=str(tmp_path / "cache"), files=(str(tmp_path / "a.txt"),))
     with pytest.raises(ValueError, match=r"flags: found \['own'\]; expected some of \['FLAG', 'OWN'\]"):
         list(survey.rows(survey.config.files))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"object_id": None}, r"columns \['object_id'\]: found none, or None; expected those"),
+        ({"object_id": " "}, "column object_id: found ' '; expected text, or an integer"),
+        ({"object_id": b"7"}, "column object_id: found b'7'; expected text, or an integer"),
+        ({"object_id": 7.0}, "column object_id: found 7.0; expected text, or an integer"),
+        ({"object_id": True}, "column object_id: found True; expected text, or an integer"),
+        ({"source": Path("a.txt")}, r"column source: found PosixPath\('a.txt'\); expected text"),
+        ({"class": b"STAR"}, "column class: found b'STAR'; expected text"),
+        ({"segment_lengths": 101}, "column segment_lengths: found 101; expected the pixels of each arm"),
+        ({"segment_lengths": [101.0]}, r"column segment_lengths: found \[101.0\]; expected the pixels of each arm"),
+        ({"source": None, "frame": None}, r"columns \['source', 'frame'\]: found none"),
+        ({"flux": None, "segment_lengths": None}, r"columns \['flux', 'segment_lengths'\]: found none"),
+    ],
+)
+def test_a_readers_mistakes_in_a_row_are_named(tmp_path, changes, message):
+    """They ended in AttributeError or KeyError, or in `split` and `cross_match` later on."""
+    with pytest.raises(SpectrumFileError, match=f"a.txt: {message}"):
+        build(tmp_path, row(**changes))
+    left_out = {name: value for name, value in row(**changes).items() if value is not None}
+    with pytest.raises(SpectrumFileError, match=f"a.txt: {message}"):
+        build(tmp_path, left_out)
+
+
+def test_an_identifier_that_is_an_integer_is_text(tmp_path):
+    dataset = build(tmp_path, row(object_id=39633297352951413), row(object_id=np.int64(5)))
+    assert dataset["object_id"][:] == ["39633297352951413", "5"]
+
+
+def test_what_is_no_row_is_named(tmp_path, caplog):
+    for given, message in (
+        ([Dropped], "found <class .*Dropped'>"),
+        (row(), "found 'object_id'"),
+        (None, "found None"),
+    ):
+        survey = reader()
+        survey.read = lambda self, files, given=given: given
+        with pytest.raises(
+            SpectrumFileError, match=rf"a.txt: read: {message}; expected rows, .* or Dropped\(reason\)"
+        ):
+            build(tmp_path, survey=survey)
+    assert len(build(tmp_path)) == 0  # as a generator that returns its rows
+    assert caplog.text.count("a.txt: read: found nothing; expected rows") == 1

@@ -5,7 +5,9 @@ import pyarrow as pa
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
-from datasets import load_from_disk
+from astropy import units
+from astropy.table import Column, MaskedColumn, QTable
+from datasets import Dataset, load_from_disk
 from native_files import rows_of
 
 from spectral_tokenizer.data import SpectrumFileError, load_survey, load_table, survey_report
@@ -289,3 +291,92 @@ def test_files_of_other_kinds(tmp_path):
     (tmp_path / "rows.parquet").write_text("no table")
     with pytest.raises(SpectrumFileError, match="begins with b'no table'; expected Parquet, Arrow or HDF5"):
         load(tmp_path, tmp_path, strict=True)
+
+
+def write_astropy(path, wavelength=None, **columns):
+    """As astropy writes a table: units in its metadata, masks as columns of their own."""
+    wavelength = np.linspace(1510, 1700, 20) * units.nm if wavelength is None else wavelength
+    ones = np.ones((3, 20))
+    table = QTable({"wavelength": wavelength * ones, "flux": ones, "ivar": ones} | columns)
+    table.write(path, overwrite=True)
+    return path
+
+
+def test_masks_of_astropys_parquet(tmp_path):
+    """Masked labels were labels, and masked pixels good ones."""
+    mask = np.eye(3, 20, dtype=bool)
+    columns = {
+        "flux": MaskedColumn(np.ones((3, 20)), mask=mask),
+        "teff": MaskedColumn([4e3, 5e3, 6e3], mask=[0, 1, 0]),
+    }
+    columns["object_id"] = MaskedColumn([7, 8, 9], mask=[1, 0, 0])
+    path = write_astropy(tmp_path / "rows.parquet", **columns)
+    rows = rows_of(load(tmp_path, path, frame="rest"))
+    assert [np.flatnonzero(row["ivar"] == 0).tolist() for row in rows] == [[0], [1], [2]]
+    np.testing.assert_array_equal([row["teff"] for row in rows], [4e3, np.nan, 6e3])
+    assert [row["object_id"] for row in rows] == ["rows.parquet#0", "8", "9"]
+
+
+def test_units_of_astropys_parquet(tmp_path):
+    """Nanometres from 1510 to 1700 were Angstrom, and a flux in Jy one per wavelength."""
+    columns = {"flux": np.ones((3, 20)) * units.Jy, "ivar": np.ones((3, 20)) / units.Jy**2}
+    columns |= {"radial_velocity": [5e3, -9999, 1] * units.m / units.s, "ra": [1, 2, 3] * units.rad}
+    columns |= {"teff": [5e3, 6e3, 7e3] * units.K, "logg": [1, 2, 3] * units.dex(units.m / units.s**2)}
+    first, second, _ = rows_of(load(tmp_path, write_astropy(tmp_path / "rows.parquet", **columns), frame="rest"))
+    np.testing.assert_allclose(first["wavelength"], np.linspace(15100, 17000, 20))
+    f_lambda = (1 * units.Jy).to("1e-17 erg / (s cm2 AA)", units.spectral_density(15100 * units.AA)).value
+    assert first["flux"][0] == pytest.approx(f_lambda) and first["ivar"][0] == pytest.approx(f_lambda**-2)
+    assert (first["radial_velocity"], first["teff"], first["logg"]) == (5, 5e3, 3)
+    assert first["ra"] == pytest.approx(57.29578) and np.isnan(second["radial_velocity"])
+    for name, unit in (("flux", "ph / (s cm2 AA)"), ("teff", "m"), ("redshift", "km / s"), ("wavelength", "kg")):
+        path = write_astropy(
+            tmp_path / "rows.parquet", **{name: np.ones((3, 20) if "l" in name else 3) * units.Unit(unit)}
+        )
+        with pytest.raises(SpectrumFileError, match=f"rows.parquet#0: column {name}: found the unit .*; expected"):
+            load(tmp_path, path, frame="rest", strict=True)
+
+
+def test_units_that_astropy_does_not_know_are_none(tmp_path):
+    path = write_astropy(tmp_path / "rows.parquet", teff=Column([5e3, 6e3, 7e3], unit="Kelvins of mine"))
+    assert load(tmp_path, path, frame="rest")["teff"][:] == [5e3, 6e3, 7e3]
+
+
+def test_labels_that_are_no_numbers_are_told(tmp_path, caplog):
+    """They became NaN without a word, and true 1 K."""
+    labels = {
+        "teff": ["5000 K"] * 3,
+        "logg": [[4.5]] * 3,
+        "fe_h": [True] * 3,
+        "ra": ["12:30:00"] * 3,
+        "class": [5] * 3,
+    }
+    rows = rows_of(load(tmp_path, write(tmp_path, **labels, dec=["-30.5"] * 3, redshift=[None, 0.1, 0.2])))
+    for name in ("teff", "logg", "fe_h", "ra"):
+        assert np.isnan([row[name] for row in rows]).all() and caplog.text.count(f"#0: {name}: found") == 1
+    assert "teff: found 5000 K; expected one from 1 to inf" in caplog.text and "#0: class: found 5" in caplog.text
+    assert rows[0]["dec"] == -30.5 and "dec: found" not in caplog.text and "redshift: found" not in caplog.text
+
+
+def test_descending_wavelengths_are_told(tmp_path):
+    """Each pixel was an arm, and the row was dropped for want of a patch."""
+    wavelength, ones = [np.linspace(6000, 5000, 200)] * 3, [np.ones(200)] * 3
+    path = write(tmp_path, wavelength=wavelength, flux=ones, ivar=ones)
+    with pytest.raises(SpectrumFileError, match="wavelength: found 6000.0 before .* expected strictly ascending"):
+        load(tmp_path, path, strict=True)
+
+
+def test_what_is_no_angstrom_is_told_as_it_was_given(tmp_path):
+    """The formula makes other numbers of nanometres."""
+    path = write(tmp_path, wavelength=[list(380.0 + np.arange(20))] * 3)
+    with pytest.raises(SpectrumFileError, match="column wavelength: found 380 to 399; expected Angstrom"):
+        load(tmp_path, path, medium="air", strict=True)
+
+
+def test_a_table_in_memory_is_no_file(tmp_path):
+    """The names of its columns were looked for as files."""
+    rows = table().to_pydict()
+    for given in (rows, pa.table(rows), pa.table(rows).to_pandas(), QTable(rows), Dataset.from_dict(rows)):
+        with pytest.raises(TypeError, match=f"data_files: found a {type(given).__name__}; expected files; a table in"):
+            load_table(given)
+    with pytest.raises(TypeError, match="columns: found 'wavelength'; expected a dict"):
+        load_table(write(tmp_path), columns="wavelength")

@@ -48,3 +48,11 @@ def test_readers_cut_where_the_processor_would_refuse():
             with pytest.raises(ValueError, match="segment_lengths: expected the pixels of each arm"):
                 patching.check_one_arm(spectrum)
     assert len(arm_lengths(wavelength)) == 2
+
+
+def test_what_is_no_angstrom_stays():
+    np.testing.assert_array_equal(air_to_vacuum(np.array([0.39, 390.0, np.nan, 5e5])), [0.39, 390, np.nan, 5e5])
+
+
+def test_wavelengths_that_do_not_ascend_are_one_arm():
+    assert arm_lengths(np.linspace(6000, 5000, 200)) == [200]
