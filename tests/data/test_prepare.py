@@ -209,6 +209,14 @@ def test_prepared_rows_are_read_back_whole_or_not_at_all(tmp_path, folder):
         load_prepared(tmp_path)
 
 
+def test_a_folder_s_name_is_no_glob(tmp_path, folder):
+    """Of a survey in `dr[17]`, rows of the one in `dr1` beside it were read."""
+    prepare_survey("sdss", folder / "0", tmp_path / "dr[17]")
+    assert len(load_prepared(tmp_path / "dr[17]" / "sdss")) == 10
+    prepare_survey("sdss", folder / "1" / "spec-0001.fits", tmp_path / "dr1")
+    assert len(load_prepared(tmp_path / "dr[17]" / "sdss")) == 10
+
+
 def test_shards_without_rows_are_passed_over(tmp_path, folder):
     """As of sky fibres alone: one shard in three here, and then all that a survey has."""
     files = [folder / "1" / name for name in ("spec-0001.fits", "spec-0003.fits", "spec-0009-sky.fits")]
