@@ -298,9 +298,9 @@ def write_shard(plan: Plan, shard: int, advance: Callable[[int], object]) -> Sur
     if records is not None:
         advance(len(plan.units_of(shard)))
     else:
-        with write_aside(file_system, rows_path) as unfinished:
+        with write_aside(file_system, rows_path, or_theirs=True) as unfinished:
             records = write_rows(file_system, unfinished, plan, shard, origin, advance)
-            with write_aside(file_system, manifest_path) as unfinished:
+            with write_aside(file_system, manifest_path, or_theirs=True) as unfinished:
                 lines = "".join(record.to_json() + "\n" for record in records)
                 file_system.pipe_file(unfinished, lines.encode())
     sweep(file_system, rows_path)

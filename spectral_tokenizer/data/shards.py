@@ -168,9 +168,7 @@ def write_shard(rows: Dataset, found: pa.Table, path: Path) -> None:
     table = rows.remove_columns(pixels).with_format("arrow")[:]
     for name, column in zip(found.column_names, found.columns):
         table = table.append_column(name, column)
-    with write_aside(
-        LocalFileSystem(), str(path)
-    ) as unfinished:  # by a name of its own: another job may write the same
+    with write_aside(LocalFileSystem(), str(path), or_theirs=True) as unfinished:  # another job may write the same
         pq.write_table(table.replace_schema_metadata(None), unfinished)
     sweep(LocalFileSystem(), str(path))
 

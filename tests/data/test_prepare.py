@@ -25,7 +25,6 @@ from native_files import rows_of, write_desi, write_galah_ccd, write_redshifts, 
 from spectral_tokenizer.data import SURVEYS, SpectrumFileError, load_prepared, load_survey, load_table, prepare_survey
 from spectral_tokenizer.data import builder as builder_module
 from spectral_tokenizer.data import prepare as prepare_module
-from spectral_tokenizer.data.card import write_card
 from spectral_tokenizer.data.prepare import default_shards
 from spectral_tokenizer.data.schema import FEATURES
 
@@ -284,23 +283,6 @@ def test_a_full_disk_names_what_could_not_be_written(tmp_path, folder, monkeypat
         prepare_survey("sdss", folder, tmp_path / "out")
     assert error.value.errno == errno.ENOSPC
     assert not list((tmp_path / "out" / "sdss").glob(".*"))
-
-
-def test_two_tasks_that_write_the_card_at_once(tmp_path):
-    """The second ends while the first is writing, and sweeps away what that has written."""
-    files, waiting = fsspec.filesystem("file", skip_instance_cache=True), ["desi"]
-    write = files.pipe_file
-
-    def pipe_file(path, data):
-        write(path, data)
-        if waiting:
-            write_card(files, str(tmp_path), {waiting.pop(): "DESI's paper"})
-
-    files.pipe_file = pipe_file
-    write_card(files, str(tmp_path), {"sdss": "SDSS's paper"})
-    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
-    text = (tmp_path / "README.md").read_text()
-    assert all(name in text for name in ("config_name: desi", "config_name: sdss", "DESI's paper", "SDSS's paper"))
 
 
 def test_nothing_is_made_twice(tmp_path, folder):
