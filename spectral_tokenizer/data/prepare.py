@@ -42,7 +42,7 @@ from .prepared import PLAN, read_metadata, rows_name, shard_name
 from .report import FileRecord, SurveyReport, check_catalogue
 from .schema import FEATURES
 from .sources import Sources, find_sources
-from .storage import sweep, write_aside
+from .storage import sweep, write_aside, write_first
 
 
 logger = logging.getLogger(__name__)
@@ -183,6 +183,7 @@ def prepare_files(
     with tqdm(desc=report.survey, total=total, unit=" files", disable=not progress) as bar:
         for part in write_shards(plan, chosen, num_proc, bar.update):
             report.add(part)
+    agree(plan)  # again: see `write_first`
     if survey.CATALOGUE:
         is_whole = len(chosen) == plan.num_shards and len(units) > 1
         check_catalogue(report, options.get("catalogue"), survey.CATALOGUE.key, is_whole)
@@ -220,11 +221,7 @@ def agree(plan: Plan) -> None:
     file_system, folder = plan.storage()
     path, ours = f"{folder}/{PLAN}", plan.as_dict()
     file_system.makedirs(f"{folder}/_manifest", exist_ok=True)
-    if not file_system.exists(path):
-        with write_aside(file_system, path) as unfinished:
-            file_system.pipe_file(unfinished, json.dumps(ours, indent=2).encode())
-    # Read also by who has just written: of two tasks that begin together each sees the other's, or both the same.
-    theirs = json.loads(file_system.cat_file(path))
+    theirs = json.loads(write_first(file_system, path, json.dumps(ours, indent=2).encode()))
     differing = [key for key in ours if theirs.get(key) != ours[key]]
     if differing:
         found, expected = ({key: each.get(key) for key in differing} for each in (ours, theirs))

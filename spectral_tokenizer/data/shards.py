@@ -23,7 +23,7 @@ from .fits_access import SpectrumFileError
 from .packing import as_arrays, rows_of
 from .prepared import read_metadata
 from .schema import RESOLUTION, SPECTRUM
-from .storage import sweep, write_aside
+from .storage import sweep, write_aside, write_first
 
 
 logger = logging.getLogger(__name__)
@@ -135,6 +135,7 @@ def write_answers(
                 found.append(pa.table(columns))
                 bar.update(len(found[-1]))
             write_shard(part, pa.concat_tables(found), shards.path(folder, number))
+    claim(folder, shards)  # again: see `write_first`
     return [shards.path(folder, number) for number in range(len(shards))]
 
 
@@ -229,19 +230,19 @@ def ascending(rows: Sequence[int] | np.ndarray, num_rows: int) -> np.ndarray:
 
 
 def claim(folder: Path, shards: Shards) -> None:
-    """Say in the folder what it will hold, or check that it is this."""
-    path = folder / f"{shards.name}.json"
-    if path.exists():
-        found = Shards(**json.loads(path.read_text()))
-        different = [name for name, value in asdict(shards).items() if getattr(found, name) != value]
-        if set(different) - {"models"}:
-            told = ", ".join(
-                f"{name}: found {getattr(found, name)}, expected {getattr(shards, name)}" for name in different
-            )
-            raise ValueError(f"{folder}: holds other {shards.name} ({told}). Take another folder, or remove this one")
-        return
-    with write_aside(LocalFileSystem(), str(path)) as unfinished:
-        Path(unfinished).write_text(json.dumps(asdict(shards), indent=2) + "\n")
+    """Say in the folder what it will hold, or check that it is this.
+
+    Raises:
+        ValueError: it is something else. Names what.
+    """
+    ours = json.dumps(asdict(shards), indent=2) + "\n"
+    found = Shards(**json.loads(write_first(LocalFileSystem(), str(folder / f"{shards.name}.json"), ours.encode())))
+    different = [name for name, value in asdict(shards).items() if getattr(found, name) != value]
+    if set(different) - {"models"}:
+        told = ", ".join(
+            f"{name}: found {getattr(found, name)}, expected {getattr(shards, name)}" for name in different
+        )
+        raise ValueError(f"{folder}: holds other {shards.name} ({told}). Take another folder, or remove this one")
 
 
 def rows_fingerprint(rows: Dataset) -> str:

@@ -1,10 +1,12 @@
 """Files on any fsspec file system that are there whole or not at all."""
 
+import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
 
 
 @contextmanager
@@ -12,8 +14,7 @@ def write_aside(file_system: AbstractFileSystem, path: str, or_theirs: bool = Fa
     """A path to write to, whose file is moved to `path` at the end; after an error it is removed.
 
     Args:
-        or_theirs: another task may write the same file at once: once its own is there and it has swept ours away, that
-            will do.
+        or_theirs: another task may write the same file at once: where ours is gone and theirs is there, that will do.
 
     Raises:
         OSError: with the file's name, also where the system gives none, as of a full disk.
@@ -33,6 +34,31 @@ def write_aside(file_system: AbstractFileSystem, path: str, or_theirs: bool = Fa
         if file_system.exists(unfinished):
             file_system.rm_file(unfinished)
         raise
+
+
+def write_first(file_system: AbstractFileSystem, path: str, content: bytes) -> bytes:
+    """Write a file unless it is there, and give what is there then.
+
+    On a disk all tasks that begin together are given what the first has written. On others, and on disks without links, one
+    may overwrite what another was given already: there whoever works by it asks again at the end.
+    """
+    if not file_system.exists(path):
+        with write_aside(file_system, path, or_theirs=True) as unfinished:
+            file_system.pipe_file(unfinished, content)
+            if isinstance(file_system, LocalFileSystem):
+                link(unfinished, path)
+    return file_system.cat_file(path)
+
+
+def link(unfinished: str, path: str) -> None:
+    """Give a file its name, or remove it where another has that by now; where the disk has no links, leave it."""
+    try:
+        os.link(unfinished, path)
+    except FileExistsError:
+        pass
+    except OSError:
+        return
+    os.remove(unfinished)
 
 
 def sweep(file_system: AbstractFileSystem, path: str) -> None:
