@@ -160,13 +160,15 @@ def prepare_files(
         FileNotFoundError: no files.
         ConnectionError: the archive cannot be reached; what is finished stays.
         ValueError: the output was prepared from other files or with other options, or holds a file of another origin under
-            a shard's name; or a shard that does not exist, or none.
+            a shard's name; or a shard that does not exist, or none; or a folder's name with ``::`` in it.
         TypeError: as `load_survey`.
         SpectrumFileError: a damaged or foreign file, if `strict`; a ``catalogue`` that holds no object of several
             files, once all shards are there.
         ChildProcessError: a process was killed, mostly for want of memory.
     """
     output = f"{os.fspath(output).rstrip('/')}/{survey_name(survey)}"
+    if "::" in output and "://" not in output:  # to fsspec a chain of addresses: it would write to the last of them
+        raise ValueError(f"output: found {output!r}; expected a folder without '::', or a whole fsspec URL")
     options = check_options(survey, options)
     if num_shards is not None and num_shards < 1:
         raise ValueError(f"num_shards: found {num_shards}; expected 1 or more")
@@ -224,10 +226,12 @@ def agree(plan: Plan) -> None:
     theirs = json.loads(write_first(file_system, path, json.dumps(ours, indent=2).encode()))
     differing = [key for key in ours if theirs.get(key) != ours[key]]
     if differing:
-        found, expected = ({key: each.get(key) for key in differing} for each in (ours, theirs))
+        told = [key for key in differing if key != "files" or "units" not in differing]
+        found, expected = ({key: each.get(key) for key in told} for each in (ours, theirs))
+        since = " Input files were added, removed or renamed since." if "files" in differing else ""
         raise ValueError(
             f"{plan.output} was prepared from something else: found {found}; expected {expected}, as {PLAN} there "
-            "says. Choose another output folder, or remove this one"
+            f"says.{since} Choose another output folder, or remove this one"
         )
 
 

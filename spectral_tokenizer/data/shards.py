@@ -191,7 +191,7 @@ def read_answers(
 
     Raises:
         FileNotFoundError: the folder holds none, or not all shards yet. Names the first that is missing.
-        ValueError: rows that are not there, or do not ascend.
+        ValueError: rows or columns that are not there, or rows that do not ascend.
     """
     folder = Path(folder)
     manifest = folder / f"{name}.json"
@@ -202,6 +202,7 @@ def read_answers(
     missing = [path.name for path in paths if not path.exists()]
     if missing:
         raise FileNotFoundError(f"{folder}: {len(missing)} of {len(shards)} shards are not written yet: {missing[0]}")
+    check_columns(columns, paths[0])
     tables, chosen = [], None if rows is None else ascending(rows, shards.num_rows)
     for number, path in enumerate(paths):
         first = number * shards.shard_rows
@@ -210,6 +211,13 @@ def read_answers(
         elif len(mine := chosen[(first <= chosen) & (chosen < first + shards.shard_rows)]):
             tables.append(pq.read_table(path, columns=columns).take(mine - first))
     return Dataset(pa.concat_tables(tables or [pq.read_table(paths[0], columns=columns).slice(0, 0)]))
+
+
+def check_columns(columns: Sequence[str] | None, path: Path) -> None:
+    """Raise ValueError where columns are asked for that a shard does not have, or one by its name alone."""
+    there = pq.read_schema(path).names
+    if isinstance(columns, str) or not set(columns or ()) <= set(there):
+        raise ValueError(f"columns: expected a list of names among {there}, found: {columns!r} ({path})")
 
 
 def ascending(rows: Sequence[int] | np.ndarray, num_rows: int) -> np.ndarray:

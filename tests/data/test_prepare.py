@@ -374,8 +374,13 @@ def test_other_files_or_options_are_refused(tmp_path, folder, monkeypatch):
     for arguments, word in (({"sky": True}, "options"), ({"num_shards": 5}, "shards")):
         with pytest.raises(ValueError, match=f"prepared from something else: found .*{word}.*; expected .*{word}"):
             prepare_survey("sdss", folder, tmp_path / "out", **arguments)
-    with pytest.raises(ValueError, match="'units': 11.*'units': 23"):
+    with pytest.raises(
+        ValueError, match="'units': 11}.*'units': 23}.*Input files were added, removed or renamed since"
+    ):
         prepare_survey("sdss", folder / "0", tmp_path / "out")
+    with pytest.raises(ValueError, match="output: found '.*c::d/sdss'; expected a folder without '::'"):
+        prepare_survey("sdss", folder, tmp_path / "c::d")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "spectra"]
     monkeypatch.setattr(SURVEYS["sdss"], "VERSION", "99.0.0")
     with pytest.raises(ValueError, match=r"reader_version.*99\.0\.0"):
         prepare_survey("sdss", folder, tmp_path / "out")
