@@ -56,7 +56,7 @@ def load_prepared(folders: str | Path | Iterable[str | Path]) -> Dataset:
 
 
 def with_rows(files: Iterable[str | Path]) -> list[str]:
-    """Those of Parquet files that have rows, as Datasets takes them, which reads paths as globs: `dr[17]` would be `dr1`.
+    """Those of Parquet files that have rows, as Datasets takes them: it reads paths as globs, and `dr[17]` as `dr1`.
     It stops at one that has none, as `prepare` makes of sky fibres, and at a damaged one without naming it.
 
     Raises:

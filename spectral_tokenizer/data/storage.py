@@ -39,8 +39,8 @@ def write_aside(file_system: AbstractFileSystem, path: str, or_theirs: bool = Fa
 def write_first(file_system: AbstractFileSystem, path: str, content: bytes) -> bytes:
     """Write a file unless it is there, and give what is there then.
 
-    On a disk all tasks that begin together are given what the first has written. On others, and on disks without links, one
-    may overwrite what another was given already: there whoever works by it asks again at the end.
+    On a disk all tasks that begin together are given what the first has written. On others, and on disks without links,
+    one may overwrite what another was given already: there whoever works by it asks again at the end.
     """
     if not file_system.exists(path):
         with write_aside(file_system, path, or_theirs=True) as unfinished:
