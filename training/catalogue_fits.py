@@ -20,7 +20,7 @@ def write_fits(table: pa.Table, path: Path) -> Path:
     columns = Table({name: fits_column(table[name]) for name in table.column_names}, copy=False)
     for name in columns.colnames:
         columns[name].unit = UNITS.get(label_of(name))
-    with write_aside(LocalFileSystem(), str(path)) as unfinished:
+    with write_aside(LocalFileSystem(), str(path), or_theirs=True) as unfinished:
         columns.write(unfinished, format="fits", overwrite=True)
     sweep(LocalFileSystem(), str(path))
     return path

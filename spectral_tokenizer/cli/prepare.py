@@ -94,6 +94,6 @@ def prepare(
         **options,
     )
     console.print(str(report), highlight=False, markup=False, soft_wrap=True)
-    if not report.rows and report.damaged:
+    if not report.rows and report.damaged and shard is None:  # single shards may hold damaged files alone
         raise ValueError("no spectrum could be read")
     console.print(f"rows and manifest: {output.rstrip('/')}/{survey}", highlight=False, markup=False, soft_wrap=True)

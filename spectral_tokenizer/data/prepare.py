@@ -42,7 +42,7 @@ from .prepared import PLAN, read_metadata, rows_name, shard_name
 from .report import FileRecord, SurveyReport, warn_of_catalogue
 from .schema import FEATURES
 from .sources import Sources, find_sources
-from .storage import sweep, write_aside
+from .storage import sweep, write_aside, write_first
 
 
 logger = logging.getLogger(__name__)
@@ -160,12 +160,14 @@ def prepare_files(
         FileNotFoundError: no files.
         ConnectionError: the archive cannot be reached; what is finished stays.
         ValueError: the output was prepared from other files or with other options, or holds a file of another origin under
-            a shard's name; or a shard that does not exist, or none.
+            a shard's name; or a shard that does not exist, or none; or a folder's name with ``::`` in it.
         TypeError: as `load_survey`.
         SpectrumFileError: a damaged or foreign file, if `strict`; a ``catalogue`` that cannot be read.
         ChildProcessError: a process was killed, mostly for want of memory.
     """
     output = f"{os.fspath(output).rstrip('/')}/{survey_name(survey)}"
+    if "::" in output and "://" not in output:  # to fsspec a chain of addresses: it would write to the last of them
+        raise ValueError(f"output: found {output!r}; expected a folder without '::', or a whole fsspec URL")
     options = check_options(survey, options)
     if num_shards is not None and num_shards < 1:
         raise ValueError(f"num_shards: found {num_shards}; expected 1 or more")
@@ -182,6 +184,7 @@ def prepare_files(
     with tqdm(desc=report.survey, total=total, unit=" files", disable=not progress) as bar:
         for part in write_shards(plan, chosen, num_proc, bar.update):
             report.add(part)
+    agree(plan)  # again: see `write_first`
     warn_of_catalogue(report, options.get("catalogue"), survey.CATALOGUE)
     file_system, folder = plan.storage()
     credit = f"{survey.CITATION}\n\n  > {survey.ACKNOWLEDGEMENT}\n" if survey.ACKNOWLEDGEMENT else survey.CITATION
@@ -217,17 +220,15 @@ def agree(plan: Plan) -> None:
     file_system, folder = plan.storage()
     path, ours = f"{folder}/{PLAN}", plan.as_dict()
     file_system.makedirs(f"{folder}/_manifest", exist_ok=True)
-    if not file_system.exists(path):
-        with write_aside(file_system, path) as unfinished:
-            file_system.pipe_file(unfinished, json.dumps(ours, indent=2).encode())
-    # Read also by who has just written: of two tasks that begin together each sees the other's, or both the same.
-    theirs = json.loads(file_system.cat_file(path))
+    theirs = json.loads(write_first(file_system, path, json.dumps(ours, indent=2).encode()))
     differing = [key for key in ours if theirs.get(key) != ours[key]]
     if differing:
-        found, expected = ({key: each.get(key) for key in differing} for each in (ours, theirs))
+        told = [key for key in differing if key != "files" or "units" not in differing]
+        found, expected = ({key: each.get(key) for key in told} for each in (ours, theirs))
+        since = " Input files were added, removed or renamed since." if "files" in differing else ""
         raise ValueError(
             f"{plan.output} was prepared from something else: found {found}; expected {expected}, as {PLAN} there "
-            "says. Choose another output folder, or remove this one"
+            f"says.{since} Choose another output folder, or remove this one"
         )
 
 
@@ -295,9 +296,9 @@ def write_shard(plan: Plan, shard: int, advance: Callable[[int], object]) -> Sur
     if records is not None:
         advance(len(plan.units_of(shard)))
     else:
-        with write_aside(file_system, rows_path) as unfinished:
+        with write_aside(file_system, rows_path, or_theirs=True) as unfinished:
             records = write_rows(file_system, unfinished, plan, shard, origin, advance)
-            with write_aside(file_system, manifest_path) as unfinished:
+            with write_aside(file_system, manifest_path, or_theirs=True) as unfinished:
                 lines = "".join(record.to_json() + "\n" for record in records)
                 file_system.pipe_file(unfinished, lines.encode())
     sweep(file_system, rows_path)

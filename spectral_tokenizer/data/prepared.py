@@ -1,5 +1,6 @@
 """What `prepare` leaves, and how it is read back: `load_prepared`."""
 
+import glob
 import json
 import re
 from collections.abc import Iterable
@@ -55,13 +56,13 @@ def load_prepared(folders: str | Path | Iterable[str | Path]) -> Dataset:
 
 
 def with_rows(files: Iterable[str | Path]) -> list[str]:
-    """Those of Parquet files that have rows. Datasets stops at one that has none, as `prepare` makes of sky fibres, and at
-    a damaged one without naming it.
+    """Those of Parquet files that have rows, as Datasets takes them: it reads paths as globs, and `dr[17]` as `dr1`.
+    It stops at one that has none, as `prepare` makes of sky fibres, and at a damaged one without naming it.
 
     Raises:
         SpectrumFileError, OSError: as `read_metadata`.
     """
-    return [str(file) for file in files if read_metadata(file, file).num_rows]
+    return [glob.escape(str(file)) for file in files if read_metadata(file, file).num_rows]
 
 
 def read_metadata(file: str | Path | BinaryIO, name: str | Path) -> pq.FileMetaData:

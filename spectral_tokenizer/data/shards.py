@@ -23,7 +23,7 @@ from .fits_access import SpectrumFileError
 from .packing import as_arrays, rows_of
 from .prepared import read_metadata
 from .schema import RESOLUTION, SPECTRUM
-from .storage import sweep, write_aside
+from .storage import sweep, write_aside, write_first
 
 
 logger = logging.getLogger(__name__)
@@ -135,6 +135,7 @@ def write_answers(
                 found.append(pa.table(columns))
                 bar.update(len(found[-1]))
             write_shard(part, pa.concat_tables(found), shards.path(folder, number))
+    claim(folder, shards)  # again: see `write_first`
     return [shards.path(folder, number) for number in range(len(shards))]
 
 
@@ -168,9 +169,7 @@ def write_shard(rows: Dataset, found: pa.Table, path: Path) -> None:
     table = rows.remove_columns(pixels).with_format("arrow")[:]
     for name, column in zip(found.column_names, found.columns):
         table = table.append_column(name, column)
-    with write_aside(
-        LocalFileSystem(), str(path)
-    ) as unfinished:  # by a name of its own: another job may write the same
+    with write_aside(LocalFileSystem(), str(path), or_theirs=True) as unfinished:  # another job may write the same
         pq.write_table(table.replace_schema_metadata(None), unfinished)
     sweep(LocalFileSystem(), str(path))
 
@@ -192,7 +191,7 @@ def read_answers(
 
     Raises:
         FileNotFoundError: the folder holds none, or not all shards yet. Names the first that is missing.
-        ValueError: rows that are not there, or do not ascend.
+        ValueError: rows or columns that are not there, or rows that do not ascend.
     """
     folder = Path(folder)
     manifest = folder / f"{name}.json"
@@ -203,6 +202,7 @@ def read_answers(
     missing = [path.name for path in paths if not path.exists()]
     if missing:
         raise FileNotFoundError(f"{folder}: {len(missing)} of {len(shards)} shards are not written yet: {missing[0]}")
+    check_columns(columns, paths[0])
     tables, chosen = [], None if rows is None else ascending(rows, shards.num_rows)
     for number, path in enumerate(paths):
         first = number * shards.shard_rows
@@ -211,6 +211,13 @@ def read_answers(
         elif len(mine := chosen[(first <= chosen) & (chosen < first + shards.shard_rows)]):
             tables.append(pq.read_table(path, columns=columns).take(mine - first))
     return Dataset(pa.concat_tables(tables or [pq.read_table(paths[0], columns=columns).slice(0, 0)]))
+
+
+def check_columns(columns: Sequence[str] | None, path: Path) -> None:
+    """Raise ValueError where columns are asked for that a shard does not have, or one by its name alone."""
+    there = pq.read_schema(path).names
+    if isinstance(columns, str) or not set(columns or ()) <= set(there):
+        raise ValueError(f"columns: expected a list of names among {there}, found: {columns!r} ({path})")
 
 
 def ascending(rows: Sequence[int] | np.ndarray, num_rows: int) -> np.ndarray:
@@ -231,19 +238,19 @@ def ascending(rows: Sequence[int] | np.ndarray, num_rows: int) -> np.ndarray:
 
 
 def claim(folder: Path, shards: Shards) -> None:
-    """Say in the folder what it will hold, or check that it is this."""
-    path = folder / f"{shards.name}.json"
-    if path.exists():
-        found = Shards(**json.loads(path.read_text()))
-        different = [name for name, value in asdict(shards).items() if getattr(found, name) != value]
-        if set(different) - {"models"}:
-            told = ", ".join(
-                f"{name}: found {getattr(found, name)}, expected {getattr(shards, name)}" for name in different
-            )
-            raise ValueError(f"{folder}: holds other {shards.name} ({told}). Take another folder, or remove this one")
-        return
-    with write_aside(LocalFileSystem(), str(path)) as unfinished:
-        Path(unfinished).write_text(json.dumps(asdict(shards), indent=2) + "\n")
+    """Say in the folder what it will hold, or check that it is this.
+
+    Raises:
+        ValueError: it is something else. Names what.
+    """
+    ours = json.dumps(asdict(shards), indent=2) + "\n"
+    found = Shards(**json.loads(write_first(LocalFileSystem(), str(folder / f"{shards.name}.json"), ours.encode())))
+    different = [name for name, value in asdict(shards).items() if getattr(found, name) != value]
+    if set(different) - {"models"}:
+        told = ", ".join(
+            f"{name}: found {getattr(found, name)}, expected {getattr(shards, name)}" for name in different
+        )
+        raise ValueError(f"{folder}: holds other {shards.name} ({told}). Take another folder, or remove this one")
 
 
 def rows_fingerprint(rows: Dataset) -> str:

@@ -51,3 +51,12 @@ def test_errors_are_one_line(command, folder, tmp_path):
     for arguments in (("rave", folder, *output), ("sdss", folder, *output, "-O", "clouds"), ("sdss", folder)):
         code, _, err = command("prepare", *arguments)
         assert code == 2 and "Traceback" not in err
+
+
+def test_a_shard_of_damaged_files_alone_fails_no_task(command, folder, tmp_path):
+    """It did at every start, though all was written."""
+    (folder / "spec-0000.fits").write_bytes(b"")
+    common = ("prepare", "sdss", folder, "-o", tmp_path / "out", "--num-shards", 7)
+    code, out, _ = command(*common, "--shard", 0)
+    assert code == 0 and out.startswith("sdss: 0 spectra from 1 files; 1 damaged") and "rows and manifest" in out
+    assert "spec-0000.fits" in (tmp_path / "out" / "sdss" / "_manifest" / "00000-of-00007.jsonl").read_text()

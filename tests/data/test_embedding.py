@@ -1,3 +1,4 @@
+import re
 from datetime import datetime
 from pathlib import Path
 
@@ -216,6 +217,17 @@ def test_rows_asked_for_are_those_that_come_or_an_error(model, rows, tmp_path):
     for wrong in ([7, 2], [0, -1], [0, 10], [0, 11], [-1], mask[:5], [1.0, 2.0]):
         with pytest.raises(ValueError, match="rows: expected ascending numbers from 0 to 9"):
             read_embeddings(tmp_path, rows=wrong)
+
+
+@pytest.mark.parametrize("columns", [["objectid"], ["object_id", "objectid"], "object_id"])
+def test_columns_that_are_not_there_are_named(model, rows, tmp_path, columns):
+    write(model, rows, tmp_path)
+    found = re.escape(f"found: {columns!r} ({tmp_path / 'embeddings-00000-of-00003.parquet'})")
+    with pytest.raises(
+        ValueError, match=f"columns: expected a list of names among .*'object_id', .*'problem'.*, {found}"
+    ):
+        read_embeddings(tmp_path, columns)
+    assert read_embeddings(tmp_path, ["object_id"]).column_names == ["object_id"]
 
 
 def test_nearest_looks_at_every_number_alike():

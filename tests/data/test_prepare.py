@@ -25,7 +25,6 @@ from native_files import rows_of, write_desi, write_galah_ccd, write_redshifts, 
 from spectral_tokenizer.data import SURVEYS, SpectrumFileError, load_prepared, load_survey, load_table, prepare_survey
 from spectral_tokenizer.data import builder as builder_module
 from spectral_tokenizer.data import prepare as prepare_module
-from spectral_tokenizer.data.card import write_card
 from spectral_tokenizer.data.prepare import default_shards
 from spectral_tokenizer.data.schema import FEATURES
 
@@ -209,6 +208,14 @@ def test_prepared_rows_are_read_back_whole_or_not_at_all(tmp_path, folder):
         load_prepared(tmp_path)
 
 
+def test_a_folder_s_name_is_no_glob(tmp_path, folder):
+    """Of a survey in `dr[17]`, rows of the one in `dr1` beside it were read."""
+    prepare_survey("sdss", folder / "0", tmp_path / "dr[17]")
+    assert len(load_prepared(tmp_path / "dr[17]" / "sdss")) == 10
+    prepare_survey("sdss", folder / "1" / "spec-0001.fits", tmp_path / "dr1")
+    assert len(load_prepared(tmp_path / "dr[17]" / "sdss")) == 10
+
+
 def test_shards_without_rows_are_passed_over(tmp_path, folder):
     """As of sky fibres alone: one shard in three here, and then all that a survey has."""
     files = [folder / "1" / name for name in ("spec-0001.fits", "spec-0003.fits", "spec-0009-sky.fits")]
@@ -276,23 +283,6 @@ def test_a_full_disk_names_what_could_not_be_written(tmp_path, folder, monkeypat
         prepare_survey("sdss", folder, tmp_path / "out")
     assert error.value.errno == errno.ENOSPC
     assert not list((tmp_path / "out" / "sdss").glob(".*"))
-
-
-def test_two_tasks_that_write_the_card_at_once(tmp_path):
-    """The second ends while the first is writing, and sweeps away what that has written."""
-    files, waiting = fsspec.filesystem("file", skip_instance_cache=True), ["desi"]
-    write = files.pipe_file
-
-    def pipe_file(path, data):
-        write(path, data)
-        if waiting:
-            write_card(files, str(tmp_path), {waiting.pop(): "DESI's paper"})
-
-    files.pipe_file = pipe_file
-    write_card(files, str(tmp_path), {"sdss": "SDSS's paper"})
-    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
-    text = (tmp_path / "README.md").read_text()
-    assert all(name in text for name in ("config_name: desi", "config_name: sdss", "DESI's paper", "SDSS's paper"))
 
 
 def test_nothing_is_made_twice(tmp_path, folder):
@@ -384,8 +374,13 @@ def test_other_files_or_options_are_refused(tmp_path, folder, monkeypatch):
     for arguments, word in (({"sky": True}, "options"), ({"num_shards": 5}, "shards")):
         with pytest.raises(ValueError, match=f"prepared from something else: found .*{word}.*; expected .*{word}"):
             prepare_survey("sdss", folder, tmp_path / "out", **arguments)
-    with pytest.raises(ValueError, match="'units': 11.*'units': 23"):
+    with pytest.raises(
+        ValueError, match="'units': 11}.*'units': 23}.*Input files were added, removed or renamed since"
+    ):
         prepare_survey("sdss", folder / "0", tmp_path / "out")
+    with pytest.raises(ValueError, match="output: found '.*c::d/sdss'; expected a folder without '::'"):
+        prepare_survey("sdss", folder, tmp_path / "c::d")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "spectra"]
     monkeypatch.setattr(SURVEYS["sdss"], "VERSION", "99.0.0")
     with pytest.raises(ValueError, match=r"reader_version.*99\.0\.0"):
         prepare_survey("sdss", folder, tmp_path / "out")

@@ -99,6 +99,10 @@ def test_tables_without_rows_are_passed_over_and_damaged_ones_named(tmp_path, si
         in_this_process(
             embed.main, "--model", str(pretrained), "--output", str(tmp_path / "out"), "--rows", str(paths[0])
         )
+    (tmp_path / "rows[2]").mkdir()
+    paths[1].rename(tmp_path / "rows[2]" / paths[1].name)
+    assert len(load_rows(parse_arguments(["--rows", str(tmp_path / "rows[2]")]))) == len(rows)  # a name, and no glob
+    paths[1] = tmp_path / "rows[2]" / paths[1].name
     paths[2].write_bytes(paths[1].read_bytes()[:-9])
     with pytest.raises(ValueError, match=f"{paths[2]}: file: found .*; expected a whole Parquet file"):
         load_rows(parse_arguments(["--rows", str(tmp_path / "*.parquet")]))
