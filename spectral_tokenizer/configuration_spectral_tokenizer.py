@@ -243,7 +243,6 @@ class SpectralConfig(PreTrainedConfig):
         if names:
             if len(names) != count:
                 raise ValueError(f"num_labels: expected {len(names)}, as {names} says, found: {count}")
-            check_order(saved, names)
             given = {"id2label": None, "label2id": None, **given}
         if "targets" not in given and config_dict.get("targets"):
             names = names or (saved if count == len(saved) else unnamed(count))
@@ -450,20 +449,25 @@ def unnamed(count: int) -> dict[int, str]:
     return {index: f"LABEL_{index}" for index in range(count)}
 
 
-def check_order(saved: dict[int, str], names: dict[int, str], whose: str = "the saved model") -> None:
+def moved(saved: dict[int, str], names: dict[int, str]) -> list[str]:
+    """Of as many names, those that are among the saved ones in other places."""
+    is_same_count = len(names) == len(saved)
+    return [name for index, name in names.items() if is_same_count and name in {*saved.values()} - {saved.get(index)}]
+
+
+def check_order(saved: dict[int, str], names: dict[int, str], whose: str, way_out: str) -> None:
     """Raise ValueError where given names are a model's own in other places: its weights would answer by wrong names."""
-    moved = [name for index, name in names.items() if name in saved.values() and saved.get(index) != name]
-    if moved and len(names) == len(saved):
+    if others := moved(saved, names):
         raise ValueError(
-            f"id2label: expected the order that {whose} answers in, {saved}, found: {names}, where {', '.join(moved)} "
-            "stands elsewhere. A new head begins from the encoder"
+            f"id2label: expected the order that {whose} answers in, {saved}, found: {names}, where {', '.join(others)} "
+            f"stands elsewhere. {way_out}"
         )
 
 
 def carried(targets: dict[str, dict], saved: dict[int, str], names: dict[int, str]) -> dict[str, dict] | None:
     """A file's targets under given names: by place where there are as many, which renames its labels; else, of a fresh
-    head, those of labels that are still there."""
-    if len(names) == len(saved):
+    head, whose labels may stand anywhere, those of labels that are still there."""
+    if len(names) == len(saved) and not moved(saved, names):
         renamed = dict(zip(saved.values(), names.values()))
         return {renamed.get(name, name): settings for name, settings in targets.items()}
     return {name: settings for name, settings in targets.items() if name in names.values()} or None

@@ -197,7 +197,7 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         head, or what it reads, is not the file's (`ignore_mismatched_sizes`, another kind of head) calibration does not outlive it.
 
         Raises:
-            ValueError: as there; or the labels of a `config` are those of the file's head in another order.
+            ValueError: as there; or the labels are those of the file's head in another order.
         """
         model, found = super().from_pretrained(*args, **{**kwargs, "output_loading_info": True})
         # Keys, or with the shapes beside them
@@ -206,9 +206,9 @@ class SpectralForSequenceClassification(SpectralPreTrainedModel):
         ]
         if any(each.startswith(("head.", "pooling.")) and not each.startswith("head.novelty") for each in new):
             model.forget_calibration()
-        elif kwargs.get("config") is not None:  # labels by name were compared as the file was read
-            saved = SpectralConfig.saved_names(*args[:1], **kwargs)
-            check_order(saved or {}, dict(enumerate(model.answers_to)))
+        elif any(kwargs.get(name) is not None for name in ("config", "id2label", "label2id")):
+            saved, names = SpectralConfig.saved_names(*args[:1], **kwargs) or {}, dict(enumerate(model.answers_to))
+            check_order(saved, names, "the saved model", "A new head begins from the encoder")
         model.freeze()  # again: parameters that came from a file are new ones
         return (model, found) if kwargs.get("output_loading_info") else model
 

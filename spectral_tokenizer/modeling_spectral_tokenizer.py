@@ -134,7 +134,9 @@ class SpectralPreTrainedModel(PreTrainedModel):
     @classmethod
     def warn_of_others(cls, architectures: list[str] | None) -> None:
         """A checkpoint may open as any class of this package, or as one that stands on its own; of another nothing is
-        left but the weights that are called alike."""
+        left but the weights that are called alike. Of classes with a configuration of their own it is not known."""
+        if cls.config_class is not SpectralConfig:
+            return
         known = {each.rpartition(".")[2] for each in AUTO_MAP.values()} | {each.__name__ for each in cls.__mro__}
         if others := [name for name in architectures or [] if name not in known]:
             logger.warning(

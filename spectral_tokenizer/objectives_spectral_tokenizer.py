@@ -86,7 +86,9 @@ def cost_of(objective, *given) -> tuple[Tensor, Tensor]:
         ValueError: it is something else.
     """
     found = objective.loss(*given)
-    shapes = [getattr(each, "shape", ()) for each in found] if isinstance(found, tuple) else type(found).__name__
+    shapes = (
+        [getattr(each, "shape", ()) for each in found] if isinstance(found, tuple | list) else type(found).__name__
+    )
     if shapes != [(), ()] or not isinstance(found[0], Tensor):
         raise ValueError(
             f"objective: loss: expected the sum of the costs, a tensor of shape (), and the number of terms, found: {shapes}"

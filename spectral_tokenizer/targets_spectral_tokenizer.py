@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers.utils import logging
 
 from .configuration_spectral_tokenizer import SpectralConfig, TargetConfig, check_order
+from .packing_spectral_tokenizer import is_recorded
 
 
 logger = logging.get_logger(__name__)
@@ -70,7 +71,8 @@ class ClassTarget:
                 )
             labels = labels.flatten().long()  # int32, as numpy gives them, is not taken
             is_outside = (labels != -100) & ((labels < 0) | (labels >= self.num_outputs))
-            if labels.is_cpu and is_outside.any():  # a GPU would wait for this at each step
+            # A GPU would wait for this at each step, and a recorded graph has no numbers.
+            if labels.is_cpu and not is_recorded() and is_outside.any():
                 raise ValueError(
                     f"labels: expected 0 to {self.num_outputs - 1}, of {self.num_outputs} classes, and -100 where unknown, "
                     f"found: {labels[is_outside][0].item()}"
@@ -464,7 +466,8 @@ def make_targets(config: SpectralConfig, answers_to: list[str]) -> ClassTarget |
                 f"id2label: expected {len(answers_to)} labels, as {answers_to} were, found: {config.id2label}; of "
                 "a layer of your own in place of head.out_proj set their names as model.answers_to too"
             )
-        check_order(dict(enumerate(answers_to)), dict(enumerate(config.label_names)), "the model")
+        names = dict(enumerate(config.label_names))
+        check_order(dict(enumerate(answers_to)), names, "the model", "Of other weights set model.answers_to too")
     return RegressionTargets(config) if config.is_regression else ClassTarget(config)
 
 

@@ -56,6 +56,13 @@ def test_an_exported_head_takes_any_number_of_spectra(distribution):
         torch.testing.assert_close(found[name], expected[name], rtol=0, atol=1e-5, msg=name)
 
 
+def test_a_head_of_classes_is_exported_with_labels():
+    model = make_head("classes")
+    inputs = batch("sdss", "desi") | {"labels": torch.tensor([0, -100])}
+    found = export(model, (), inputs, strict=False).module()(**inputs)
+    torch.testing.assert_close(found["loss"], model(**inputs).loss)
+
+
 def test_a_mask_whose_numbers_are_not_read_is_of_integers_or_booleans():
     """Of floating-point numbers it might be one to be added to logits, whose 0 is a valid patch."""
     inputs = batch("sdss", "desi")

@@ -451,8 +451,33 @@ def test_a_tokenizer_answers_in_no_order(inputs, tmp_path):
     named = {"problem_type": "regression", "id2label": {0: "teff", 1: "logg"}}
     SpectralForPreTraining(SpectralConfig(**SIZE, **named)).save_pretrained(tmp_path)
     config = SpectralConfig(**SIZE | named | {"id2label": {0: "logg", 1: "teff"}})
-    model = SpectralForSequenceClassification.from_pretrained(tmp_path, config=config)
-    assert model.config.label_names == ["logg", "teff"]
+    for given in ({"config": config}, {"id2label": {0: "logg", 1: "teff"}}):
+        model = SpectralForSequenceClassification.from_pretrained(tmp_path, **given)
+        assert model.config.label_names == ["logg", "teff"]
+
+
+def test_a_fresh_head_takes_targets_by_name(tmp_path):
+    """What is saved without its head keeps the head's labels and targets, and a new head may have them anywhere."""
+    targets = {"teff": {"center": 5000.0, "scale": 800.0}, "logg": {"center": 3.0, "scale": 1.0}}
+    named = {"problem_type": "regression", "id2label": {0: "teff", 1: "logg"}, "targets": targets}
+    SpectralForPreTraining(SpectralConfig(**SIZE, **named)).save_pretrained(tmp_path)
+    swapped = {0: "logg", 1: "teff"}
+    model = SpectralForSequenceClassification.from_pretrained(tmp_path, id2label=swapped)
+    assert model.config.targets == targets and model.config.label_names == ["logg", "teff"]
+
+
+def test_a_label_head_s_labels_are_in_the_order_asked_for(tmp_path):
+    """The file's own names are of no head."""
+    told = {"teff": {"center": 5000.0, "scale": 800.0}, "logg": {"center": 3.0, "scale": 1.0}}
+    named = {
+        "problem_type": "regression",
+        "id2label": {0: "logg", 1: "teff"},
+        "label_weight": 0.2,
+        "label_targets": told,
+    }
+    SpectralForPreTraining(SpectralConfig(**SIZE, **named)).save_pretrained(tmp_path)
+    model = SpectralForSequenceClassification.from_label_head(tmp_path, ["teff", "logg"])
+    assert model.config.label_names == ["teff", "logg"]
 
 
 def test_a_centre_alone_is_not_remarked_on(inputs, caplog):

@@ -223,7 +223,7 @@ def test_a_subclass_of_ones_own_names_no_file_that_is_not_saved_with_it(is_fresh
 
 
 OWN_HEAD = """
-from spectral_tokenizer import SpectralForSequenceClassification
+from spectral_tokenizer import SpectralConfig, SpectralForSequenceClassification, SpectralModel
 
 
 class OwnHead(SpectralForSequenceClassification):
@@ -232,6 +232,18 @@ class OwnHead(SpectralForSequenceClassification):
 
 class OwnNextHead(OwnHead):
     pass
+
+
+class OwnConfig(SpectralConfig):
+    model_type = "own"
+
+
+class OwnModel(SpectralModel):
+    config_class = OwnConfig
+
+
+class OwnRelated(SpectralModel):
+    config_class = OwnConfig
 """
 
 
@@ -247,6 +259,12 @@ def test_a_class_of_ones_own_that_opens_as_another_is_told_of(saved, tmp_path, m
     SpectralForSequenceClassification.from_pretrained(folder).save_pretrained(tmp_path / "head")
     for each in (SpectralModel, SpectralForPreTraining, own.OwnHead):
         each.from_pretrained(tmp_path / "head")
+    own.OwnModel(own.OwnConfig(hidden_size=32, num_attention_heads=2, intermediate_size=64)).save_pretrained(
+        tmp_path / "family"
+    )
+    own.OwnRelated.from_pretrained(
+        tmp_path / "family"
+    )  # with a configuration of their own, whose classes are not known
     assert "architectures" not in caplog.text
     for load in (AutoModelForSequenceClassification, AutoModel):
         caplog.clear()

@@ -399,12 +399,13 @@ def main() -> None:
 def fine_tune(arguments: FineTuningArguments, training: TrainingArguments) -> None:
     """Read, train, measure and write, as the settings say."""
     output = Path(training.output_dir)
-    with training.main_process_first(desc="surveys"):
+    # Of all nodes: which checkpoint is the last is asked while the folder is held.
+    with training.main_process_first(desc="surveys", local=False):
         checkpoint = find_checkpoint(output, arguments.resume)
         begun = step_of(checkpoint) if checkpoint else None  # Trainer may remove the checkpoint meanwhile
         rows = labelled.load(arguments, training.output_dir)
     print({name: len(part) for name, part in rows.items()})
-    learnt = set(rows["train"].unique(arguments.labels[0])) if arguments.classes else set()
+    learnt = set(rows["train"][arguments.labels[0]][:]) if arguments.classes else set()
     if (missing := sorted(set(arguments.classes) - learnt)) and not arguments.label_head:
         raise ValueError(f"classes: expected spectra of each to train on, found none of {missing}")
     torch.manual_seed(training.seed)

@@ -6,7 +6,7 @@ from decimal import Decimal, InvalidOperation
 
 import numpy as np
 import surveys
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset, Value, concatenate_datasets
 from datasets.fingerprint import generate_random_fingerprint
 from recipe import Recipe
 
@@ -44,7 +44,7 @@ def load(settings, output: str) -> dict[str, Dataset]:
         total, given = sum(map(len, found.values())), [*templates.values(), *([] if files is None else [files])]
         raise ValueError(
             f"expected at least 2 spectra with one of {asked(settings.labels, settings.select)} in every part, found: "
-            f"{few} of {total}{not_shown(given, settings.labels)}"
+            f"{few} of {total}{told_not_shown(given, settings.labels)}"
         )
     return {name: found[name].shuffle(settings.split_seed) for name in PARTS}
 
@@ -169,7 +169,8 @@ def unknown_where(rows: Dataset, column: str, hidden: np.ndarray) -> Dataset:
     values[places] = np.where(hidden, np.nan, np.array(rows[column][:], dtype=float))
     # Without fingerprints Datasets would pickle the whole table to find them.
     whole = Dataset(rows.data, rows.info, fingerprint=generate_random_fingerprint()).remove_columns(column)
-    feature, new = rows.features[column], generate_random_fingerprint()
+    feature = rows.features[column] if "float" in rows.features[column].dtype else Value("float64")
+    new = generate_random_fingerprint()
     return whole.add_column(column, values, feature=feature, new_fingerprint=new).select(places)
 
 
@@ -177,7 +178,7 @@ def asked(labels: list[str], select: Mapping) -> str:
     return f"{labels}{f' and {dict(select)}' if select else ''}"
 
 
-def not_shown(given: list[Dataset], labels: list[str]) -> str:
+def told_not_shown(given: list[Dataset], labels: list[str]) -> str:
     """How many of the rows do not show a label, in words for an error's end."""
     counts = {label: sum(int(surveys.not_shown(rows, label).sum()) for rows in given) for label in labels}
     return "".join(f"; {count} do not show {label} in their frame" for label, count in counts.items() if count)
@@ -201,8 +202,8 @@ def is_any_of(rows: Dataset, column: str, asked) -> np.ndarray:
                 raise ValueError(kind)  # no number is equal to it, and null would be it
         elif kind == "bool":
             wanted = {{"true": True, "false": False}[str(each).lower()] for each in asked}
-        elif kind in ("string", "large_string"):
-            wanted = {None if each is None else str(each) for each in asked}
+        elif kind != "arrays":  # text, and what is told by it, as a night
+            return np.isin(np.array([str(each) for each in rows[column][:]]), [str(each) for each in asked])
         else:
             raise ValueError(kind)
     except (TypeError, ValueError, KeyError, InvalidOperation) as error:

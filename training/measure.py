@@ -245,7 +245,7 @@ def labelled_rows(
     if not len(known):
         raise ValueError(
             f"labels, select: expected spectra with one of {labelled.asked(labels, select)}, found none of {len(found)}"
-            f"{labelled.not_shown([found], labels)}"
+            f"{labelled.told_not_shown([found], labels)}"
         )
     return found, known
 

@@ -252,12 +252,16 @@ def templates(recipe: Recipe) -> Path | str:
 def not_shown(rows: Dataset, label: str) -> np.ndarray:
     """(rows,) booleans: the label is known of the object, but its spectrum does not show it in the frame that it is in, as a
     velocity where it is shifted to rest."""
-    if label not in SHOWN_IN:
-        return np.zeros(len(rows), dtype=bool)
     table = rows.data.table  # of rows that were chosen among others, as a split does, Datasets would fetch each alone
+    if label not in SHOWN_IN or not is_numbers(table[label].type):  # text is told of where labels are read
+        return np.zeros(len(rows), dtype=bool)
     is_known = pc.is_finite(pc.fill_null(table[label].cast(pa.float64()), np.nan)).to_numpy()
     is_shown = pc.is_in(table["frame"], value_set=pa.array(SHOWN_IN[label])).to_numpy()
     return (is_known & ~is_shown)[places(rows)]
+
+
+def is_numbers(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind)
 
 
 def places(rows: Dataset) -> np.ndarray:

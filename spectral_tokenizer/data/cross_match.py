@@ -62,13 +62,15 @@ def cross_match(
         radius: arcseconds.
 
     Raises:
-        ValueError: not one of `key` and `position`; a column that the rows have already; nothing matches.
+        ValueError: not one of `key` and `position`; one column by itself; a column that the rows have already; nothing matches.
         SpectrumFileError: the table cannot be read, has no such column, holds a key as floats or a position as text
             or in a unit that is no angle's, or has an object or a place twice with unlike values; or several identifiers
             that a row's may be, as they differ in zeros before integers alone.
     """
     if (key is None) == (position is None):
         raise ValueError(f"key, position: found {key!r}, {position!r}; expected one of them")
+    if isinstance(columns, str):
+        raise ValueError(f"columns: expected a list of names, or {{new: table's}}, found: {columns!r}")
     columns = dict(columns) if isinstance(columns, Mapping) else {name: name for name in columns}
     if taken := sorted(set(columns) & set(rows.column_names)):
         raise ValueError(f"columns: found {taken}, which the rows have already; expected new names, {{new: table's}}")

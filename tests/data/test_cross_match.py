@@ -241,6 +241,8 @@ def test_an_object_twice_is_one_only_with_the_same_values(galah):
 
 def test_what_cannot_be_matched_is_told(galah, tmp_path):
     table = ages(galah)
+    with pytest.raises(ValueError, match="columns: expected a list of names, or .*, found: 'age'"):
+        cross_match(galah, table, "age", key="star")
     with pytest.raises(ValueError, match="expected one of them"):
         cross_match(galah, table, ["age"])
     with pytest.raises(ValueError, match=r"found \['teff'\], which the rows have already"):

@@ -73,6 +73,19 @@ def class_run(pretrained, simulated_surveys, tmp_path_factory):
     return recipe, run(recipe)
 
 
+def test_pixels_of_the_parts_are_not_copied(class_run, tmp_path, monkeypatch):
+    """Datasets does so to tell which values a column of rows has that were chosen among others."""
+
+    flatten_indices = Dataset.flatten_indices
+
+    def copy(rows, *given, **settings):
+        assert "flux" not in rows.column_names
+        return flatten_indices(rows, *given, **settings)
+
+    monkeypatch.setattr(Dataset, "flatten_indices", copy)
+    run_here(class_run[0], "--output", str(tmp_path / "run"))
+
+
 def test_a_class_that_nothing_has_is_refused(class_run, tmp_path):
     """A head would never answer it, and its figures would not say so."""
     recipe = yaml.safe_load(class_run[0].read_text())

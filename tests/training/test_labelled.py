@@ -1,5 +1,6 @@
 """Which rows are learnt from and measured on: with a label that the spectrum shows, and the values asked for."""
 
+import datetime
 import itertools
 from types import SimpleNamespace
 
@@ -34,6 +35,22 @@ def stars(**columns) -> Dataset:
         "plate": [0, 7, 2**60 + 1, 2**60], "is_cool": [True, False, False, None], "ra": [None] * 4, **columns,
     }  # fmt: skip
     return Dataset.from_dict(given, Features({name: Value(kinds.get(name, "string")) for name in given}))
+
+
+def test_labels_of_other_kinds_are_told_where_labels_are_read():
+    """Columns of a table of one's own: Arrow's errors named neither column nor object."""
+    text = stars().remove_columns("redshift").add_column("redshift", ["x", "0.1", None, None])
+    rows = labelled.with_labels(text, ["redshift"], {})
+    assert names(rows) == list(FRAMES[:2])
+    whole = stars(radial_velocity=[1, 2, 3, None])
+    whole = whole.cast(Features({**whole.features, "radial_velocity": Value("int64")}))
+    assert labelled.with_labels(whole, ["radial_velocity"], {})["radial_velocity"][:] == [2.0]
+
+
+def test_a_night_is_selected_by_its_text():
+    night = [datetime.date(2020, 1, day) for day in (1, 2, 3, 4)]
+    rows = stars().add_column("night", night, feature=Value("date32"))
+    assert names(labelled.with_labels(rows, ["frame"], {"night": ["2020-01-02", "2020-01-04"]})) == list(FRAMES[1::2])
 
 
 def names(rows: Dataset) -> list[str]:
