@@ -7,8 +7,10 @@ class.
 """
 
 import hashlib
+import inspect
 import itertools
 import logging
+import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +22,7 @@ from types import NoneType
 from typing import get_args, get_type_hints
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from datasets import ArrowBasedBuilder, BuilderConfig, Dataset, DatasetInfo, Split, SplitGenerator
 from datasets.builder import Key
@@ -239,7 +242,8 @@ class SpectraBuilder(ArrowBasedBuilder):
         for row in given:
             is_empty = False
             yield row if isinstance(row, Dropped) else self._finish(check_given(files[0], row))
-        if is_empty and "read" not in self._told:  # as of a `read` that returns where it should yield
+        # As of a `read` that returns where it should yield; one that yields may have found a file without rows.
+        if is_empty and not inspect.isgeneratorfunction(self.read) and "read" not in self._told:
             logger.warning("%s", SpectrumFileError(files[0], "read", "nothing", GIVEN))
             self._told.add("read")
 
@@ -390,6 +394,8 @@ def check_given(file: str, row: object) -> dict:
         raise SpectrumFileError(file, f"columns {missing}", "none, or None", "those in every row")
     if isinstance(row["object_id"], Integral) and not isinstance(row["object_id"], bool):
         row = {**row, "object_id": str(row["object_id"])}
+    if missing := [name for name in (TEXTS & row.keys()) - set(NEEDED) if is_missing(row[name])]:
+        row = {**row, **dict.fromkeys(missing)}
     for name in TEXTS & row.keys():
         if not isinstance(row[name], str | NoneType) or (name in NEEDED and not row[name].strip()):
             expected = "text, or an integer" if name == "object_id" else "text"
@@ -399,6 +405,11 @@ def check_given(file: str, row: object) -> dict:
         expected = "the pixels of each arm, as a list of whole numbers"
         raise SpectrumFileError(file, "column segment_lengths", repr(row["segment_lengths"]), expected)
     return row
+
+
+def is_missing(text: object) -> bool:
+    """Whether a column of text has what numpy or pandas has there for none: NaN, a masked value, NA."""
+    return text is pd.NA or text is np.ma.masked or (isinstance(text, float | np.floating) and math.isnan(text))
 
 
 def finish_row(row: dict, told: set[str]) -> dict | Dropped:

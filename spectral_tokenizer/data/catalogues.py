@@ -25,7 +25,7 @@ from astropy.io import fits
 
 from .fits_access import SpectrumFileError, describe, find_hdu, open_fits, raise_if_of_the_machine
 from .fits_tables import get_columns, text
-from .plain import POSSIBLE, SENTINELS, in_label_unit, known_class, known_unit, possible
+from .plain import POSSIBLE, SENTINELS, in_label_unit, is_new, known_class, known_unit, possible
 from .schema import CLASSES, LABELS
 from .table_files import MASK, find_column, stated_units
 from .wavelengths import SPEED_OF_LIGHT
@@ -115,17 +115,19 @@ class Catalogue:
     Raises:
         SpectrumFileError: the file is damaged, has no column of the key or none of a label but blank ones, or holds
             integers of the key as floats, which are not exact beyond 2^53, or as text that is none; or flags that are
-            no integers, labels that are no numbers, or a class that is no text; or an object twice with unlike values,
-            and no column that tells which is best.
+            no integers, labels of the layout that are no numbers, or a class of it that is no text; or an object twice
+            with unlike values, and no column that tells which is best.
     """
 
     def __init__(self, path: str | Path, layout: CatalogueLayout):
         self.path, self.layout = path, layout
         columns, self.constants, stated = read_table(path, layout)
         keys = pack_key(path, [columns.pop(name) for name in layout.key], layout)
+        columns = self._of_one_value_a_row(columns)
         self.names = self._names_of_labels(columns)
         best = next(filter(columns.__contains__, layout.best), None)
         self._check_kinds(columns, best)
+        self._check_labels(columns)
         for label, name in self.names.items():
             if label in POSSIBLE:
                 columns[name] = in_label_unit(path, name, label, columns[name], stated.get(name))
@@ -146,32 +148,60 @@ class Catalogue:
         """Label -> the first of its columns that has something in any row."""
         filled = [name for name, column in columns.items() if not is_blank(column)]
         likeliest = {label: next(filter(filled.__contains__, self.layout.columns_of(label)), None) for label in JOINED}
-        names = {label: name for label, name in likeliest.items() if name is not None}
-        if not (names or self.constants):
+        return {label: name for label, name in likeliest.items() if name is not None}
+
+    def _check_labels(self, columns: Mapping[str, np.ndarray]) -> None:
+        """Raise `SpectrumFileError` for a catalogue that gives no label at all."""
+        if not (self.names or self.constants):
             known = sorted({name for label in JOINED for name in self.layout.columns_of(label)})
-            blank = [name for name in known if name in columns]
-            found = f"{blank}, blank in all rows" if blank else "none"
+            there = [name for name in known if name in columns]
+            blank = [name for name in there if is_blank(columns[name])]
+            found = (
+                f"{there}, of another kind" if there != blank else f"{blank}, blank in all rows" if blank else "none"
+            )
             raise SpectrumFileError(self.path, "columns of labels", found, f"some of {known}")
-        return names
+
+    def _of_one_value_a_row(self, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Columns without those of several values in each row, which give no label.
+
+        Raises:
+            SpectrumFileError: one of them is a flag, which would be passed over.
+        """
+        for name, column in columns.items():
+            if column.ndim > 1:
+                found = f"{column.shape[1:]} values in each row"
+                error = SpectrumFileError(self.path, f"column {name}", found, "one, or it is no label")
+                if name in (*self.layout.flags, *self.layout.best):
+                    raise error
+                if is_new("shape", str(self.path), name):
+                    logger.warning("%s", error)
+        return {name: column for name, column in columns.items() if column.ndim == 1}
 
     def _check_kinds(self, columns: Mapping[str, np.ndarray], best: str | None) -> None:
         """Raise `SpectrumFileError` for columns of another kind than their labels: as numbers, text would be NaN and true a
-        temperature of 1 K."""
+        temperature of 1 K. One that the layout does not list, as ``ra`` in hours as text, is no label."""
         numbers, classes = ("iuf", "numbers"), ("S", f"text, {', '.join(CLASSES[:-1])} or {CLASSES[-1]}")
-        expected = {
-            name: classes if LABELS[label].dtype == "string" else numbers for label, name in self.names.items()
-        }
+        expected = [
+            (label, name, *(classes if LABELS[label].dtype == "string" else numbers))
+            for label, name in self.names.items()
+        ]
         if best is not None:
-            expected[best] = ("Obiuf", "numbers or booleans")
-        for name, (kinds, words) in expected.items():
-            if (kind := columns[name].dtype.kind) not in kinds:
-                raise SpectrumFileError(self.path, f"column {name}", KINDS.get(kind, columns[name].dtype), words)
+            expected.append((None, best, "Obiuf", "numbers or booleans"))
+        for label, name, kinds, words in expected:
+            if (kind := columns[name].dtype.kind) in kinds:
+                continue
+            error = SpectrumFileError(self.path, f"column {name}", KINDS.get(kind, columns[name].dtype), words)
+            if label is None or name in self.layout.labels.get(label, ()):
+                raise error
+            del self.names[label]
+            if is_new("kind", str(self.path), name):
+                logger.warning("%s: it gives no label", error)
 
     def _warn_of_impossible(self, label: str, name: str, values: np.ndarray) -> None:
         """`find` gives none of a column's values that the label cannot have: the log has one of them and their number."""
         low, high = POSSIBLE[label]
         wrong = values[((values < low) | (values > high)) & ~np.isin(values, SENTINELS)]
-        if len(wrong):
+        if len(wrong) and is_new("impossible", str(self.path), name):
             found, expected = f"{wrong[0]} and the like in {len(wrong)} rows", f"{low:g} to {high:g}, or NaN"
             logger.warning("%s", SpectrumFileError(self.path, f"column {name}", found, expected))
 
@@ -198,6 +228,8 @@ class Catalogue:
         error = SpectrumFileError(self.path, f"object {key}", found, "one row, or the same in all")
         if best is None:
             raise error
+        if not is_new("ties", str(self.path), best):
+            return
         count = len(np.unique(self.keys[again[is_unlike]]))
         logger.warning("%s, or one that is best by %s: the first counts, as for %d objects", error, best, count)
 
@@ -305,7 +337,8 @@ def read_table(path: str | Path, layout: CatalogueLayout) -> tuple[dict[str, np.
     all its rows share; and the units that the file states of columns."""
     if str(path).endswith((".parquet", ".pq")):
         columns, stated = read_parquet(path, layout.key, layout.optional), stated_units(path)
-        return columns, {}, {name: stated.get(find_column(path, name, stated)) for name in columns}
+        present = pq.read_schema(path).names
+        return columns, {}, {name: stated.get(find_column(path, name, present)) for name in columns}
     with open_fits(path) as hdus:
         table = next((hdu for name in layout.hdus if (hdu := find_hdu(hdus, name)) is not None), None)
         if table is None:
@@ -315,14 +348,11 @@ def read_table(path: str | Path, layout: CatalogueLayout) -> tuple[dict[str, np.
         columns = get_columns(path, table, layout.key, layout.optional, masked=True)
         is_known = ~np.any([np.ma.getmaskarray(columns[name]) for name in layout.key], axis=0)
         columns = {name: nulls_as_nan(values[is_known]) for name, values in columns.items()}
-        headers = {
-            str(name).upper(): table.header.get(f"TUNIT{card[5:]}") for card, name in table.header["TTYPE*"].items()
-        }
-        return (
-            columns,
-            layout.constants.get(table.name, {}),
-            {name: known_unit(headers[name.upper()]) for name in columns},
-        )
+        stated = {}
+        for card, name in table.header["TTYPE*"].items():  # of several that differ in case the first is read
+            stated.setdefault(str(name).strip().upper(), table.header.get(f"TUNIT{card[5:]}"))
+        units = {name: known_unit(stated[name.upper()]) for name in columns}
+        return columns, layout.constants.get(table.name, {}), units
 
 
 def read_parquet(path: str | Path, names: Iterable[str], optional: Iterable[str]) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 `np.asarray` drops masks and units without a word, and nothing later knows that a temperature of -999 is none.
 """
 
+import functools
 import logging
 import math
 from pathlib import Path
@@ -18,7 +19,8 @@ from .wavelengths import SPEED_OF_LIGHT
 logger = logging.getLogger(__name__)
 
 OTHER_FLUXES = {"spectral flux density", "surface brightness"}
-LABEL_UNITS = UNITS | {"logg": "dex(cm / s2)"}
+LABEL_UNITS = {label: units.Unit(unit) for label, unit in (UNITS | {"logg": "dex(cm / s2)"}).items()}
+VELOCITY, GRAVITY = units.Unit("km / s"), units.Unit("cm / s2")
 F_LAMBDA = units.Unit("1e-17 erg / (s cm2 AA)")
 PIXELS = ("wavelength", "flux", "ivar", "lsf_sigma")
 UNKNOWN = ("None", "nan", "--", "<NA>", "")  # as text: nothing, NaN, numpy's masked value, pandas' null
@@ -33,6 +35,17 @@ POSSIBLE = {
     "ra": (0.0, 360.0),
     "dec": (-90.0, 90.0),
 }
+
+
+_told: set[tuple] = set()
+
+
+def is_new(*subject) -> bool:
+    """Whether this process has not asked for it before: each shard opens the catalogue again, and the log has it once."""
+    if subject in _told:
+        return False
+    _told.add(subject)
+    return True
 
 
 def plain_pixels(row: dict) -> dict:
@@ -67,9 +80,11 @@ def refuse_booleans(source: str, ivar: np.ndarray) -> None:
 
 
 def in_unit(source: str, name: str, values, flux_unit) -> np.ndarray:
-    """Values of a column as an array, converted where they have a unit and the column's is known."""
+    """Values of a column as an array, converted where they have a unit and the column's is known. A stands for Angstrom,
+    as no wavelength is in ampere."""
     unit = getattr(values, "unit", None)
-    if unit is None or name == "flux" or (name == "ivar" and flux_unit is None):
+    is_angstrom = name != "ivar" and unit == units.A
+    if unit is None or name == "flux" or is_angstrom or (name == "ivar" and flux_unit is None):
         return np.asarray(values)
     try:
         return np.asarray(values.to(flux_unit**-2 if name == "ivar" else "Angstrom").value)
@@ -87,25 +102,39 @@ def known_unit(text: object) -> units.UnitBase | None:
 
 
 def in_label_unit(source: str | Path, column: str, label: str, values, unit: units.UnitBase | None):
-    """A label's values in its own unit; as they are where the file states none, or just dex.
+    """A label's values in its own unit; as they are where the file states none, or just dex, or what does not become that
+    unit: files spell it in many ways, as ``N/A``, ``dex(Sun)``, ``deg K`` or ``km/S``, and the log has it once.
 
     Raises:
-        SpectrumFileError: the file states a unit of something else.
+        SpectrumFileError: a redshift is a velocity.
     """
-    target = units.Unit(LABEL_UNITS.get(label, ""))
-    if unit in (None, target) or (label not in UNITS and unit == units.dex):
-        return values
-    # A gravity's unit often stands without its logarithm.
-    if label == "logg" and unit == units.Unit("cm / s2"):
+    target = LABEL_UNITS.get(label)
+    if unit is None or is_as_stated(label, unit):
         return values
     try:
-        return unit.to(target, np.where(np.isin(values, SENTINELS), np.nan, values))
-    except Exception as error:  # astropy's, of several kinds
-        expected = f"{str(target) or 'no unit'}, or what becomes it"
-        raise SpectrumFileError(source, f"column {column}", f"the unit {str(unit)!r}", expected) from error
+        if target is not None:
+            return unit.to(target, np.where(np.isin(values, SENTINELS), np.nan, values))
+    except Exception:  # astropy's, of several kinds
+        pass
+    expected = f"{target or 'no unit'}, or what becomes it"
+    error = SpectrumFileError(source, f"column {column}", f"the unit {str(unit)!r}", expected)
+    if label == "redshift" and unit.is_equivalent(VELOCITY):
+        raise error
+    if is_new("unit", str(source).rpartition("#")[0] or str(source), column, unit):
+        logger.warning("%s: taken as if there were none", error)
+    return values
+
+
+@functools.lru_cache
+def is_as_stated(label: str, unit: units.UnitBase) -> bool:
+    """Whether a unit is a label's own, or says nothing of it. A gravity's often stands without its logarithm."""
+    own = LABEL_UNITS.get(label)
+    says_nothing = unit == units.dimensionless_unscaled or (label not in UNITS and unit == units.dex)
+    return unit == own or says_nothing or (label == "logg" and unit == GRAVITY)
 
 
 # The processor's rule, whose file the readers do not import.
+@functools.lru_cache
 def is_per_wavelength(unit) -> bool:
     """Whether a flux in this unit of astropy's may be one per wavelength: it is none per frequency, of photons, or a magnitude,
     whose spectra have other shapes. None, counts and what astropy does not know may be."""
@@ -166,7 +195,7 @@ def plain_labels(row: dict, told: set[str]) -> dict:
 
 def possible(name: str, value: object) -> float:
     """A label as float; NaN where it is unknown, masked, a sentinel, true or false, an array or out of its bounds."""
-    if value is None or np.ndim(value) or isinstance(value, bool | np.bool_):
+    if value is None or getattr(value, "ndim", 0) or isinstance(value, bool | np.bool_):
         return math.nan
     if hasattr(value, "mask") and np.any(value.mask):
         return math.nan

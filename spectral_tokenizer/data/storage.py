@@ -40,13 +40,15 @@ def write_first(file_system: AbstractFileSystem, path: str, content: bytes) -> b
     """Write a file unless it is there, and give what is there then.
 
     On a disk all tasks that begin together are given what the first has written. On others, and on disks without links,
-    one may overwrite what another was given already: there whoever works by it asks again at the end.
+    one may overwrite what another was given already: there whoever works by it asks again at the end. What killed runs
+    left of it is removed.
     """
     if not file_system.exists(path):
         with write_aside(file_system, path, or_theirs=True) as unfinished:
             file_system.pipe_file(unfinished, content)
             if isinstance(file_system, LocalFileSystem):
                 link(unfinished, path)
+    sweep(file_system, path)
     return file_system.cat_file(path)
 
 
@@ -58,7 +60,8 @@ def link(unfinished: str, path: str) -> None:
         pass
     except OSError:
         return
-    os.remove(unfinished)
+    with suppress(FileNotFoundError):  # another task, which saw the file by now, has swept
+        os.remove(unfinished)
 
 
 def sweep(file_system: AbstractFileSystem, path: str) -> None:

@@ -6,6 +6,7 @@ columns of `schema.FEATURES` are taken as far as they exist, and any others are 
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -105,7 +106,10 @@ class Table(SpectraBuilder):
                 )
         row = {name: text(values[name]) if value.dtype == "string" else values[name] for name, value in LABELS.items()}
         for name in POSSIBLE.keys() & self._units.keys():
-            row[name] = in_label_unit(source, name, name, number(row[name]), self._units[name])
+            # What is no number, as true is none, stays as it is, for `plain_labels` to tell of.
+            is_number = not isinstance(row[name], bool | np.bool_) and math.isfinite(number(row[name]))
+            if is_number and not np.ndim(row[name]):
+                row[name] = in_label_unit(source, name, name, number(row[name]), self._units[name])
         refuse_booleans(source, np.asarray(values["ivar"]))
         if isinstance(values["object_id"], float | np.floating):  # two of them may have become one
             expected = "text or integers, which floats are not beyond 2^53"

@@ -459,6 +459,7 @@ def test_rows_that_are_equally_good_are_told_and_the_first_counts(tmp_path, capl
     path = write_table(tmp_path / "c.fits", TEFF=teff, **columns)
     catalogue = Catalogue(path, layout)
     assert [catalogue.find(key)[0]["teff"] for key in (7, 5, 3)] == [2.0, 5.0, 7.0]
+    Catalogue(path, layout)  # as another shard opens it
     (record,) = caplog.records
     assert "object 5: found {'TEFF': [5.0, 6.0]}; expected one row" in record.getMessage()
     assert "best by SNR: the first counts, as for 2 objects" in record.getMessage()
@@ -574,17 +575,89 @@ def test_units_of_labels(tmp_path, ending):
     found, second = (Catalogue(path, LAYOUT).find(key)[0] for key in (7, 8))
     assert found.pop("ra") == pytest.approx(57.29578) and "radial_velocity" not in second
     assert found == {"radial_velocity": 5, "teff": 5e3, "logg": 4.5, "fe_h": 0.5, "dec": 1}
-    for name, unit, expected in (("teff", "m", "K"), ("redshift", "km / s", "no unit")):
-        Table({"ID": [7], name: Column([5.0], unit=unit)}).write(path, overwrite=True)
-        message = f"(?i)c.{ending}: column {name}: found the unit '{unit}'; expected {expected}, or what becomes it"
-        with pytest.raises(SpectrumFileError, match=message):
-            Catalogue(path, LAYOUT)
+    Table({"ID": [7], "redshift": Column([5.0], unit="km / s")}).write(path, overwrite=True)
+    message = f"(?i)c.{ending}: column redshift: found the unit 'km / s'; expected no unit, or what becomes it"
+    with pytest.raises(SpectrumFileError, match=message):
+        Catalogue(path, LAYOUT)
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [
+        *[("teff", unit) for unit in ("N/A", "deg K", "k", "m", "Sun")],
+        *[("fe_h", unit) for unit in ("dex(Sun)", "Sun", "dex/Sun", "%", "N/A", "mag")],
+        *[("logg", unit) for unit in ("dex cm/s2", "cm/s", "N/A")],
+        *[("radial_velocity", "km/S"), ("ra", "d"), ("dec", "N/A"), ("redshift", "%"), ("redshift", "N/A")],
+    ],
+)
+def test_units_that_are_none_of_the_label_are_told_once(tmp_path, caplog, name, unit):
+    """A column's odd unit, of which astropy makes newton per ampere or siemens, refused the whole catalogue."""
+    path = write_table(tmp_path / "c.fits", ID=[7], **{name: [4.5]})
+    fits.setval(path, "TUNIT2", value=unit, ext=1)
+    for _ in range(2):
+        assert Catalogue(path, LAYOUT).find(7)[0] == {name: 4.5}
+    (record,) = caplog.records
+    assert f"column {name}: found the unit".lower() in record.getMessage().lower()
+
+
+@pytest.mark.parametrize("name", ["teff", "logg", "radial_velocity", "ra", "redshift"])
+def test_the_unit_1_is_none(tmp_path, caplog, name):
+    path = write_table(tmp_path / "c.fits", ID=[7], **{name: [4.5]})
+    fits.setval(path, "TUNIT2", value="1", ext=1)
+    assert Catalogue(path, LAYOUT).find(7)[0] == {name: 4.5} and not caplog.records
+
+
+@pytest.mark.parametrize("ending", ["fits", "parquet"])
+def test_the_unit_is_that_of_the_column_that_was_read(tmp_path, ending):
+    """One that differs in case gave its own: 5,000,000 K."""
+    layout = CatalogueLayout(LAYOUT.key, {})
+    first, second = Column([5000.0]), Column([5.0], unit="kK")
+    path = tmp_path / f"c.{ending}"
+    Table({"ID": [7], "teff": first, "TEFX": second}).write(path)
+    if ending == "fits":
+        fits.setval(path, "TTYPE3", value="TEFF", ext=1)
+    else:
+        Table({"ID": [7], "teff": first, "TEFF": second}).write(path, overwrite=True)
+    assert Catalogue(path, layout).find(7)[0] == {"teff": 5000.0}
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_columns_of_several_values_a_row_give_no_label(tmp_path, caplog, rows):
+    """As many of allStar's: a bare ValueError."""
+    wide = np.ones((rows, 2))
+    path, columns = tmp_path / "c.fits", {"ID": np.arange(rows), "LOGG": np.full(rows, 4.0)}
+    Table({**columns, "TEFF": wide, "fe_h": wide}).write(path)
+    for _ in range(2):
+        assert Catalogue(path, LAYOUT).find(0) == ({"logg": 4.0}, {})
+    assert [each.message.split(": ")[1] for each in caplog.records] == ["column TEFF", "column fe_h"]
+    Table({**columns, "FLAG": wide.astype(int)}).write(path, overwrite=True)
+    with pytest.raises(SpectrumFileError, match="column FLAG: found .* values in each row"):
+        Catalogue(path, LAYOUT)
+
+
+@pytest.mark.parametrize("ending", ["fits", "parquet"])
+def test_a_column_that_the_layout_does_not_list_is_no_reason_to_refuse(tmp_path, caplog, ending):
+    path, columns = tmp_path / f"c.{ending}", {"ID": [7], "ra": ["12:30:00"], "class": [2]}
+    layout = CatalogueLayout(LAYOUT.key, {"teff": ("TEFF",)})
+
+    def write(**columns):
+        path.unlink(missing_ok=True)
+        write_table(path, **columns) if ending == "fits" else pq.write_table(pa.table(columns), path)
+
+    write(**columns, TEFF=[5e3])
+    for _ in range(2):
+        assert Catalogue(path, layout).find(7) == ({"teff": 5e3}, {})
+    assert len(caplog.records) == 2 and "column ra: found text; expected numbers: it gives no label" in caplog.text
+    write(**columns)
+    with pytest.raises(SpectrumFileError, match=r"columns of labels: found \['class', 'ra'\], of another kind"):
+        Catalogue(path, layout)
 
 
 def test_labels_that_cannot_be_are_told_once(tmp_path, caplog):
     path = write_table(tmp_path / "c.fits", ID=[1, 2, 3, 4], TEFF=[5e3, 0.5, -999.0, np.nan], LOGG=[99, 4, 99, -9999])
     catalogue = Catalogue(path, LAYOUT)
     assert [catalogue.find(key)[0] for key in (1, 2, 3)] == [{"teff": 5e3}, {"logg": 4}, {}]
+    Catalogue(path, LAYOUT)  # as another shard opens it
     said = [each.message.split(": ", 1)[1] for each in caplog.records]
     assert said == [
         "column TEFF: found 0.5 and the like in 1 rows; expected 1 to inf, or NaN",

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from astropy import units
 from astropy.table import MaskedColumn
@@ -58,6 +59,16 @@ def test_masked_pixels_are_unusable(tmp_path, masked, name):
 def test_masked_resolution_is_unknown(tmp_path):
     sigma = np.ma.array(np.where(IS_BAD, 99.0, 1.5), mask=IS_BAD)
     assert set(build(tmp_path, row(lsf_sigma=sigma, lsf_kind="measured"))["lsf_sigma"][0]) == {1.5}
+
+
+@pytest.mark.parametrize("none", [np.nan, np.float32(np.nan), np.ma.masked, pd.NA, None], ids=repr)
+def test_text_that_is_missing_is_none(tmp_path, none):
+    texts = {"class": none, "label_warnings": none, "lsf_kind": none}
+    (tmp_path / "again").mkdir()
+    (found,) = build(tmp_path, row(**texts))
+    assert found["class"] is None and found["label_warnings"] is None and found["lsf_kind"] is None
+    with pytest.raises(SpectrumFileError, match="object_id"):
+        build(tmp_path / "again", row(object_id=none))
 
 
 def test_air_to_vacuum_keeps_masks():
@@ -309,5 +320,9 @@ def test_what_is_no_row_is_named(tmp_path, caplog):
             SpectrumFileError, match=rf"a.txt: read: {message}; expected rows, .* or Dropped\(reason\)"
         ):
             build(tmp_path, survey=survey)
-    assert len(build(tmp_path)) == 0  # as a generator that returns its rows
+    assert len(build(tmp_path)) == 0 and not caplog.records  # a file without rows, such as a table's, is no mistake
+    survey = reader()
+    survey.read = lambda self, files: []
+    (tmp_path / "again").mkdir()  # another file to the cache
+    assert len(build(tmp_path / "again", survey=survey)) == 0
     assert caplog.text.count("a.txt: read: found nothing; expected rows") == 1

@@ -328,7 +328,7 @@ def test_units_of_astropys_parquet(tmp_path):
     assert first["flux"][0] == pytest.approx(f_lambda) and first["ivar"][0] == pytest.approx(f_lambda**-2)
     assert (first["radial_velocity"], first["teff"], first["logg"]) == (5, 5e3, 3)
     assert first["ra"] == pytest.approx(57.29578) and np.isnan(second["radial_velocity"])
-    for name, unit in (("flux", "ph / (s cm2 AA)"), ("teff", "m"), ("redshift", "km / s"), ("wavelength", "kg")):
+    for name, unit in (("flux", "ph / (s cm2 AA)"), ("redshift", "km / s"), ("wavelength", "kg")):
         path = write_astropy(
             tmp_path / "rows.parquet", **{name: np.ones((3, 20) if "l" in name else 3) * units.Unit(unit)}
         )
@@ -339,6 +339,24 @@ def test_units_of_astropys_parquet(tmp_path):
 def test_units_that_astropy_does_not_know_are_none(tmp_path):
     path = write_astropy(tmp_path / "rows.parquet", teff=Column([5e3, 6e3, 7e3], unit="Kelvins of mine"))
     assert load(tmp_path, path, frame="rest")["teff"][:] == [5e3, 6e3, 7e3]
+
+
+def test_odd_units_of_astropys_parquet_are_passed_over(tmp_path, caplog):
+    """Ampere are Angstrom, and what becomes no kelvin is as it stands, with one line of the log for all rows."""
+    wavelength = np.linspace(15100, 17000, 20) * units.A
+    path = write_astropy(tmp_path / "rows.parquet", wavelength, teff=Column([5e3, 6e3, 7e3], unit="N/A"))
+    dataset = load(tmp_path, path, frame="rest", strict=True)
+    assert dataset["teff"][:] == [5e3, 6e3, 7e3] and dataset["wavelength"][0][0] == 15100
+    assert caplog.text.count("column teff: found the unit 'N / A'; expected K, or what becomes it") == 1
+
+
+def test_labels_with_a_unit_that_are_no_numbers_are_told(tmp_path, caplog):
+    """True was 1 K, and text NaN without a word."""
+    columns = {"teff": Column([True] * 3, unit="K"), "ra": Column(["12:30:00"] * 3, unit="deg")}
+    columns["radial_velocity"] = Column(["5000"] * 3, unit="m / s")
+    rows = rows_of(load(tmp_path, write_astropy(tmp_path / "rows.parquet", **columns), frame="rest"))
+    assert np.isnan([row[name] for row in rows for name in ("teff", "ra")]).all() and rows[0]["radial_velocity"] == 5
+    assert "#0: teff: found True" in caplog.text and "#0: ra: found 12:30:00" in caplog.text
 
 
 def test_labels_that_are_no_numbers_are_told(tmp_path, caplog):
