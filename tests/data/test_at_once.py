@@ -154,3 +154,20 @@ def test_two_tasks_that_write_the_card_at_once(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
     text = (tmp_path / "README.md").read_text()
     assert all(name in text for name in ("config_name: desi", "config_name: sdss", "DESI's paper", "SDSS's paper"))
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_plan_swept_by_another_while_it_is_named(tmp_path, monkeypatch, moment):
+    """Another task finds the file, and takes ours for what a killed run left."""
+    link, path = os.link, tmp_path / "_plan.json"
+
+    def swept(unfinished, name):
+        if moment == "before":
+            path.write_bytes(b"theirs")
+            os.remove(unfinished)
+        link(unfinished, name)
+        os.remove(unfinished)
+
+    monkeypatch.setattr(os, "link", swept)
+    found = storage_module.write_first(fsspec.filesystem("file"), str(path), b"ours")
+    assert found == (b"theirs" if moment == "before" else b"ours") and os.listdir(tmp_path) == ["_plan.json"]

@@ -27,7 +27,6 @@ from spectral_tokenizer.data import builder as builder_module
 from spectral_tokenizer.data import prepare as prepare_module
 from spectral_tokenizer.data.prepare import default_shards
 from spectral_tokenizer.data.schema import FEATURES
-from spectral_tokenizer.data.storage import write_first
 
 
 LARGE_TARGET = 2**62 + 1  # float64 would round it
@@ -548,23 +547,6 @@ def test_what_killed_runs_left_of_the_plan_is_removed(folder, tmp_path, is_there
     left.touch()
     prepare_survey("sdss", folder, tmp_path / "out", num_shards=1)
     assert (tmp_path / "out" / "sdss" / "_plan.json").exists() and not left.exists()
-
-
-@pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_plan_swept_by_another_while_it_is_named(tmp_path, monkeypatch, moment):
-    """Another task finds the file, and takes ours for what a killed run left."""
-    link, path = os.link, tmp_path / "_plan.json"
-
-    def swept(unfinished, name):
-        if moment == "before":
-            path.write_bytes(b"theirs")
-            os.remove(unfinished)
-        link(unfinished, name)
-        os.remove(unfinished)
-
-    monkeypatch.setattr(os, "link", swept)
-    found = write_first(fsspec.filesystem("file"), str(path), b"ours")
-    assert found == (b"theirs" if moment == "before" else b"ours") and os.listdir(tmp_path) == ["_plan.json"]
 
 
 @pytest.mark.parametrize("num_proc", [1, 2])
